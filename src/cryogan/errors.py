@@ -1,0 +1,8 @@
+"""The one exception that a user meets."""
+
+
+class InputError(Exception):
+    """Input that cannot be used: one sentence that names the file, the row and the remedy.
+
+    The command line prints the sentence and exits with code 2.
+    """

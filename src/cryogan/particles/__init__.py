@@ -1,0 +1,25 @@
+"""What the microscope gave: particle metadata, image stacks and preprocessed images."""
+
+from cryogan.particles.contrast import ContrastReport, contrast_sign
+from cryogan.particles.images import ParticleImages
+from cryogan.particles.mrc import open_stack, read_volume, write_stack, write_volume
+from cryogan.particles.reading import read_particles
+from cryogan.particles.relion import write_particles
+from cryogan.particles.star import StarTable, read_star, write_star
+from cryogan.particles.table import ParticleTable
+
+__all__ = [
+    "ContrastReport",
+    "ParticleImages",
+    "ParticleTable",
+    "StarTable",
+    "contrast_sign",
+    "open_stack",
+    "read_particles",
+    "read_star",
+    "read_volume",
+    "write_particles",
+    "write_stack",
+    "write_star",
+    "write_volume",
+]

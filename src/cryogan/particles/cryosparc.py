@@ -1,0 +1,109 @@
+"""Particle .cs files of cryoSPARC, in the format that NumPy reads (format 1)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryogan.errors import InputError
+from cryogan.particles.table import CTF_REQUIRED, ParticleTable, assemble
+
+_NUMPY_MAGIC = b"\x93NUMPY"
+_FORMAT_2_MAGIC = b"\x94CSDAT"
+# key -> field, factor to the table's unit
+_CTF_FIELDS = {
+    "defocus_u": ("ctf/df1_A", 1.0),
+    "defocus_v": ("ctf/df2_A", 1.0),
+    "defocus_angle": ("ctf/df_angle_rad", 180 / np.pi),
+    "voltage": ("ctf/accel_kv", 1.0),
+    "spherical_aberration": ("ctf/cs_mm", 1.0),
+    "amplitude_contrast": ("ctf/amp_contrast", 1.0),
+    "phase_shift": ("ctf/phase_shift_rad", 180 / np.pi),
+    "b_factor": ("ctf/bfactor", 1.0),
+    "scale": ("ctf/scale", 1.0),
+}
+_PASSTHROUGH = (
+    "cryoSPARC keeps them in the job's passthrough .cs file: export the particle output of the job, which "
+    "joins the two, or join them with cryosparc-tools (Dataset.innerjoin)."
+)
+
+
+def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> ParticleTable:
+    """Read a cryoSPARC particle file. Raises InputError as `read_particles` says."""
+    records = _load(path)
+    fields = records.dtype.names or ()
+    missing = [name for name in ("blob/path", "blob/idx", "blob/psize_A") if name not in fields]
+    if missing:
+        raise InputError(f"{path}: no {', '.join(missing)}; {_PASSTHROUGH}")
+    if need_ctf:
+        missing = [_CTF_FIELDS[key][0] for key in CTF_REQUIRED if _CTF_FIELDS[key][0] not in fields]
+        if missing:
+            raise InputError(f"{path}: no CTF: {', '.join(missing)} missing; {_PASSTHROUGH}")
+
+    def where(row: int) -> str:
+        return f"{path}, row {row + 1}"
+
+    if "blob/sign" in fields:
+        # One sign is left to --invert and the contrast check, which look at the images; two cannot be.
+        other = np.flatnonzero(records["blob/sign"] != records["blob/sign"][:1])
+        if other.size:
+            raise InputError(
+                f"{where(int(other[0]))}: blob/sign differs from the first particle's, so some images are "
+                "dark and some bright; split the particles by blob/sign and invert one half."
+            )
+    box = None
+    if "blob/shape" in fields and len(records):
+        box = int(records["blob/shape"].reshape(len(records), -1)[0, -1])
+    return assemble(
+        source=path,
+        stack_names=_paths(records["blob/path"]),
+        image_index=records["blob/idx"].astype(np.int64),
+        pixel_sizes=records["blob/psize_A"].astype(np.float64),
+        box=box,
+        ctf={
+            key: records[name].astype(np.float64) * factor
+            for key, (name, factor) in _CTF_FIELDS.items()
+            if name in fields
+        },
+        need_ctf=need_ctf,
+        micrographs=np.array(
+            _paths(records["location/micrograph_path"])
+            if "location/micrograph_path" in fields
+            else [""] * len(records),
+            dtype=np.str_,
+        ),
+        where=where,
+        data_dir=data_dir,
+        star=None,
+    )
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_NUMPY_MAGIC))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+    if magic == _FORMAT_2_MAGIC:
+        raise InputError(
+            f"{path}: is a .cs file of format 2, which only cryosparc-tools reads; convert it with "
+            f'cryosparc.dataset.Dataset.load("{path.name}").save("format1.cs", format=1), or export '
+            "the particles from cryoSPARC."
+        )
+    if magic != _NUMPY_MAGIC:
+        raise InputError(f"{path}: is not a cryoSPARC .cs file; export the particles from cryoSPARC again.")
+    try:
+        records: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a .cs file ({reason}); copy or export it again.") from None
+    if records.dtype.names is None or records.ndim != 1:
+        raise InputError(f"{path}: is a NumPy array but no table; give the particle .cs file of a job.")
+    return records
+
+
+def _paths(column: NDArray[Any]) -> list[str]:
+    """Text of a column of bytes or str; cryoSPARC marks a path inside the project with ">"."""
+    texts = [value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()]
+    return [text.removeprefix(">") for text in texts]

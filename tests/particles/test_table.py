@@ -1,0 +1,350 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cryogan.errors import InputError
+from cryogan.particles import open_stack, read_particles, read_star, write_particles, write_stack
+
+Make = Callable[..., Path]
+
+NO_OPTICS: dict[str, Any] = {
+    "rlnOpticsGroup": None,
+    "rlnVoltage": [200.0] * 6,
+    "rlnSphericalAberration": [1.4] * 6,
+    "rlnAmplitudeContrast": [0.1] * 6,
+}
+
+
+def test_relion_3_1(make_star: Make, tmp_path: Path) -> None:
+    table = read_particles(make_star(particles={"rlnPhaseShift": [90.0] * 6, "rlnCtfBfactor": [20.0] * 6}))
+    assert len(table) == 6
+    assert table.stacks == (tmp_path / "stack.mrcs",)
+    assert (table.box, table.pixel_size) == (16, 2.5)
+    np.testing.assert_array_equal(table.image_index, range(6))
+    np.testing.assert_array_equal(table.micrographs, ["mic0.mrc", "mic1.mrc"] * 3)
+    expected = {
+        "defocus_u": 10_002.0,
+        "defocus_v": 9_960.0,
+        "defocus_angle": -28.0,
+        "voltage": 300.0,
+        "spherical_aberration": 2.7,
+        "amplitude_contrast": 0.07,
+        "phase_shift": 90.0,
+        "b_factor": 20.0,
+        "scale": 1.0,
+    }
+    assert {key: values[2] for key, values in table.ctf.items()} == expected
+    assert all(values.dtype == np.float64 and values.shape == (6,) for values in table.ctf.values())
+    assert table.ctf["defocus_u"][5] < table.ctf["defocus_v"][5]  # accepted as it is
+
+
+def test_each_particle_takes_its_optics_group(make_star: Make) -> None:
+    optics = {
+        "rlnOpticsGroup": [4, 7],
+        "rlnOpticsGroupName": ["a", "b"],
+        "rlnImagePixelSize": [2.5, 2.5],
+        "rlnImageSize": [16, 16],
+        "rlnImageDimensionality": [2, 2],
+        "rlnVoltage": [300.0, 200.0],
+        "rlnSphericalAberration": [2.7, 1.4],
+        "rlnAmplitudeContrast": [0.07, 0.1],
+    }
+    table = read_particles(make_star(optics, {"rlnOpticsGroup": [7, 4, 4, 7, 4, 4]}))
+    np.testing.assert_array_equal(table.ctf["voltage"], [200, 300, 300, 200, 300, 300])
+    np.testing.assert_array_equal(table.ctf["amplitude_contrast"], [0.1, 0.07, 0.07, 0.1, 0.07, 0.07])
+
+
+@pytest.mark.parametrize(
+    "pixel",
+    [
+        {"rlnImagePixelSize": [2.5] * 6},
+        {"rlnDetectorPixelSize": [5.0] * 6, "rlnMagnification": [20_000.0] * 6},
+    ],
+)
+def test_relion_3_0(make_star: Make, pixel: dict[str, Any]) -> None:
+    table = read_particles(make_star(particles={**NO_OPTICS, **pixel}, with_optics=False))
+    assert table.pixel_size == 2.5
+    assert table.ctf["voltage"][3] == 200
+    assert table.ctf["spherical_aberration"][3] == 1.4
+
+
+def test_noise_without_ctf_takes_the_pixel_size_of_the_stack(make_star: Make) -> None:
+    drop = dict.fromkeys(["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnOpticsGroup"])
+    path = make_star(particles=drop, with_optics=False)
+    table = read_particles(path, need_ctf=False)
+    assert table.pixel_size == 2.5
+    assert table.micrographs[1] == "mic1.mrc"
+    assert np.isnan(table.ctf["voltage"]).all()
+    with pytest.raises(InputError, match=r"no CTF: _rlnDefocusU, .*_rlnVoltage.* missing; .*relion_run_ctffind"):
+        read_particles(path)
+
+
+def test_select_keeps_the_order_asked_for(make_star: Make) -> None:
+    table = read_particles(make_star())
+    chosen = table.select([4, 1])
+    np.testing.assert_array_equal(chosen.image_index, [4, 1])
+    np.testing.assert_array_equal(chosen.ctf["defocus_u"], [10_004, 10_001])
+    np.testing.assert_array_equal(table.select(np.arange(6) > 3).image_index, [4, 5])
+    np.testing.assert_array_equal(chosen.select([1]).source_row, [1])
+
+
+def test_stacks_are_found_above_the_file_and_in_data_dir(make_star: Make, tmp_path: Path, images: np.ndarray) -> None:
+    names = [f"{number}@Extract/job1/x.mrcs" for number in range(1, 7)]
+    star = make_star(particles={"rlnImageName": names})
+    job = tmp_path / "Extract" / "job1"
+    job.mkdir(parents=True)
+    inner = job / "particles.star"
+    star.rename(inner)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_stack(elsewhere / "x.mrcs", images, 2.5)
+    assert read_particles(inner, data_dir=elsewhere).stacks == (elsewhere / "x.mrcs",)
+    write_stack(job / "x.mrcs", images, 2.5)
+    assert read_particles(inner, data_dir=elsewhere).stacks == (job / "x.mrcs",)
+
+
+def test_missing_stacks(make_star: Make) -> None:
+    names = ["1@stack.mrcs", "1@gone.mrcs", "2@gone.mrcs", "1@lost.mrcs", "2@stack.mrcs", "3@stack.mrcs"]
+    path = make_star(particles={"rlnImageName": names})
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("1@gone"))
+    message = rf"particles\.star, line {line}: the image stack gone\.mrcs was not found \(2 of 3 .*--data-dir"
+    with pytest.raises(InputError, match=message):
+        read_particles(path)
+
+
+def test_truncated_stack(make_star: Make, tmp_path: Path) -> None:
+    path = make_star()
+    stack = tmp_path / "stack.mrcs"
+    stack.write_bytes(stack.read_bytes()[: 1024 + 4 * 1024 + 1])
+    with pytest.raises(InputError, match=r"stack\.mrcs: holds 4 whole images of 6; copy it again"):
+        read_particles(path)
+
+
+def bad_value(column: str, value: object) -> dict[str, Any]:
+    return {column: [1.0, 1.0, 1.0, value, 1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("optics", "particles", "message"),
+    [
+        (
+            {},
+            {"rlnImageName": [f"{n}@stack.mrcs" for n in (1, 2, 3, 7, 4, 5)]},
+            r"line FOURTH: there is no image 7 in .*stack\.mrcs, which holds 6 images; .*remove the row",
+        ),
+        ({}, {"rlnImageName": ["0@stack.mrcs"] * 6}, r"line FIRST: there is no image 0"),
+        (
+            {},
+            {"rlnImageName": ["x@stack.mrcs"] * 6},
+            r'line FIRST: _rlnImageName is "x@stack\.mrcs"; write it',
+        ),
+        ({"rlnImagePixelSize": None}, {}, r"no pixel size; add _rlnImagePixelSize .*to data_optics"),
+        ({"rlnImagePixelSize": [0.0]}, {}, r"line FIRST: the pixel size is 0 A; set it"),
+        ({"rlnImageSize": [32]}, {}, r"32 pixels a side but .*stack\.mrcs has 16; correct"),
+        ({"rlnVoltage": None}, {}, r"no CTF: _rlnVoltage missing; estimate"),
+        ({"rlnVoltage": [0.0]}, {}, r"line FIRST: voltage is 0; correct"),
+        ({"rlnCtfDataAreCtfPremultiplied": [1]}, {}, r"multiplied by their CTF .*extract them again"),
+        ({}, bad_value("rlnDefocusV", "nan"), r"line FOURTH: defocus v is nan; correct or remove that row"),
+        ({}, bad_value("rlnDefocusU", "inf"), r"line FOURTH: defocus u is inf"),
+        ({}, bad_value("rlnDefocusU", "none"), r'line FOURTH: _rlnDefocusU is "none", which is not a number'),
+        (
+            {},
+            {"rlnOpticsGroup": [1, 1, 1, 3, 1, 1]},
+            r"line FOURTH: optics group 3 is not in data_optics \(.* 1\)",
+        ),
+        ({}, {"rlnOpticsGroup": None}, r"block data_particles has no column _rlnOpticsGroup"),
+        ({}, {"rlnImageName": None}, r"no block has a column _rlnImageName; give a particle STAR"),
+    ],
+)
+def test_bad_star_files(make_star: Make, optics: dict[str, Any], particles: dict[str, Any], message: str) -> None:
+    path = make_star(optics, particles)
+    lines = [n for n, text in enumerate(path.read_text().splitlines(), 1) if text.strip()][-6:]
+    message = message.replace("FIRST", str(lines[0])).replace("FOURTH", str(lines[3]))
+    with pytest.raises(InputError, match=rf"particles\.star.*{message}"):
+        read_particles(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("rlnImagePixelSize", [2.5, 2.6], r"differ in their pixel sizes \(group 1: 2\.5, group 2: 2\.6\)"),
+        ("rlnImageSize", [16, 32], r"differ in their boxes \(group 1: 16, group 2: 32\)"),
+    ],
+)
+def test_optics_groups_that_differ(make_star: Make, column: str, values: list[float], message: str) -> None:
+    optics: dict[str, Any] = {
+        "rlnOpticsGroup": [1, 2],
+        "rlnOpticsGroupName": ["a", "b"],
+        "rlnImagePixelSize": [2.5] * 2,
+        "rlnImageSize": [16] * 2,
+        "rlnImageDimensionality": [2] * 2,
+        "rlnVoltage": [300.0] * 2,
+        "rlnSphericalAberration": [2.7] * 2,
+        "rlnAmplitudeContrast": [0.1] * 2,
+    }
+    optics[column] = values
+    groups = {"rlnOpticsGroup": [1, 1, 2, 2, 1, 1]}
+    with pytest.raises(InputError, match=message + r"; split .*--rescale_angpix.*relion_stack_create"):
+        read_particles(make_star(optics, groups))
+    # A group that no particle refers to does no harm.
+    assert len(read_particles(make_star(optics))) == 6
+
+
+def test_stacks_of_two_boxes(make_star: Make, tmp_path: Path) -> None:
+    write_stack(tmp_path / "wide.mrcs", np.ones((2, 8, 8)), 2.5)
+    names = ["1@stack.mrcs"] * 5 + ["2@wide.mrcs"]
+    path = make_star({"rlnImageSize": None}, {"rlnImageName": names})
+    with pytest.raises(InputError, match=r"line \d+: the images of .*wide\.mrcs have 8 pixels .*have 16"):
+        read_particles(path)
+    write_stack(tmp_path / "wide.mrcs", np.ones((2, 16, 8)), 2.5)
+    with pytest.raises(InputError, match=r"wide\.mrcs are 8 x 16 pixels; extract square boxes"):
+        read_particles(path)
+
+
+def test_pixel_sizes_that_differ_between_rows(make_star: Make) -> None:
+    sizes = [2.5] * 4 + [2.6] * 2
+    path = make_star(particles={**NO_OPTICS, "rlnImagePixelSize": sizes}, with_optics=False)
+    with pytest.raises(InputError, match=r"line \d+: the pixel size is 2\.6 A but the first particle's is 2\.5"):
+        read_particles(path)
+
+
+def test_empty_table(make_star: Make) -> None:
+    path = make_star()
+    rows = path.read_text().split("_rlnUnknownColumn #7\n")[0] + "_rlnUnknownColumn #7\n"
+    path.write_text(rows)
+    with pytest.raises(InputError, match=r"particles\.star: holds no particles"):
+        read_particles(path)
+
+
+def test_other_kinds_of_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"s\.mrcs: is an image stack, which says nothing of the CTF; give .*\.cs"):
+        read_particles(tmp_path / "s.mrcs")
+    with pytest.raises(InputError, match=r"s\.tif: is neither \.star nor \.cs"):
+        read_particles(tmp_path / "s.tif")
+
+
+# cryoSPARC
+
+
+def test_cs(make_cs: Make) -> None:
+    table = read_particles(make_cs())
+    assert table.stacks[0].parts[-3:] == ("J1", "extract", "stack.mrcs")
+    np.testing.assert_array_equal(table.image_index, range(6)[::-1])
+    assert (table.box, table.pixel_size) == (16, 2.5)
+    first = {key: values[0] for key, values in table.ctf.items()}
+    assert first == pytest.approx(
+        {
+            "defocus_u": 8e3,
+            "defocus_v": 7e3,
+            "defocus_angle": 30,
+            "voltage": 200,
+            "spherical_aberration": 0.01,
+            "amplitude_contrast": 0.1,
+            "phase_shift": 45,
+            "b_factor": 12,
+            "scale": 1,
+        },
+        rel=1e-6,
+    )
+    assert table.micrographs[0] == "J1/mic.mrc"
+
+
+def test_cs_errors(make_cs: Make, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"particles\.cs: no CTF: ctf/df1_A missing; .*passthrough .cs.*export"):
+        read_particles(make_cs(drop=["ctf/df1_A"]))
+    assert np.isnan(read_particles(make_cs(drop=["ctf/df1_A"]), need_ctf=False).ctf["defocus_u"]).all()
+    with pytest.raises(InputError, match=r"particles\.cs: no blob/path, blob/idx; .*passthrough"):
+        read_particles(make_cs(drop=["blob/path", "blob/idx"]))
+    indices = np.array([0, 1, 6, 2, 3, 4], np.uint32)
+    with pytest.raises(InputError, match=r"particles\.cs, row 3: there is no image 7 .*holds 6 images"):
+        read_particles(make_cs(blob__idx=indices))
+    defocus = np.array([1e4, 1e4, 1e4, 1e4, np.nan, 1e4])
+    with pytest.raises(InputError, match=r"particles\.cs, row 5: defocus v is nan"):
+        read_particles(make_cs(ctf__df2_A=defocus))
+    with pytest.raises(InputError, match=r"particles\.cs, row 2: blob/sign differs .*split"):
+        read_particles(make_cs(blob__sign=np.array([1, -1, 1, 1, 1, 1])))
+    with pytest.raises(InputError, match=r"particles\.cs, row 1: the image stack J9/x\.mrcs was not found"):
+        read_particles(make_cs(blob__path=np.array([b">J9/x.mrcs"] * 6)))
+
+
+def test_cs_files_that_numpy_does_not_read(make_cs: Make, tmp_path: Path) -> None:
+    path = tmp_path / "new.cs"
+    path.write_bytes(b"\x94CSDAT" + bytes(100))
+    with pytest.raises(InputError, match=r"new\.cs: .*format 2.*cryosparc-tools.*format=1.*export"):
+        read_particles(path)
+    path.write_bytes(b"rubbish rubbish")
+    with pytest.raises(InputError, match=r"new\.cs: is not a cryoSPARC"):
+        read_particles(path)
+    path.write_bytes(make_cs().read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"new\.cs: cannot be read as a \.cs file"):
+        read_particles(path)
+    with path.open("wb") as out:
+        np.save(out, np.zeros(3))
+    with pytest.raises(InputError, match=r"new\.cs: is a NumPy array but no table"):
+        read_particles(path)
+    with path.open("wb") as out:
+        np.save(out, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"new\.cs: cannot be read as a \.cs file"):
+        read_particles(path)
+
+
+# writing
+
+
+def test_written_star_keeps_every_column_and_finds_the_images(make_star: Make, tmp_path: Path) -> None:
+    table = read_particles(make_star()).select([5, 0, 2])
+    out = tmp_path / "results" / "run"
+    out.mkdir(parents=True)
+    write_particles(out / "p.star", table, np.array([1, 2, 1]))
+    blocks = read_star(out / "p.star")
+    assert blocks["particles"].columns["rlnUnknownColumn"] == ["kept as is"] * 3
+    assert blocks["particles"].columns["rlnRandomSubset"] == ["1", "2", "1"]
+    assert blocks["particles"].columns["rlnImageName"][0] == "000006@../../stack.mrcs"
+    assert blocks["optics"].columns == read_star(table.source)["optics"].columns
+    back = read_particles(out / "p.star")
+    np.testing.assert_array_equal(back.image_index, [5, 0, 2])
+    assert back.stacks[0].resolve() == table.stacks[0].resolve()
+    for key in table.ctf:
+        np.testing.assert_array_equal(back.ctf[key], table.ctf[key])
+
+
+def test_written_through_a_linked_folder(make_star: Make, tmp_path: Path) -> None:
+    (tmp_path / "scratch" / "deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "scratch" / "deep")
+    write_particles(tmp_path / "out" / "p.star", read_particles(make_star()))
+    name = read_star(tmp_path / "out" / "p.star")["particles"].columns["rlnImageName"][0].split("@")[1]
+    assert (tmp_path / "out" / name).is_file()
+
+
+def test_3_0_becomes_3_1(make_star: Make, tmp_path: Path) -> None:
+    mixed = {**NO_OPTICS, "rlnImagePixelSize": [2.5] * 6, "rlnVoltage": [200.0, 300.0] * 3}
+    table = read_particles(make_star(particles=mixed, with_optics=False))
+    write_particles(tmp_path / "new.star", table)
+    blocks = read_star(tmp_path / "new.star")
+    assert blocks["optics"].columns["rlnVoltage"] == ["200.000000", "300.000000"]
+    assert blocks["particles"].columns["rlnOpticsGroup"] == ["1", "2"] * 3
+    back = read_particles(tmp_path / "new.star")
+    for key in table.ctf:
+        np.testing.assert_array_equal(back.ctf[key], table.ctf[key])
+
+
+def test_cs_round_trip_through_star(make_cs: Make, tmp_path: Path) -> None:
+    table = read_particles(make_cs())
+    write_particles(tmp_path / "from_cs.star", table, np.array([1, 2] * 3))
+    back = read_particles(tmp_path / "from_cs.star")
+    assert (back.box, back.pixel_size, len(back)) == (16, 2.5, 6)
+    np.testing.assert_array_equal(back.image_index, table.image_index)
+    np.testing.assert_array_equal(back.micrographs, table.micrographs)
+    np.testing.assert_array_equal(open_stack(back.stacks[0]), open_stack(table.stacks[0]))
+    for key in table.ctf:
+        np.testing.assert_allclose(back.ctf[key], table.ctf[key], atol=1e-6)
+
+
+def test_random_subset_must_fit(make_star: Make, tmp_path: Path) -> None:
+    table = read_particles(make_star())
+    for wrong in ([1, 2], [0, 1, 1, 1, 1, 1]):
+        with pytest.raises(ValueError, match="6 values of 1 or 2"):
+            write_particles(tmp_path / "x.star", table, np.array(wrong))
