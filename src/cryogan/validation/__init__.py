@@ -1,0 +1,19 @@
+"""What a reconstruction is worth: alignment of maps, FSC and masks."""
+
+from cryogan.validation.alignment import Alignment, align, resample
+from cryogan.validation.fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
+from cryogan.validation.masks import low_pass, soft_mask, spherical_mask
+
+__all__ = [
+    "Alignment",
+    "FscCurves",
+    "align",
+    "fsc",
+    "fsc_curves",
+    "low_pass",
+    "randomise_phases",
+    "resample",
+    "resolution_at",
+    "soft_mask",
+    "spherical_mask",
+]

@@ -1,0 +1,295 @@
+"""Rotation, translation and hand that bring one map onto another."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage, optimize, signal
+from scipy.spatial.transform import Rotation
+
+from cryogan.errors import InputError
+from cryogan.validation.grid import Array, cubic, falling_cosine, half_frequency, positive, radius
+
+COARSE_BOX = 24
+FINE_BOX = 48
+COARSE_ROTATIONS = 3000  # 16 degrees apart
+CANDIDATES = 3
+CANDIDATE_SPACING = 20.0  # degrees: two candidates closer than this would refine to the same place
+BATCH = 250
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How a moving map lies on a reference: reference(r) ~ moving(M R^T (r - shift)).
+
+    r = (x, y, z) from voxel D//2. `rotation` is R (3, 3), acting on (x, y, z): it turns the moving map, after
+    the mirror, onto the reference; `shift_A` (3,) is the translation in A along (x, y, z) after the rotation;
+    M is diag(-1, 1, 1), the hand change of `relion_image_handler --invert_hand`, where `mirrored`, and the
+    identity elsewhere. R = identity and shift 0 are the zero of all angles and shifts. `correlation` is that
+    of the Fourier coefficients of the two maps within the searched band, in [-1, 1]; `correlation_other_hand`
+    the best of the hand not chosen, NaN if it was not searched.
+    """
+
+    rotation: Array
+    shift_A: Array
+    mirrored: bool
+    correlation: float
+    correlation_other_hand: float
+
+    def apply(self, volume: npt.ArrayLike, pixel_size: float) -> npt.NDArray[np.float32]:
+        """The moving map (D, D, D) in the reference's frame, on its own box and pixel size (A), float32.
+
+        Frequencies beyond Nyquist, in the corners of the transform, are cut: turned, they would alias. Then a
+        cubic spline through the map on a grid twice as fine (Fourier zero padding 2), where the map's highest
+        frequency is half of Nyquist. 0 where the box of the moving map does not reach.
+        Raises `InputError` if the map is not cubic or not finite.
+        """
+        array = cubic(volume, "moving map")
+        box = array.shape[0]
+        pixel_size = positive(pixel_size, "pixel size")
+        transform = np.fft.rfftn(array) * (half_frequency(box) <= box / 2)
+        array = np.fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
+        fine = resample(array, pixel_size, 2 * box, pixel_size / 2)
+        back = (MIRROR if self.mirrored else np.eye(3)) @ self.rotation.T
+        matrix = 2 * back[::-1, ::-1]  # SciPy counts z, y, x
+        centre = box // 2 + self.shift_A[::-1] / pixel_size
+        offset = fine.shape[0] // 2 - matrix @ centre
+        return ndimage.affine_transform(
+            fine.astype(np.float32), matrix, offset, output_shape=array.shape, order=3, mode="grid-constant"
+        )
+
+
+def align(
+    moving: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    pixel_size: float,
+    *,
+    hands: Sequence[int] = (1, -1),
+    resolution_A: float | None = None,
+    seed: int = 0,
+) -> Alignment:
+    """The rotation, translation and hand of `moving` that correlate best with `reference`, both (D, D, D).
+
+    Both maps are Fourier-cropped to 24 voxels; 3,000 rotations of a super-Fibonacci spiral (Alexa 2022, CVPR)
+    are tried with all translations by FFT; the best 3 are refined by L-BFGS there and then at 48 voxels, up
+    to `resolution_A` (A; by default all of it). The moving map counts within the sphere inscribed in its box.
+    For a map with point-group symmetry any of the equivalent answers may come out, and each is right: compare
+    maps or rotations up to the group, not the numbers.
+
+    `pixel_size` in A; `hands` holds 1 (as it is), -1 (mirrored) or both; `seed` turns the spiral as a whole.
+    Raises `InputError` if the maps are not cubic, not finite, constant or of different shape (`resample` one
+    first), for other hands, and if `resolution_A` leaves fewer than 3 shells.
+    """
+    maps = [cubic(moving, "moving map"), cubic(reference, "reference map")]
+    pixel_size = positive(pixel_size, "pixel size")
+    box = maps[0].shape[0]
+    if maps[0].shape != maps[1].shape:
+        raise InputError(f"The maps to align are {box} and {maps[1].shape[0]} voxels wide: resample one.")
+    for volume, name in zip(maps, ("moving", "reference"), strict=True):
+        if np.ptp(volume) == 0:
+            raise InputError(f"The {name} map is constant and cannot be aligned: check its reconstruction.")
+    if not hands or not set(hands) <= {1, -1}:
+        raise InputError(f"The hands to search are {tuple(hands)}: give 1 (as it is), -1 (mirrored) or both.")
+    limit = math.inf if resolution_A is None else box * pixel_size / positive(resolution_A, "resolution limit")
+    if limit < 3:
+        raise InputError(f"Alignment at {resolution_A} A has under 3 shells: give a finer resolution limit.")
+
+    maps[0] = _inscribed(maps[0])
+    coarse = _Comparison(maps[0], maps[1], min(box, COARSE_BOX), limit)
+    fine = _Comparison(maps[0], maps[1], min(box, FINE_BOX), limit)
+    rotations = _spiral(COARSE_ROTATIONS, seed)
+    best = {hand: _search(coarse, fine, rotations, hand) for hand in set(hands)}
+    hand = max(best, key=lambda each: best[each].correlation)
+    found = best[hand]
+    return Alignment(
+        rotation=found.rotation,
+        shift_A=found.shift * pixel_size * box / fine.box,
+        mirrored=hand == -1,
+        correlation=found.correlation,
+        correlation_other_hand=best[-hand].correlation if -hand in best else math.nan,
+    )
+
+
+def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size: float) -> Array:
+    """The map (D, D, D) on a grid (box, box, box) of another pixel size (A), centre voxel on centre voxel.
+
+    The box is first cropped or zero-padded in space to the new box's size in A, then its transform is cropped
+    or zero-padded, which is exact up to the lower Nyquist frequency; densities keep their values.
+    Raises `InputError` if the new size in A is not a whole number of old voxels (to 0.05 voxel).
+    """
+    array = cubic(volume)
+    width = box * positive(new_pixel_size, "new pixel size") / positive(pixel_size, "pixel size")
+    if box < 4 or abs(width - round(width)) > 0.05:
+        raise InputError(
+            f"A map of {pixel_size} A/px cannot be put on {box} voxels of {new_pixel_size} A: "
+            f"choose a box of 4 or more that is a whole number of the map's voxels wide (it is {width:.2f})."
+        )
+    array = np.fft.ifftshift(_fit(array, round(width)))
+    for axis in range(3):
+        array = signal.resample(array, box, axis=axis)
+    return np.fft.fftshift(array)
+
+
+@dataclass(frozen=True)
+class _Pose:
+    rotation: Array  # (3, 3) acting on (x, y, z)
+    shift: Array  # (3,) voxels along (x, y, z)
+    correlation: float
+
+
+class _Comparison:
+    """The correlation of two maps, Fourier-cropped to `box`, as a function of the pose of the first."""
+
+    def __init__(self, moving: Array, reference: Array, box: int, limit: float) -> None:
+        self.box = box
+        band = min(limit, box // 2 - 1)
+        axis = torch.arange(-(box // 2), (box + 1) // 2)
+        half = torch.cartesian_prod(axis, axis, torch.arange(box // 2 + 1))
+        half = half[(half.square().sum(1) <= band**2) & (half.abs().sum(1) > 0)]
+        self.index = ((half[:, 0] % box) * box + half[:, 1] % box) * (box // 2 + 1) + half[:, 2]
+        self.frequency = half.flip(1).double()  # (N, 3), x, y, z
+        # The half transform holds the plane kx = 0 whole and all else once.
+        self.weight = torch.where(self.frequency[:, 0] == 0, 1.0, 2.0).double()
+        self.moving = _spectrum(_cropped(moving, box))
+        transform = np.fft.rfftn(np.fft.ifftshift(_cropped(reference, box)))
+        target = torch.from_numpy(transform).flatten()[self.index]
+        self.target = target / self._norm(target)
+
+    def try_rotations(self, rotations: Array, hand: int) -> list[_Pose]:
+        """The best translation, to a voxel, of each of the rotations (n, 3, 3)."""
+        poses = []
+        box, spectrum, target = self.box, self.moving.float(), self.target.to(torch.complex64)
+        for first in range(0, len(rotations), BATCH):
+            batch = torch.from_numpy(rotations[first : first + BATCH])
+            moved = self._moved(batch, hand, spectrum)
+            moved = moved / self._norm(moved)[:, None]
+            product = torch.zeros(len(batch), box * box * (box // 2 + 1), dtype=torch.complex64)
+            product[:, self.index] = target * moved.conj()
+            product = product.view(-1, box, box, box // 2 + 1)
+            score = torch.fft.irfftn(product, s=(box, box, box), norm="forward")
+            value, place = score.flatten(1).max(1)
+            shift = np.stack(np.unravel_index(place.numpy(), (box, box, box))[::-1], 1).astype(np.float64)
+            shift -= box * (shift >= (box + 1) // 2)
+            poses += [
+                _Pose(rotation, each, float(top))
+                for rotation, each, top in zip(batch.numpy(), shift, value, strict=True)
+            ]
+        return poses
+
+    def refine(self, start: _Pose, hand: int) -> _Pose:
+        """The nearest maximum of the correlation over rotation and translation."""
+        first = torch.from_numpy(start.rotation)
+
+        def pose(step: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            # A unit of each of the six moves density at a quarter of the box by a voxel.
+            turn = step[:3] / (self.box / 4)
+            zero = torch.zeros((), dtype=torch.float64)
+            cross = torch.stack([zero, -turn[2], turn[1], turn[2], zero, -turn[0], -turn[1], turn[0], zero])
+            return torch.linalg.matrix_exp(cross.view(3, 3)) @ first, step[3:]
+
+        def loss(values: Array) -> tuple[float, Array]:
+            step = torch.from_numpy(values.copy()).requires_grad_()
+            rotation, shift = pose(step)
+            moved = self._moved(rotation[None], hand, self.moving)[0]
+            phase = (self.frequency @ shift) * (-2 * math.pi / self.box)
+            moved = moved * torch.polar(torch.ones_like(phase), phase)
+            overlap = (self.weight * (self.target.conj() * moved).real).sum() / self._norm(moved)
+            (gradient,) = torch.autograd.grad(-overlap, step)
+            return -float(overlap.detach()), gradient.numpy()
+
+        origin = np.concatenate([np.zeros(3), start.shift])
+        result = optimize.minimize(loss, origin, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+        rotation, shift = pose(torch.from_numpy(np.asarray(result.x)))
+        return _Pose(rotation.numpy(), shift.numpy(), -float(result.fun))
+
+    def _moved(self, rotations: torch.Tensor, hand: int, spectrum: torch.Tensor) -> torch.Tensor:
+        """(B, N) coefficients of the moving map, mirrored and turned: F(M R^T k)."""
+        points = self.frequency @ rotations
+        if hand == -1:
+            points = points @ torch.from_numpy(MIRROR)
+        size = spectrum.shape[-1]
+        # The padded transform has two samples for each frequency, 0 at size // 2.
+        grid = (2 * points + size // 2) * (2 / (size - 1)) - 1
+        values = torch.nn.functional.grid_sample(
+            spectrum, grid.to(spectrum.dtype)[None, :, :, None], mode="bilinear", align_corners=True
+        )
+        return torch.complex(values[0, 0, :, :, 0], values[0, 1, :, :, 0])
+
+    def _norm(self, coefficients: torch.Tensor) -> torch.Tensor:
+        return (coefficients.real**2 + coefficients.imag**2).matmul(self.weight.to(coefficients.real.dtype)).sqrt()
+
+
+def _search(coarse: _Comparison, fine: _Comparison, rotations: Array, hand: int) -> _Pose:
+    ranked = sorted(coarse.try_rotations(rotations, hand), key=lambda each: -each.correlation)
+    chosen: list[_Pose] = []
+    for pose in ranked:
+        if len(chosen) < CANDIDATES and all(
+            _angle(pose.rotation, other.rotation) > CANDIDATE_SPACING for other in chosen
+        ):
+            chosen.append(pose)
+    scale = fine.box / coarse.box
+    refined = []
+    for pose in chosen:
+        near = coarse.refine(pose, hand)
+        refined.append(fine.refine(_Pose(near.rotation, near.shift * scale, near.correlation), hand))
+    return max(refined, key=lambda each: each.correlation)
+
+
+def _angle(first: Array, second: Array) -> float:
+    cosine = (float(np.trace(first.T @ second)) - 1) / 2
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+
+
+def _spiral(count: int, seed: int) -> Array:
+    """(count, 3, 3) rotations spread evenly: a super-Fibonacci spiral, turned at random by the seed."""
+    phi, psi = math.sqrt(2), 1.533751168755204288118041
+    step = np.arange(count) + 0.5
+    inner, outer = np.sqrt(step / count), np.sqrt(1 - step / count)
+    alpha, beta = 2 * math.pi * step / phi, 2 * math.pi * step / psi
+    quaternions = np.stack(
+        [inner * np.sin(alpha), inner * np.cos(alpha), outer * np.sin(beta), outer * np.cos(beta)], 1
+    )
+    turn = Rotation.from_quat(np.random.default_rng(seed).standard_normal(4))
+    return (turn * Rotation.from_quat(quaternions)).as_matrix()
+
+
+def _inscribed(volume: Array) -> Array:
+    """The map less its background, within the inscribed sphere: a rotation moves no corner in or out."""
+    box = volume.shape[0]
+    edge = max(2.0, box / 16)
+    distance = radius(box)
+    background = volume[(distance > box // 2 - edge) & (distance <= box // 2)].mean()
+    inside: Array = (volume - background) * falling_cosine(distance, box // 2 - edge, edge)
+    return inside
+
+
+def _fit(volume: Array, box: int) -> Array:
+    """The map cropped or zero-padded to (box, box, box) around its centre voxel."""
+    size = volume.shape[0]
+    start = size // 2 - box // 2
+    source = slice(max(start, 0), min(start + box, size))
+    place = slice(source.start - start, source.stop - start)
+    fitted = np.zeros((box, box, box))
+    fitted[place, place, place] = volume[source, source, source]
+    return fitted
+
+
+def _cropped(volume: Array, box: int) -> Array:
+    return resample(volume, box / volume.shape[0], box, 1.0)
+
+
+def _spectrum(volume: Array) -> torch.Tensor:
+    """(1, 2, 2D, 2D, 2D) real and imaginary part of the transform, zero-padded twice, frequency 0 at index D.
+
+    Trilinear interpolation between its samples multiplies the map by sinc^2 along each axis: divided out
+    here.
+    """
+    box = volume.shape[0]
+    sinc = np.sinc((np.arange(box) - box // 2) / (2 * box)) ** 2
+    corrected = volume / (sinc[:, None, None] * sinc[:, None] * sinc)
+    transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(_fit(corrected, 2 * box))))
+    return torch.from_numpy(np.stack([transform.real, transform.imag])[None])

@@ -1,0 +1,163 @@
+"""Fourier shell correlation of two maps, and its correction for the mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cryogan.errors import InputError
+from cryogan.validation.grid import Array, cubic, half_frequency, positive
+
+RANDOMISE_BELOW = 0.8  # relion_postprocess --randomize_at_fsc
+# RELION: the shells next to the first randomised one still leak unrandomised signal through the mask.
+SHELLS_KEPT_AFTER_RANDOMISATION = 2
+
+
+@dataclass(frozen=True, eq=False)
+class FscCurves:
+    """FSC curves over the shells 0 to D//2, each an array (D//2+1,).
+
+    `frequency` in 1/A and `resolution` in A (infinite at shell 0). `randomised_from` is the resolution in A
+    from which on phases were randomised; it is Nyquist, 2 x `pixel_size`, where none were.
+    """
+
+    shell: npt.NDArray[np.int64]
+    frequency: Array
+    resolution: Array
+    unmasked: Array
+    masked: Array
+    phase_randomised: Array
+    corrected: Array
+    pixel_size: float
+    randomised_from: float
+
+
+def fsc(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> Array:
+    """Fourier shell correlation (D//2+1,) of two maps (D, D, D), without a mask.
+
+    FSC(s) = sum Re(F1 F2*) / sqrt(sum |F1|^2 sum |F2|^2) over round(|k|) = s (Harauz and van Heel 1986), in
+    float64. The sums run over the half transform as stored, as RELION's do, so that the values are those of
+    `relion_image_handler --fsc`. Shell 0 is 1 by definition; a shell where a map has no power is 0.
+
+    Raises `InputError` if the maps are not cubic, not finite or differ in shape.
+    """
+    first, second = _pair(volume1, volume2)
+    return _correlate(np.fft.rfftn(first), np.fft.rfftn(second))
+
+
+def fsc_curves(
+    half1: npt.ArrayLike,
+    half2: npt.ArrayLike,
+    pixel_size: float,
+    mask: npt.ArrayLike | None = None,
+    seed: int = 0,
+) -> FscCurves:
+    """The FSC of two half maps (D, D, D): unmasked, masked, and corrected for what the mask correlates.
+
+    As `relion_postprocess` (Chen et al. 2013, Ultramicroscopy 135:24): the phases of both halves are
+    randomised from the first shell where the unmasked FSC is below 0.8; from two shells beyond it corrected =
+    (masked - random) / (1 - random), and corrected = masked before. Without a mask, or where the unmasked FSC
+    stays above 0.8, nothing is randomised and the last three curves are the same.
+
+    `pixel_size` in A; `mask` (D, D, D) multiplies both maps; `seed` fixes the random phases.
+    Raises `InputError` if maps and mask differ in shape, are not cubic or not finite.
+    """
+    first, second = _pair(half1, half2)
+    pixel_size = positive(pixel_size, "pixel size")
+    box = first.shape[0]
+    unmasked = _correlate(np.fft.rfftn(first), np.fft.rfftn(second))
+    masked = random = corrected = unmasked
+    randomised_from = 2 * pixel_size
+    if mask is not None:
+        window = cubic(mask, "mask")
+        if window.shape != first.shape:
+            raise InputError(f"The mask is {window.shape}, the half maps {first.shape}: use one box size.")
+        masked = random = corrected = fsc(first * window, second * window)
+        low = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW)
+        if low.size:
+            shell = int(low[0]) + 1
+            randomised_from = box * pixel_size / shell
+            generator = np.random.default_rng(seed)
+            random = fsc(
+                randomise_phases(first, shell, generator) * window,
+                randomise_phases(second, shell, generator) * window,
+            )
+            beyond = np.arange(len(masked)) >= shell + SHELLS_KEPT_AFTER_RANDOMISATION
+            beyond &= random < 1
+            corrected = masked.copy()
+            corrected[beyond] = (masked[beyond] - random[beyond]) / (1 - random[beyond])
+    shells = np.arange(box // 2 + 1)
+    with np.errstate(divide="ignore"):
+        resolution = box * pixel_size / shells
+    return FscCurves(
+        shell=shells,
+        frequency=shells / (box * pixel_size),
+        resolution=resolution,
+        unmasked=unmasked,
+        masked=masked,
+        phase_randomised=random,
+        corrected=corrected,
+        pixel_size=pixel_size,
+        randomised_from=randomised_from,
+    )
+
+
+def randomise_phases(volume: npt.ArrayLike, shell: int, generator: np.random.Generator) -> Array:
+    """The map (D, D, D) with uniformly random phases where |k| >= `shell`; amplitudes stay."""
+    array = cubic(volume)
+    transform = np.fft.rfftn(array)
+    # The phases of a real white map are uniform and have the symmetry that keeps the result real.
+    noise = np.fft.rfftn(generator.standard_normal(array.shape))
+    beyond = half_frequency(array.shape[0]) >= shell
+    transform[beyond] = np.abs(transform[beyond]) * noise[beyond] / np.abs(noise[beyond])
+    return np.fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
+
+
+def resolution_at(curve: npt.ArrayLike, pixel_size: float, threshold: float, box: int | None = None) -> float:
+    """Resolution in A where an FSC curve (D//2+1,) first falls below the threshold.
+
+    Linear in frequency between the two shells around the first crossing, from shell 1 on. A curve that stays
+    at or above the threshold gives Nyquist, 2 x `pixel_size` (A): the maps agree at least that far. One
+    already below it at shell 1 gives the box size in A, the coarsest shell: the maps agree at no resolution.
+
+    A curve does not tell whether D was odd: `box` is D, by default the even 2 (length - 1).
+    Raises `InputError` if the curve is too short, not finite, or not of that box.
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise InputError("The FSC curve must be a list of at least 2 finite values, one for each shell.")
+    pixel_size = positive(pixel_size, "pixel size")
+    size = 2 * (len(values) - 1) if box is None else box
+    if size // 2 + 1 != len(values):
+        raise InputError(f"An FSC curve of {len(values)} shells is not of box {size}: give its box.")
+    low = np.flatnonzero(values[1:] < threshold)
+    if not low.size:
+        return 2 * pixel_size
+    after = int(low[0]) + 1
+    if after == 1:
+        return size * pixel_size
+    fraction = (values[after - 1] - threshold) / (values[after - 1] - values[after])
+    return float(size * pixel_size / (after - 1 + fraction))
+
+
+def _pair(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> tuple[Array, Array]:
+    first, second = cubic(volume1, "first map"), cubic(volume2, "second map")
+    if first.shape != second.shape:
+        raise InputError(f"The maps are {first.shape} and {second.shape}: resample one to the other's box.")
+    return first, second
+
+
+def _correlate(first: npt.NDArray[np.complex128], second: npt.NDArray[np.complex128]) -> Array:
+    box = first.shape[0]
+    shell = np.rint(half_frequency(box)).astype(np.int64).ravel()
+
+    def total(values: Array) -> Array:
+        sums: Array = np.bincount(shell, weights=values.ravel())[: box // 2 + 1].astype(np.float64)
+        return sums
+
+    cross = total((first * second.conj()).real)
+    # The roots are taken apart, as the product of two tiny powers underflows.
+    power = np.sqrt(total(np.abs(first) ** 2)) * np.sqrt(total(np.abs(second) ** 2))
+    curve: Array = np.divide(cross, power, out=np.zeros_like(cross), where=power > 0)
+    curve[0] = 1
+    return curve
