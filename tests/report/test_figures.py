@@ -1,0 +1,125 @@
+"""Each figure is written, is not blank, and shows what it says."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from cryogan.errors import InputError
+from cryogan.report import (
+    draw_fsc,
+    draw_fsc_over_time,
+    draw_gallery,
+    draw_power_spectra,
+    draw_progress,
+    draw_projections_over_time,
+    draw_volume_over_time,
+    radial_power,
+)
+from cryogan.report.figures import _shaded_surface
+
+BOX = 24
+PIXEL_SIZE_A = 4.0
+FREQUENCY = np.arange(BOX // 2 + 1) / (BOX * PIXEL_SIZE_A)
+CURVE = 1 / (1 + np.exp((FREQUENCY - 0.07) / 0.01))
+
+
+def blob(*centre: float, sigma: float = 3.0) -> np.ndarray:
+    """Gaussian at centre (z, y, x) in voxels from voxel D//2."""
+    offset = np.indices((BOX,) * 3) - BOX // 2 - np.reshape(centre, (3, 1, 1, 1))
+    return np.exp(-0.5 * (offset**2).sum(axis=0) / sigma**2).astype(np.float32)
+
+
+def images(seed: int, count: int = 4) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, BOX, BOX)).astype(np.float32)
+
+
+FIGURES = {
+    "fsc": lambda path: draw_fsc(path, FREQUENCY, {"half-maps": CURVE, "truth": CURVE**2}, PIXEL_SIZE_A),
+    "fsc_many": lambda path: draw_fsc(path, FREQUENCY, {f"{i}": CURVE * i / 9 for i in range(9)}, 4.0),
+    "fsc_over_time": lambda path: draw_fsc_over_time(path, FREQUENCY, [("1 min", CURVE**4), ("9 min", CURVE)]),
+    "volume_over_time": lambda path: draw_volume_over_time(
+        path, [("start", 0 * blob(0, 0, 0)), ("1 min", blob(0, 0, 0)), ("9 min", blob(4, 0, 0) + blob(-4, 1, 0))]
+    ),
+    "projections_over_time": lambda path: draw_projections_over_time(
+        path, [("start", 0 * images(0)), ("1 min", images(1))]
+    ),
+    "gallery": lambda path: draw_gallery(path, images(0), images(1), images(2), images(3, count=7)),
+    "power_spectra": lambda path: draw_power_spectra(path, FREQUENCY, radial_power(images(0)), radial_power(images(1))),
+    "progress": lambda path: draw_progress(
+        path,
+        [
+            {"minutes": 0.0, "critic_gap": 3.0, "signal_scale": 1.0},
+            {"minutes": 1.0, "critic_gap": 1.0, "signal_scale": 1.1, "map_change": 0.4, "step": 100.0},
+            {"minutes": 2.0, "critic_gap": 0.5, "signal_scale": 1.2, "map_change": 0.2, "step": 200.0},
+        ],
+    ),
+    "progress_of_one_quantity": lambda path: draw_progress(path, [{"minutes": 0.0, "map_change": 1.0}]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_written_and_not_blank(tmp_path, name):
+    path = tmp_path / f"{name}.png"
+    FIGURES[name](path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]  # no partial file stays
+    picture = imread(path)
+    assert min(picture.shape[:2]) > 200
+    assert picture[..., :3].std() > 0.02
+
+
+def test_figure_replaces_an_older_one(tmp_path):
+    path = tmp_path / "fsc.png"
+    path.write_text("old")
+    draw_fsc(path, FREQUENCY, {"half-maps": CURVE}, PIXEL_SIZE_A)
+    assert imread(path).ndim == 3
+
+
+def test_surface_keeps_the_hand():
+    """A picture with x to the right and y up must look from +z, x and z from -y, y and z from +x."""
+    for axis, near, right in [(0, 5, 2), (1, -5, 2), (2, 5, 1)]:
+        on_the_right, on_the_left = [0, 0, 0], [0, 0, 0]
+        on_the_right[axis], on_the_right[right] = near, 6
+        on_the_left[axis], on_the_left[right] = -near, -6
+        picture = _shaded_surface(blob(*on_the_right) + blob(*on_the_left), axis)
+        left, right_half = picture[:, : 3 * BOX // 2], picture[:, 3 * BOX // 2 :]
+        # The nearer ball is the brighter one.
+        assert right_half[right_half < 1].mean() > 1.2 * left[left < 1].mean(), axis
+
+
+def test_surface_has_its_upper_part_up():
+    picture = _shaded_surface(blob(0, 6, 0), 0)  # y > 0: rows above the middle, drawn with the origin below
+    rows = np.nonzero((picture < 1).any(axis=1))[0]
+    assert rows.mean() > picture.shape[0] / 2 + 10
+
+
+def test_radial_power_of_white_noise_is_its_variance():
+    noise = 3.0 * np.random.default_rng(0).standard_normal((400, 32, 32))
+    power = radial_power(noise)
+    assert power.shape == (17,)
+    np.testing.assert_allclose(power[1:], 9.0, rtol=0.06)
+
+
+def test_radial_power_finds_a_wave():
+    wave = np.cos(2 * np.pi * 5 * np.arange(32) / 32) * np.ones((1, 32, 1))
+    power = radial_power(wave)
+    assert power.argmax() == 5
+    assert np.delete(power, 5).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: draw_fsc(path, FREQUENCY, {}, PIXEL_SIZE_A),
+        lambda path: draw_fsc(path, FREQUENCY, {"short": CURVE[1:]}, PIXEL_SIZE_A),
+        lambda path: draw_fsc_over_time(path, FREQUENCY, []),
+        lambda path: draw_volume_over_time(path, []),
+        lambda path: draw_projections_over_time(path, []),
+        lambda path: draw_gallery(path, images(0), images(0), images(0), images(0, count=0)),
+        lambda path: draw_power_spectra(path, FREQUENCY, CURVE[1:], CURVE),
+        lambda path: draw_progress(path, [{"minutes": 1.0}]),
+    ],
+)
+def test_nothing_to_draw_is_said(tmp_path, draw):
+    with pytest.raises(InputError):
+        draw(tmp_path / "figure.png")
+    assert not list(tmp_path.iterdir())
