@@ -1,0 +1,1 @@
+"""The physics simulator of equation (1): project, shift, CTF, noise."""

@@ -1,0 +1,93 @@
+"""The contrast transfer function C, equations (16) to (21), in RELION's sign: bright protein, underfocus positive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryogan.physics.fourier import frequencies
+
+
+@dataclass(frozen=True)
+class CtfParameters:
+    """One row for each particle; every field has shape (N,)."""
+
+    defocus_u: Tensor  # A, positive = underfocus; may be smaller than defocus_v
+    defocus_v: Tensor  # A
+    defocus_angle: Tensor  # degrees, of the defocus_u axis, from x towards y
+    voltage: Tensor  # kV
+    spherical_aberration: Tensor  # mm
+    amplitude_contrast: Tensor  # fraction, 0 to 1
+    phase_shift: Tensor  # degrees
+    b_factor: Tensor  # A^2, envelope exp(-B k^2 / 4)
+    scale: Tensor
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, np.ndarray], *, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> "CtfParameters":
+        """Parameters from the columns of a particle table, which have the names of the fields."""
+        return cls(**{f.name: torch.as_tensor(columns[f.name], dtype=dtype, device=device) for f in fields(cls)})
+
+    def __len__(self) -> int:
+        return len(self.defocus_u)
+
+    def __getitem__(self, rows: Tensor | slice) -> "CtfParameters":
+        return CtfParameters(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def wavelength(voltage_kV: Tensor) -> Tensor:
+    """Relativistic electron wavelength in A (0.0196876 at 300 kV)."""
+    volt = voltage_kV * 1e3
+    return 12.2643247 / torch.sqrt(volt * (1.0 + volt * 0.978466e-6))
+
+
+def ctf(
+    parameters: CtfParameters,
+    box: int,
+    pixel_size: float,
+    *,
+    envelope_at_nyquist: float = 1.0,
+    aperture_cutoff: float = float("inf"),
+) -> Tensor:
+    """CTF on half-planes, (N, D, D // 2 + 1).
+
+    With a = atan2(ky, kx), dz(a) = (U + V) / 2 + (U - V) / 2 cos 2 (a - a0) and
+    g = -pi lambda dz k^2 + pi / 2 Cs lambda^3 k^4 - phase - atan(Q / sqrt(1 - Q^2)), the CTF is
+    -sin(g) exp(-B k^2 / 4) scale. The paper's (19) is its negative, for dark protein; its (20) has 1/4
+    lambda^3 where the literature and RELION have pi / 2 lambda^3.
+
+    Args:
+        parameters: N rows.
+        box: D, pixels.
+        pixel_size: A.
+        envelope_at_nyquist: value, in (0, 1], to which an additional envelope exp(-b k^2), equation (18),
+            has fallen at k = 1 / (2 pixel_size).
+        aperture_cutoff: 1/A; the objective aperture, equation (17), passes nothing beyond it.
+    """
+    p = parameters
+    kx, ky = frequencies(box, pixel_size, device=p.defocus_u.device, dtype=p.defocus_u.dtype)
+    k2 = kx.square() + ky.square()
+    angle = torch.atan2(ky, kx)
+
+    def column(values: Tensor) -> Tensor:
+        return values[:, None, None]
+
+    wave = column(wavelength(p.voltage))
+    mean, difference = (p.defocus_u + p.defocus_v) / 2, (p.defocus_u - p.defocus_v) / 2
+    defocus = column(mean) + column(difference) * torch.cos(2 * (angle - column(torch.deg2rad(p.defocus_angle))))
+    amplitude = torch.asin(p.amplitude_contrast)  # = atan(Q / sqrt(1 - Q^2)), and finite at Q = 1
+    constant = column(torch.deg2rad(p.phase_shift) + amplitude)
+    cs = column(p.spherical_aberration * 1e7)
+    gamma = -torch.pi * wave * defocus * k2 + torch.pi / 2 * cs * wave**3 * k2.square() - constant
+    envelope = torch.exp(-column(p.b_factor) / 4 * k2) * envelope_at_nyquist ** (k2 * (2 * pixel_size) ** 2)
+    aperture = k2 <= aperture_cutoff**2
+    return -torch.sin(gamma) * envelope * aperture * column(p.scale)
+
+
+def objective_aperture_cutoff(diameter_um: float, focal_length_mm: float, voltage_kV: float) -> float:
+    """Cut-off of the objective aperture in 1/A, equation (17): omega = 2 pi d / (f lambda), so k = d / (f lambda)."""
+    wave = float(wavelength(torch.tensor(voltage_kV, dtype=torch.float64)))
+    return diameter_um * 1e-3 / (focal_length_mm * wave)

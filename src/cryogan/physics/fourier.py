@@ -1,0 +1,59 @@
+"""Images in Fourier space: the half-plane layout that projector, shift and CTF share.
+
+A *half-plane* is the `torch.fft.rfft2` of an image (B, D, D // 2 + 1), rows ky, columns kx >= 0, with the
+phase origin at the image's centre pixel (D // 2, D // 2) rather than at its first pixel.
+"""
+
+import torch
+from torch import Tensor
+
+
+def frequencies(box: int, pixel_size: float, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """kx (1, D // 2 + 1) and ky (D, 1) of a half-plane, in 1/A."""
+    kx = torch.fft.rfftfreq(box, pixel_size, device=device, dtype=dtype)
+    ky = torch.fft.fftfreq(box, pixel_size, device=device, dtype=dtype)
+    return kx[None, :], ky[:, None]
+
+
+def centre_phase(box: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(D, D // 2 + 1): moves the phase origin from the centre pixel of an even box to its first pixel."""
+    kx, ky = frequencies(box, 1.0 / box, device=device, dtype=dtype)
+    return 1.0 - 2.0 * ((kx + ky).round() % 2)
+
+
+def to_images(half_planes: Tensor) -> Tensor:
+    """Images (B, D, D) of half-planes (B, D, D // 2 + 1)."""
+    box = half_planes.shape[-2]
+    sign = centre_phase(box, device=half_planes.device, dtype=half_planes.real.dtype)
+    images: Tensor = torch.fft.irfft2(half_planes * sign, s=(box, box))
+    return images
+
+
+def to_half_planes(images: Tensor) -> Tensor:
+    """Half-planes (B, D, D // 2 + 1) of images (B, D, D)."""
+    half_planes: Tensor = torch.fft.rfft2(images)
+    return half_planes * centre_phase(images.shape[-1], device=images.device, dtype=images.dtype)
+
+
+def shells(box: int, *, device: torch.device) -> Tensor:
+    """(D, D // 2 + 1) int64: the shell round(|k|) of each half-plane coefficient."""
+    kx, ky = frequencies(box, 1.0 / box, device=device, dtype=torch.float64)
+    return torch.hypot(kx, ky).round().long()
+
+
+def radial_power(images: Tensor) -> Tensor:
+    """Mean power |F|^2 / D^2 of images (B, D, D) in each shell, (D // 2 + 1,); white noise of s.d. 1 gives 1."""
+    box = images.shape[-1]
+    power = torch.fft.rfft2(images).abs().square().mean(0) / box**2
+    shell = shells(box, device=images.device).flatten()
+    count = torch.bincount(shell)[: box // 2 + 1]
+    return torch.bincount(shell, weights=power.flatten().double())[: box // 2 + 1] / count
+
+
+def gaussian_blur(images: Tensor, width: float) -> Tensor:
+    """Images (B, D, D) smoothed by a Gaussian of s.d. `width` pixels; the paper smooths both streams so."""
+    box = images.shape[-1]
+    kx, ky = frequencies(box, 1.0, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-2.0 * (torch.pi * width) ** 2 * (kx.square() + ky.square()))
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * kernel, s=(box, box))
+    return blurred

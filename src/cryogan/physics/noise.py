@@ -1,0 +1,96 @@
+"""The noise n: background patches, white noise, or Gaussian noise with a measured spectrum."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryogan.physics.fourier import radial_power, shells
+
+
+class Noise(Protocol):
+    """Draws noise for given particles."""
+
+    def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise images (B, D, D), mean about 0, s.d. about 1, for the particles `rows` (B,)."""
+        ...
+
+
+class PatchNoise:
+    """Background patches of the same micrograph as the CTF.
+
+    A patch is turned by multiples of 90 degrees and mirrored at random: a few thousand patches can be
+    learned by heart otherwise.
+
+    Args:
+        patches: (M, D, D), each normalised to mean 0 and s.d. 1.
+        patch_micrographs: (M,) names.
+        particle_micrographs: (N,) names, the rows that `sample` is asked for.
+    """
+
+    def __init__(self, patches: Tensor, patch_micrographs: np.ndarray, particle_micrographs: np.ndarray) -> None:
+        device = patches.device
+        names, micrograph = np.unique(patch_micrographs, return_inverse=True)
+        position = np.minimum(np.searchsorted(names, particle_micrographs), len(names) - 1)
+        found = names[position] == particle_micrographs
+        count = np.bincount(micrograph, minlength=len(names))
+        self.covered = torch.from_numpy(found).to(device)  # (N,) whether the particle's micrograph has a patch
+        self._patches = patches[torch.from_numpy(np.argsort(micrograph, kind="stable")).to(device)]
+        self._first = torch.from_numpy((np.cumsum(count) - count)[position]).to(device)
+        self._count = torch.from_numpy(count[position]).to(device)
+
+    def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
+        patches = self._patches[self._first[rows] + (uniform * self._count[rows]).long()]
+        return turn_and_mirror(patches, generator)
+
+
+class WhiteNoise:
+    """Independent Gaussian pixels of s.d. 1."""
+
+    def __init__(self, box: int) -> None:
+        self._box = box
+
+    def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
+
+
+class ColouredNoise:
+    """Gaussian noise with a radial power spectrum.
+
+    Args:
+        power: (D // 2 + 1,) mean power in each shell, as `radial_power` gives it; corners take the last.
+        box: D.
+    """
+
+    def __init__(self, power: Tensor, box: int) -> None:
+        shell = shells(box, device=power.device).clamp(max=box // 2)
+        self._amplitude = power.clamp(min=0).sqrt().float()[shell]
+        self._box = box
+
+    def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        white = torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
+        noise: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * self._amplitude, s=(self._box, self._box))
+        return noise
+
+
+def background_power(images: Tensor, background: Tensor) -> Tensor:
+    """Radial power spectrum of the noise, (D // 2 + 1,), from the pixels where `background` (D, D) is true.
+
+    The spectrum of the masked images over the masked fraction: the mask blurs the spectrum by a shell or so.
+    """
+    weight = background.to(images.dtype)
+    return radial_power(images * weight) / weight.mean()
+
+
+def turn_and_mirror(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image (B, D, D) under a random one of the square's 8 symmetries."""
+    choice = torch.randint(8, (len(images),), generator=generator, device=images.device)
+
+    def where(bit: int, changed: Tensor, images: Tensor) -> Tensor:
+        return torch.where(((choice >> bit) & 1).bool()[:, None, None], changed, images)
+
+    images = where(0, images.flip(-1), images)
+    images = where(1, images.flip(-2), images)
+    return where(2, images.transpose(-1, -2), images)

@@ -1,0 +1,33 @@
+"""Poses: rotations from the slice's frame to the volume's."""
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+
+def uniform_rotations(count: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rotations (count, 3, 3) uniform on SO(3): normalised Gaussian quaternions, on the generator's device."""
+    q = torch.randn(count, 4, generator=generator, device=generator.device, dtype=dtype)
+    w, x, y, z = torch.nn.functional.normalize(q, dim=1).unbind(1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=1).view(count, 3, 3)
+
+
+def euler_to_rotations(rot: np.ndarray, tilt: np.ndarray, psi: np.ndarray) -> Tensor:
+    """Rotations (N, 3, 3) float64 of RELION's Euler angles (`_rlnAngleRot`, `Tilt`, `Psi`, degrees).
+
+    The result maps a slice's (kx, ky, 0) to the volume's (kx, ky, kz), as columns (x, y, z): SciPy's intrinsic
+    "ZYZ". Checked against RELION 3.1.3's `relion_project`.
+    """
+    angles = np.stack([rot, tilt, psi], axis=-1)
+    return torch.from_numpy(Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix())
+
+
+def rotations_to_euler(rotations: Tensor) -> np.ndarray:
+    """RELION's Euler angles (N, 3): rot, tilt, psi in degrees; the inverse of `euler_to_rotations`."""
+    return Rotation.from_matrix(rotations.double().cpu().numpy()).as_euler("ZYZ", degrees=True)

@@ -1,0 +1,96 @@
+"""The projection operator P: by Fourier slices, and in real space as its oracle."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from cryogan.physics.fourier import to_images
+
+
+class FourierProjector:
+    """Central slices of an oversampled Fourier transform, by trilinear interpolation.
+
+    Args:
+        box: D, pixels, even.
+        oversampling: the volume is zero-padded to this multiple of D before its transform. Relative L2 error
+            against analytic projections: 1.6 % at 2, 3 % at 1.5, 7 % at 1.
+        device, dtype: of the volumes.
+    """
+
+    def __init__(
+        self, box: int, oversampling: float = 2.0, *, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        if box % 2:
+            raise ValueError(f"box {box} is odd")
+        self.box = box
+        self.padded = padded = 2 * round(oversampling * box / 2)
+        axis = torch.arange(box, device=device, dtype=dtype) - box // 2
+        # Trilinear interpolation of the spectrum multiplies the volume by sinc^2; divide it out beforehand.
+        # The alternating sign puts frequency 0 at index padded // 2 of the z and y axes, so that a point and
+        # its neighbours are neighbours in memory.
+        correction = 1.0 / torch.sinc(axis / padded).square()
+        signed = correction * (1.0 - 2.0 * (axis % 2))
+        self._before = (signed[:, None, None], signed[None, :, None], correction[None, None, :])
+        # The volume's centre is at index box // 2 of the transform: move the phase origin there.
+        k = torch.arange(padded, device=device, dtype=dtype) - padded // 2
+        angle = 2.0 * torch.pi * (box // 2) / padded * k
+        phase = torch.complex(angle.cos(), angle.sin())
+        half = torch.cat([phase[padded // 2 :], phase[:1].conj()])
+        self._after = (phase[:, None, None] * phase[None, :, None], half[None, None, :])
+        # Slice coordinates (kx, ky, 0), in voxels of the padded transform, inside the Nyquist disc.
+        kx = torch.arange(box // 2 + 1, device=device, dtype=dtype)[None, :].expand(box, -1)
+        ky = torch.fft.fftfreq(box, 1.0 / box, device=device, dtype=dtype)[:, None].expand(-1, box // 2 + 1)
+        inside = torch.hypot(kx, ky) < box / 2
+        self._inside = inside.flatten().nonzero().squeeze(1)
+        self._points = torch.stack([kx[inside], ky[inside]], dim=0) * (padded / box)
+
+    def transform(self, volume: Tensor) -> Tensor:
+        """Spectrum (2, P, P, P // 2 + 1), real and imaginary part, of a volume (D, D, D) in z, y, x."""
+        p = self.padded
+        for factor in self._before:
+            volume = volume * factor
+        spectrum = torch.fft.rfft(volume, n=p, dim=2)
+        spectrum = torch.fft.fft(spectrum, n=p, dim=1) * self._after[1]
+        spectrum = torch.fft.fft(spectrum, n=p, dim=0) * self._after[0]
+        return torch.view_as_real(spectrum).permute(3, 0, 1, 2)
+
+    def slices(self, spectrum: Tensor, rotations: Tensor) -> Tensor:
+        """Half-planes (B, D, D // 2 + 1) of the projections along the rotated z axis.
+
+        Args:
+            spectrum: from `transform`.
+            rotations: (B, 3, 3), mapping (kx, ky, 0) to the volume's (kx, ky, kz).
+        """
+        batch, p = len(rotations), self.padded
+        k = rotations[:, :, :2] @ self._points  # (B, 3, points)
+        flip = k[:, 0] < 0  # a real volume's spectrum at -k is the conjugate of that at k
+        k = torch.where(flip[:, None], -k, k)
+        grid = torch.stack([2 * k[:, 0] / (p // 2) - 1, 2 * k[:, 1] / (p - 1), 2 * k[:, 2] / (p - 1)], dim=-1)
+        offset = 1.0 / (p - 1)  # index of frequency k is k + p / 2, the grid's zero is index (p - 1) / 2
+        grid = grid + grid.new_tensor([0.0, offset, offset])
+        values = grid_sample(spectrum[None], grid.view(1, batch, 1, -1, 3), align_corners=True, mode="bilinear")
+        real, imaginary = values[0, 0, :, 0], values[0, 1, :, 0]
+        imaginary = torch.where(flip, -imaginary, imaginary)
+        plane = torch.zeros(batch, self.box * (self.box // 2 + 1), 2, device=k.device, dtype=k.dtype)
+        plane = plane.index_copy(1, self._inside, torch.stack([real, imaginary], dim=-1))
+        return torch.view_as_complex(plane).view(batch, self.box, self.box // 2 + 1)
+
+    def __call__(self, volume: Tensor, rotations: Tensor) -> Tensor:
+        """Projections (B, D, D) of a volume (D, D, D) for rotations (B, 3, 3)."""
+        return to_images(self.slices(self.transform(volume), rotations))
+
+
+def project_in_real_space(volume: Tensor, rotations: Tensor) -> Tensor:
+    """Projections (B, D, D): rotate the volume by trilinear interpolation, sum along z.
+
+    The oracle for `FourierProjector`; its own interpolation error is about 1 % for a well-sampled volume.
+    """
+    box = volume.shape[-1]
+    images = []
+    for rotation in rotations:
+        # grid_sample's cube is centred on (D - 1) / 2, the volume on D // 2.
+        shift = (torch.eye(3, dtype=volume.dtype, device=volume.device) - rotation) @ volume.new_full((3,), 1 / box)
+        theta = torch.cat([rotation, shift[:, None]], dim=1)[None]
+        grid = affine_grid(theta, [1, 1, box, box, box], align_corners=False)
+        images.append(grid_sample(volume[None, None], grid, align_corners=False)[0, 0].sum(0))
+    return torch.stack(images)

@@ -1,0 +1,98 @@
+"""Point groups in RELION's setting, imposed on a volume by averaging."""
+
+import re
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from cryogan.errors import InputError
+
+_PHI = (1 + 5**0.5) / 2
+_Axis = tuple[int, tuple[float, float, float]]
+_FIXED: dict[str, list[_Axis]] = {
+    "T": [(3, (0, 0, 1)), (2, (0, 2**0.5, 1))],
+    "O": [(4, (0, 0, 1)), (3, (1, 1, 1))],
+    "I": [(2, (0, 0, 1)), (5, (1, 0, _PHI)), (3, (1, 1, 1))],
+    "I1": [(2, (0, 0, 1)), (5, (0, 1, _PHI)), (3, (1, 1, 1))],
+    "I2": [(2, (0, 0, 1)), (5, (1, 0, _PHI)), (3, (1, 1, 1))],
+    "I3": [(5, (0, 0, 1)), (2, (-1, 0, _PHI))],
+    "I4": [(5, (0, 0, 1)), (2, (1, 0, _PHI))],
+}
+
+
+def point_group(name: str) -> np.ndarray:
+    """Rotations (n, 3, 3) of a point group, identity first, acting on (x, y, z).
+
+    Args:
+        name: C1, Cn, Dn, T, O, I (= I2), I1, I2, I3 or I4; axes as RELION sets them.
+
+    Raises:
+        InputError: unknown name.
+    """
+    text = name.strip().upper()
+    cyclic = re.fullmatch(r"([CD])([1-9]\d?)", text)
+    if cyclic:
+        generators: list[_Axis] = [(int(cyclic[2]), (0, 0, 1))]
+        if cyclic[1] == "D":
+            generators.append((2, (1, 0, 0)))
+    elif text in _FIXED:
+        generators = _FIXED[text]
+    else:
+        raise InputError(f"Unknown symmetry {name!r}: give C1, Cn, Dn, T, O, I, I1, I2, I3 or I4.")
+    return _closure([_rotation(order, axis) for order, axis in generators])
+
+
+def _rotation(order: int, axis: tuple[float, float, float]) -> np.ndarray:
+    unit = np.asarray(axis) / np.linalg.norm(axis)
+    return np.asarray(Rotation.from_rotvec(2 * np.pi / order * unit).as_matrix())
+
+
+def _closure(generators: list[np.ndarray]) -> np.ndarray:
+    group = [np.eye(3)]
+    for element in group:  # grows while it is walked
+        for generator in generators:
+            product = generator @ element
+            if not any(np.allclose(product, known, atol=1e-6) for known in group):
+                group.append(product)
+    return np.stack(group)
+
+
+class Symmetriser:
+    """Averages a volume over a point group; linear, and differentiable.
+
+    Rotations that map the grid onto itself (all of C1, C2, C4, D1, D2, D4 and O) are permutations of voxels,
+    hence exact; the others interpolate trilinearly. The edge planes of an even box map onto each other
+    modulo the box, which the spherical mask makes irrelevant.
+    """
+
+    def __init__(self, name: str, box: int, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.rotations = point_group(name)
+        self._permutations: list[Tensor] = []
+        self._grids: list[Tensor] = []
+        c = torch.arange(box) - box // 2
+        for rotation in self.rotations[1:]:
+            exact = np.rint(rotation)
+            if np.allclose(rotation, exact, atol=1e-6):
+                z, y, x = torch.meshgrid(c, c, c, indexing="ij")
+                r = exact.astype(int)
+                to = [(r[i, 0] * x + r[i, 1] * y + r[i, 2] * z + box // 2) % box for i in range(3)]
+                self._permutations.append(((to[2] * box + to[1]) * box + to[0]).flatten().to(device))
+            else:
+                matrix = torch.from_numpy(rotation)
+                shift = (torch.eye(3, dtype=matrix.dtype) - matrix) @ matrix.new_full((3,), 1 / box)
+                theta = torch.cat([matrix, shift[:, None]], dim=1)[None]
+                grid = affine_grid(theta, [1, 1, box, box, box], align_corners=False)
+                self._grids.append(grid.to(device=device, dtype=dtype))
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """The mean over the group of the rotated volumes; (D, D, D) in z, y, x."""
+        total = volume
+        flat = volume.flatten()
+        for permutation in self._permutations:
+            total = total + flat[permutation].view_as(volume)
+        for grid in self._grids:
+            total = total + grid_sample(volume[None, None], grid, align_corners=False)[0, 0]
+        return total / len(self.rotations)
