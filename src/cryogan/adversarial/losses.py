@@ -1,0 +1,36 @@
+"""The losses (10), (12) and (13)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def critic_loss(real_scores: Tensor, simulated_scores: Tensor) -> Tensor:
+    """What the critic descends: minus the estimate of the Wasserstein distance, mean D(sim) - mean D(real)."""
+    return simulated_scores.mean() - real_scores.mean()
+
+
+def volume_loss(simulated_scores: Tensor) -> Tensor:
+    """What the volume descends, equation (13): -mean D(sim)."""
+    return -simulated_scores.mean()
+
+
+def gradient_penalty(critic: Critic, real: Tensor, simulated: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda.
+
+    y_int lies at a uniform random place on the line between a real and a simulated image; the norm is over
+    all pixels of an image.
+
+    Args:
+        critic: (B, D, D) -> (B,).
+        real, simulated: (B, D, D).
+        generator: draws the B places.
+    """
+    alpha = torch.rand(len(real), 1, 1, generator=generator, device=real.device, dtype=real.dtype)
+    between = (alpha * real + (1 - alpha) * simulated).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    norm: Tensor = gradient.flatten(1).norm(dim=1)
+    return (norm - 1).square().mean()

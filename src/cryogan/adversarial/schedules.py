@@ -1,0 +1,16 @@
+"""What changes over a run, as functions of the progress t from 0 to 1."""
+
+
+def falling_rate(t: float, final: float) -> float:
+    """Factor of the learning rates: exponential from 1 to `final`; the paper's 8 % an epoch is 0.92**epochs."""
+    return float(final**t)
+
+
+def rising_clip(t: float, ramp: float) -> float:
+    """Factor of the gradient clips: linear from 0 to 1 over the first `ramp` of the run."""
+    return min(1.0, t / ramp) if ramp > 0 else 1.0
+
+
+def clip_depth(t: float, final: float) -> float:
+    """Depth of the volume's lower bound at its centre: linear from 0 (positivity) to `final`."""
+    return final * t

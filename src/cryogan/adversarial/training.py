@@ -1,0 +1,204 @@
+"""Algorithm 1: the critic and the volume learn in turns."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cryogan.adversarial import schedules
+from cryogan.adversarial.losses import critic_loss, gradient_penalty, volume_loss
+from cryogan.config import Settings
+from cryogan.physics.noise import turn_and_mirror
+from cryogan.physics.simulator import Simulator, normalise
+from cryogan.physics.volume import Volume
+
+Record = dict[str, float]
+
+
+class Images(Protocol):
+    """Where real particles come from; `cryogan.particles.ParticleImages` is one."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """Images (B, D, D), float32."""
+        ...
+
+
+class Sampler:
+    """Passes through the particles in random order, without end; its place can be saved."""
+
+    def __init__(self, images: Images, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
+        self._images, self._batch, self._generator, self._device = images, batch_size, generator, device
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def __next__(self) -> Tensor:
+        while len(self._order) < self._batch:
+            self._order = torch.cat([self._order, torch.randperm(len(self._images), generator=self._generator)])
+        rows, self._order = self._order[: self._batch], self._order[self._batch :]
+        return self._load(rows)
+
+    def first(self, count: int) -> Tensor:
+        """The first particles of the set, for pictures; the order of the passes is not touched."""
+        return self._load(torch.arange(min(count, len(self._images))))
+
+    def _load(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(self._images.batch(rows.numpy())).to(self._device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"order": self._order, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._order = state["order"].cpu()
+        self._generator.set_state(state["generator"].cpu())
+
+
+class Training:
+    """One half map's run at one box.
+
+    Args:
+        settings: of the run.
+        steps: volume updates.
+        images: the real particles of this half.
+        simulator, volume, critic: what is trained; `simulator.region` normalises the real images too.
+        signal: s.d. of the particles' signal over that of their noise; the unit of the volume's learning rate.
+        seed: of the order of the particles.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        steps: int,
+        images: Images,
+        simulator: Simulator,
+        volume: Volume,
+        critic: nn.Module,
+        signal: float,
+        seed: int,
+    ) -> None:
+        self.settings, self.steps = settings, steps
+        self.simulator, self.volume, self.critic, self.signal = simulator, volume, critic, signal
+        device = simulator.generator.device
+        self.particles = Sampler(images, settings.batch_size, torch.Generator().manual_seed(seed), device)
+        adam: dict[str, Any] = {"betas": (0.5, 0.9), "eps": 1e-8, "fused": True}
+        self.critic_optimiser = torch.optim.Adam(critic.parameters(), lr=settings.critic_rate, **adam)
+        scales = [simulator.log_signal, simulator.log_noise] if settings.learn_scales else []
+        groups = [
+            {"params": [volume.density], "lr": settings.volume_rate * signal},
+            {"params": scales, "lr": settings.scale_rate},
+        ]
+        self.volume_optimiser = torch.optim.Adam(groups, **adam)
+        self._optimisers = (self.critic_optimiser, self.volume_optimiser)
+        self._full_rates = [[group["lr"] for group in o.param_groups] for o in self._optimisers]
+        self.average = volume.density.detach().clone()
+        self.step = 0
+        self.critic_step = 0
+        self.seconds = 0.0
+
+    def run(self, until: int | None = None) -> Iterator[Record]:
+        """Train to step `until` (default: the end), yielding a record after each volume update."""
+        s, simulator, critic = self.settings, self.simulator, self.critic
+        while self.step < (self.steps if until is None else until):
+            start = time.perf_counter()
+            t = self.step / self.steps
+            clip = schedules.rising_clip((self.step + 1) / self.steps, s.clip_ramp)
+            self._set_rates(schedules.falling_rate(t, s.final_rate))
+
+            with torch.no_grad():
+                spectrum = simulator.projector.transform(self.volume())
+            for _ in range(s.critic_steps):
+                with torch.no_grad():
+                    real = self._seen(normalise(next(self.particles), simulator.region))
+                    simulated = self._seen(simulator(spectrum, simulator.draw(s.batch_size)))
+                with self._autocast():
+                    real_scores, simulated_scores = critic(real), critic(simulated)
+                    loss = critic_loss(real_scores, simulated_scores)
+                    if self.critic_step % s.penalty_every == 0:
+                        penalty = gradient_penalty(critic, real, simulated, simulator.generator)
+                        loss = loss + s.penalty * s.penalty_every * penalty
+                self.critic_optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(critic.parameters(), clip * s.critic_clip)
+                self.critic_optimiser.step()
+                self.critic_step += 1
+
+            before = self.volume.density.detach().clone()
+            spectrum = simulator.projector.transform(self.volume())
+            simulated = self._seen(simulator(spectrum, simulator.draw(s.batch_size)))
+            critic.requires_grad_(False)
+            with self._autocast():
+                loss = volume_loss(critic(simulated))
+            self.volume_optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            critic.requires_grad_(True)
+            nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
+            self.volume_optimiser.step()
+            self.volume.clip(schedules.clip_depth(t, s.clip_depth))
+            self.average.lerp_(self.volume.density.detach(), 1.0 - s.volume_average)
+
+            self.step += 1
+            self.seconds += time.perf_counter() - start
+            yield self._record(real_scores, simulated_scores, before)
+
+    @torch.no_grad()
+    def result(self) -> Tensor:
+        """The map so far, (D, D, D): the average of the last volumes, masked, symmetric, in simulated units."""
+        last = self.volume.density.clone()
+        self.volume.density.copy_(self.average)
+        result: Tensor = self.volume() * self.simulator.log_signal.exp()
+        self.volume.density.copy_(last)
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "step": self.step,
+            "critic_step": self.critic_step,
+            "seconds": self.seconds,
+            "average": self.average,
+            "volume": self.volume.state_dict(),
+            "simulator": self.simulator.state_dict(),
+            "critic": self.critic.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
+            "particles": self.particles.state_dict(),
+            "generator": self.simulator.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.critic_step, self.seconds = state["step"], state["critic_step"], state["seconds"]
+        self.average.copy_(state["average"])
+        self.volume.load_state_dict(state["volume"])
+        self.simulator.load_state_dict(state["simulator"])
+        self.critic.load_state_dict(state["critic"])
+        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.particles.load_state_dict(state["particles"])
+        self.simulator.generator.set_state(state["generator"].cpu())
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """What the critic sees of either stream."""
+        return turn_and_mirror(images, self.simulator.generator) if self.settings.augment else images
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.simulator.generator.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+    def _set_rates(self, factor: float) -> None:
+        for optimiser, rates in zip(self._optimisers, self._full_rates, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _record(self, real_scores: Tensor, simulated_scores: Tensor, before: Tensor) -> Record:
+        density = self.volume.density.detach()
+        ranked = (real_scores[:, None] > simulated_scores).float().mean()
+        return {
+            "step": self.step,
+            "minutes": self.seconds / 60.0,
+            "critic_gap": (real_scores.mean() - simulated_scores.mean()).item(),
+            "critic_auc": ranked.item(),
+            "signal_scale": self.simulator.log_signal.exp().item(),
+            "noise_scale": self.simulator.log_noise.exp().item(),
+            "map_change": ((density - before).norm() / density.norm().clamp(min=1e-12)).item(),
+        }

@@ -1,0 +1,216 @@
+"""The command line: arguments in, one clear line out when they cannot be used."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from cryogan import __version__
+from cryogan.config import Settings, resolve
+from cryogan.errors import InputError
+from cryogan.particles import read_volume, write_volume
+from cryogan.physics.density import density_from_model, phantom
+from cryogan.reconstruct import Interrupted, reconstruct, resume, write_fsc
+from cryogan.report import draw_fsc
+from cryogan.simulate import simulate
+from cryogan.validation import align, fsc_curves, resample, resolution_at
+
+app = App(
+    name="cryogan",
+    version=__version__,
+    help="Single-particle cryo-EM maps without poses: a simulator and a critic learn the volume.",
+)
+
+
+@app.command(name="reconstruct")
+def reconstruct_command(
+    particles: Path | None = None,
+    *,
+    out: Path | None = None,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+    preset: str = "default",
+    config: Path | None = None,
+    resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+) -> None:
+    """Two half maps from particles, their FSC, and one map.
+
+    Parameters
+    ----------
+    particles
+        RELION STAR (3.0 or 3.1) or cryoSPARC .cs, with CTF.
+    out
+        Folder for the results; new or empty.
+    noise
+        STAR or .cs of background patches that names their micrographs.
+    data_dir
+        Where else to look for the image stacks.
+    preset
+        default, or paper: the numbers of the paper's synthetic experiment.
+    config
+        TOML file of settings, such as the run.toml of another run; flags go before it.
+    resume_from
+        Go on with the run in this folder.
+    """
+    flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    if resume_from is not None:
+        if particles or out or noise or config or flags:
+            raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
+        resume(resume_from)
+        return
+    if particles is None or out is None:
+        raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
+    reconstruct(particles, out, resolve(preset, config, flags), noise=noise, data_dir=data_dir)
+
+
+@app.command(name="simulate")
+def simulate_command(
+    *,
+    out: Path,
+    model: Path | None = None,
+    volume: Path | None = None,
+    resolution: float = 5.0,
+    box: int = 64,
+    pixel_size: float = 3.822,
+    poses: Path | None = None,
+    particles: int = 5000,
+    noise: Literal["coloured", "white", "none"] = "coloured",
+    snr: float = 0.5,
+    max_shift: float = 10.0,
+    micrographs: int = 100,
+    seed: int = 0,
+) -> None:
+    """Particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
+
+    Parameters
+    ----------
+    out
+        Folder for particles, noise patches and truth; new or empty.
+    model
+        Atomic model, mmCIF or PDB, also gzipped.
+    volume
+        Map, MRC; box and pixel size are the map's.
+    resolution
+        Of the map made from the model, A.
+    box
+        Pixels.
+    pixel_size
+        A.
+    poses
+        STAR with poses, shifts and CTF to use instead of random ones.
+    particles
+        How many.
+    noise
+        coloured, white or none.
+    snr
+        Variance of the signal within the particle's circle over that of the noise.
+    max_shift
+        Half width of the triangular distribution of shifts, A.
+    micrographs
+        How many the particles are spread over.
+    seed
+        Of everything random.
+    """
+    if model is not None and volume is not None:
+        raise InputError("Give --model or --volume, not both.")
+    if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0:
+        raise InputError("Box: an even number from 16; particles, micrographs, pixel size and SNR: above 0.")
+    if volume is not None:
+        density, pixel_size = read_volume(volume)
+    elif model is not None:
+        density = density_from_model(model, resolution, box, pixel_size, orient=True)
+    else:
+        density = phantom(box, pixel_size, seed)
+    simulate(
+        density,
+        pixel_size,
+        out,
+        count=particles,
+        poses=poses,
+        noise=noise,
+        snr=snr,
+        max_shift=max_shift,
+        micrographs=micrographs,
+        seed=seed,
+    )
+
+
+@app.command(name="align")
+def align_command(map: Path, reference: Path, *, out: Path) -> None:
+    """Bring a map into the frame and hand of a reference.
+
+    Parameters
+    ----------
+    map
+        The map to move, MRC.
+    reference
+        The map that stays, MRC.
+    out
+        The moved map, on the reference's grid.
+    """
+    moving, moving_pixel = read_volume(map)
+    fixed, pixel_size = read_volume(reference)
+    if moving.shape != fixed.shape or abs(moving_pixel / pixel_size - 1) > 1e-4:
+        moving = resample(moving, moving_pixel, len(fixed), pixel_size).astype(np.float32)
+    alignment = align(moving, fixed, pixel_size)
+    write_volume(out, alignment.apply(moving, pixel_size), pixel_size)
+    x, y, z = alignment.shift_A
+    print(
+        f"Correlation {alignment.correlation:.4f} (other hand {alignment.correlation_other_hand:.4f}); "
+        f"{'mirrored, ' if alignment.mirrored else ''}shifted by ({x:.2f}, {y:.2f}, {z:.2f}) A; rotation\n"
+        f"{alignment.rotation.round(4)}"
+    )
+
+
+@app.command(name="fsc")
+def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None, seed: int = 0) -> None:
+    """Fourier shell correlation of two maps in the same frame.
+
+    Parameters
+    ----------
+    half1
+        MRC.
+    half2
+        MRC.
+    out
+        Folder for fsc.star, fsc.csv and fsc.png.
+    mask
+        Soft mask, MRC; with it come the masked, phase-randomised and corrected curves.
+    seed
+        Of the random phases.
+    """
+    (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
+    if abs(other / pixel_size - 1) > 1e-4:
+        raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}; resample one with cryogan align.")
+    curves = fsc_curves(first, second, pixel_size, None if mask is None else read_volume(mask)[0], seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_fsc(out, curves)
+    shown = {"unmasked": curves.unmasked}
+    if mask is not None:
+        shown |= {"masked": curves.masked, "phase-randomised": curves.phase_randomised, "corrected": curves.corrected}
+    draw_fsc(out / "fsc.png", curves.frequency, shown, pixel_size)
+    for name, curve in shown.items():
+        at = [f"{resolution_at(curve, pixel_size, level, len(first)):.2f} A at {level}" for level in (0.5, 0.143)]
+        print(f"{name:17s} {', '.join(at)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; input that cannot be used is one line on standard error and exit code 2."""
+    console = Console(stderr=True)
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError) as error:
+        console.print(f"cryogan: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except (Interrupted, KeyboardInterrupt) as error:
+        console.print(str(error) or "Interrupted.", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Every setting of a reconstruction, defined once: the flags, TOML files and run records come from here."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cryogan.errors import InputError
+
+
+class Settings(BaseModel):
+    """Settings of `cryogan reconstruct`. Lengths in A, unless the description says otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # Particles
+    box: int | None = Field(
+        None,
+        ge=16,
+        description="Working box in pixels, even; particles are Fourier-cropped to it. Default: 64, or the file's.",
+    )
+    particle_diameter: float | None = Field(
+        None,
+        gt=0,
+        description="Diameter of the circle that holds the particle; outside is background. Default: 0.875 of the box.",
+    )
+    invert: bool = Field(False, description="Multiply the particles by -1, for protein darker than its surroundings.")
+
+    # Physics
+    symmetry: str = Field("C1", description="Point group in RELION's setting: C1, Cn, Dn, T, O, I, I1, I2, I3, I4.")
+    max_shift: float = Field(
+        10.0, ge=0, description="Shifts are drawn from a triangular distribution of this half width, A."
+    )
+    oversampling: float = Field(
+        2.0, ge=1, le=2, multiple_of=0.5, description="Zero-padding of the Fourier-slice projector: 1, 1.5 or 2."
+    )
+    envelope_at_nyquist: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Value to which the CTF's envelope, equation (18), falls at the working Nyquist frequency.",
+    )
+    aperture_diameter: float | None = Field(
+        None, gt=0, description="Objective aperture in micrometres, equation (17); needs --focal-length."
+    )
+    focal_length: float | None = Field(None, gt=0, description="Focal length of the objective in millimetres.")
+    noise_model: Literal["white", "coloured"] = Field(
+        "coloured",
+        description="Noise without background patches: white, or with the spectrum measured outside the particle.",
+    )
+    learn_scales: bool = Field(True, description="Learn the scales of signal and noise.")
+
+    # Volume
+    mask_diameter: float | None = Field(
+        None, gt=0, description="Diameter of the spherical mask. Default: 0.95 of the box, as the paper."
+    )
+    clip_depth: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Most negative density at the centre, as a fraction of the maximum; reached at the end of the run.",
+    )
+
+    # Critic and training
+    critic_width: int = Field(
+        16, ge=1, description="Channels of the critic's first block; they double from block to block."
+    )
+    normalise: Literal["background", "image"] = Field(
+        "background",
+        description="What gets mean 0 and s.d. 1 in both streams: each image's background, or the whole image (paper).",
+    )
+    augment: bool = Field(
+        True, description="Turn and mirror the images of both streams at random, by multiples of 90 degrees."
+    )
+    steps: int | None = Field(
+        None, ge=1, description="Volume updates at the working box. Default: as many as --epochs."
+    )
+    epochs: float = Field(16.0, gt=0, description="Passes of the critic through a half set, if --steps is not given.")
+    coarse_to_fine: bool = Field(True, description="Begin at half the box, a quarter, ..., down to 32 pixels.")
+    coarse_steps: int = Field(1000, ge=1, description="Volume updates of each coarser stage.")
+    batch_size: int = Field(32, ge=1, description="Images in a batch of either stream.")
+    critic_steps: int = Field(2, ge=1, description="Critic updates for each volume update.")
+    penalty: float = Field(10.0, ge=0, description="Weight lambda of the gradient penalty, equation (10).")
+    penalty_every: int = Field(
+        4, ge=1, description="Critic updates from one penalty to the next; its weight is multiplied by this."
+    )
+    critic_rate: float = Field(1e-3, gt=0, description="Adam's learning rate for the critic.")
+    volume_rate: float = Field(
+        0.02, gt=0, description="Adam's learning rate for the volume, in units of the particles' signal s.d."
+    )
+    scale_rate: float = Field(1e-3, gt=0, description="Adam's learning rate for the logarithms of the scales.")
+    final_rate: float = Field(0.03, gt=0, le=1, description="The learning rates fall exponentially to this fraction.")
+    critic_clip: float = Field(1e6, gt=0, description="Largest norm of the critic's gradient.")
+    volume_clip: float = Field(1e3, gt=0, description="Largest gradient of one voxel.")
+    clip_ramp: float = Field(0.125, ge=0, le=1, description="Fraction of the run over which both clips rise from zero.")
+    volume_average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Memory per step of the exponential average that is the result; 0 takes the last volume.",
+    )
+    bf16: bool = Field(True, description="Run the critic in bfloat16.")
+
+    # Half maps
+    shared_critic_start: bool = Field(
+        False,
+        description="Start both critics from the same weights, as the paper: the halves tend to the same frame.",
+    )
+
+    # Run
+    seed: int = Field(0, ge=0, description="Seed of every random number.")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, ...")
+    threads: int | None = Field(None, ge=1, description="CPU threads for each half. Default: half of the cores.")
+    checkpoint_minutes: float = Field(2.0, gt=0, description="Minutes from one checkpoint to the next.")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # The supplementary material's synthetic experiment, number by number. What differs: lambda, where our
+    # norm over an image's pixels makes theirs, taken as printed, the weight of (10).
+    "paper": {
+        "envelope_at_nyquist": 0.2,
+        "critic_width": 96,
+        "normalise": "image",
+        "augment": False,
+        "coarse_to_fine": False,
+        "epochs": 16.0,
+        "batch_size": 8,
+        "critic_steps": 4,
+        "penalty": 1e-3,
+        "penalty_every": 1,
+        "critic_rate": 1e-3,
+        "volume_rate": 1e-3,
+        "final_rate": 0.92**16,
+        "clip_ramp": 0.125,
+        "bf16": False,
+        "shared_critic_start": True,
+    },
+}
+
+
+def resolve(preset: str, file: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """Settings of a preset, overridden by a TOML file, overridden by flags.
+
+    Args:
+        preset: a key of `PRESETS`.
+        file: TOML with the names of `Settings`, at top level or under [settings], as `run.toml` has them.
+        flags: only those that the user gave.
+
+    Raises:
+        InputError: unknown preset or setting (with a suggestion), value of the wrong kind, unreadable file.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"Unknown preset {preset!r}{_suggestion(preset, list(PRESETS))}")
+    values = dict(PRESETS[preset])
+    if file is not None:
+        values |= _read_toml(file)
+    values |= flags
+    return validate(values, f"{file}: " if file else "")
+
+
+def validate(values: Mapping[str, Any], where: str) -> Settings:
+    """Settings from plain values; `where` begins the sentence of an `InputError`."""
+    known = list(Settings.model_fields)
+    for name in values:
+        if name not in known:
+            raise InputError(f"{where}unknown setting {name!r}{_suggestion(name, known)}")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise InputError(f"{where}setting {name} = {first['input']!r}: {first['msg']}.") from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"Cannot read the settings in {file}: {error}.") from error
+    settings: dict[str, Any] = content.get("settings", content)
+    return settings
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}."

@@ -1,0 +1,111 @@
+"""The pictures of a run: figures 2 and 3 of the paper, drawn from what the run keeps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryogan.adversarial.training import Training
+from cryogan.particles import read_volume
+from cryogan.physics.fourier import radial_power, to_images
+from cryogan.physics.poses import uniform_rotations
+from cryogan.physics.projector import FourierProjector
+from cryogan.plan import Plan
+from cryogan.report import (
+    draw_fsc,
+    draw_fsc_over_time,
+    draw_gallery,
+    draw_power_spectra,
+    draw_progress,
+    draw_projections_over_time,
+    draw_volume_over_time,
+)
+from cryogan.validation import Alignment, FscCurves, fsc, resample, resolution_at
+
+VIEWS = 6  # columns of a gallery
+SPECTRUM_IMAGES = 256
+
+
+def snapshot_path(folder: Path, half: int, step: int) -> Path:
+    """Where a run keeps the map of a half after `step` volume updates."""
+    return folder / "snapshots" / f"half{half}_step{step:06d}.mrc"
+
+
+def snapshots(folder: Path, half: int, plan: Plan) -> dict[int, np.ndarray]:
+    """The kept maps of a half by their step, all on the final grid."""
+    maps = {}
+    for path in sorted(snapshot_path(folder, half, 0).parent.glob(f"half{half}_step*.mrc")):
+        volume, pixel_size = read_volume(path)
+        maps[int(path.stem[-6:])] = resample(volume, pixel_size, plan.box, plan.pixel_size).astype(np.float32)
+    return maps
+
+
+@torch.no_grad()
+def draw_simulation(folder: Path, training: Training) -> None:
+    """Gallery of clean, CTF-modulated, simulated and real images, and the power spectra of the last two."""
+    simulator, s = training.simulator, training.settings
+    # A generator of their own: drawing pictures must not change the run.
+    state = simulator.generator.get_state()
+    phi = simulator.draw(SPECTRUM_IMAGES)
+    spectrum = simulator.projector.transform(training.volume())
+    simulated = torch.cat([simulator(spectrum, phi[i : i + s.batch_size]) for i in range(0, len(phi), s.batch_size)])
+    some = phi[:VIEWS]
+    clean, modulated = to_images(simulator.project(spectrum, some)), simulator.clean(spectrum, some)
+    simulator.generator.set_state(state)
+    real = training.particles.first(SPECTRUM_IMAGES)
+    draw_gallery(
+        folder / "figures" / "gallery.png",
+        *(images.cpu().numpy() for images in (clean, modulated, simulated[:VIEWS], real[:VIEWS])),
+    )
+    box = simulator.projector.box
+    frequency = np.arange(box // 2 + 1) / (box * simulator.pixel_size)
+    draw_power_spectra(
+        folder / "figures" / "power_spectra.png",
+        frequency,
+        radial_power(real).cpu().numpy(),
+        radial_power(simulated).cpu().numpy(),
+    )
+
+
+def draw_history(folder: Path, plan: Plan) -> None:
+    """Half 1's map and its clean projections over time, and the recorded numbers."""
+    maps = snapshots(folder, 1, plan)
+    minutes = {r["step"]: r["minutes"] for r in records(folder) if r["half"] == 1}
+    labels = {step: f"{minutes[step]:.1f} min" if step in minutes else f"step {step}" for step in maps}
+    draw_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], v) for s, v in maps.items()])
+    projector = FourierProjector(plan.box, device=torch.device("cpu"))
+    rotations = uniform_rotations(VIEWS, torch.Generator().manual_seed(plan.settings.seed))
+    rows = [(labels[s], projector(torch.from_numpy(v), rotations).numpy()) for s, v in maps.items()]
+    draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
+    draw_progress(folder / "figures" / "progress.png", [r for r in records(folder) if r["half"] == 1])
+
+
+def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCurves) -> None:
+    """The FSC of the half maps, and how it grew; half 2 in half 1's frame as at the end."""
+    resolution = resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box)
+    named = {
+        "unmasked": curves.unmasked,
+        "masked": curves.masked,
+        "phase-randomised": curves.phase_randomised,
+        f"corrected, 0.143 at {resolution:.1f} Å": curves.corrected,
+    }
+    draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
+    minutes = {r["step"]: r["minutes"] for r in records(folder) if r["half"] == 1}
+    first, second = (snapshots(folder, half, plan) for half in (1, 2))
+    grown = [
+        (f"{minutes[step]:.1f} min", fsc(first[step], alignment.apply(second[step], plan.pixel_size)))
+        for step in first
+        if step in second and step in minutes
+    ]
+    if grown:
+        draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, grown)
+
+
+def records(folder: Path) -> list[dict[str, float]]:
+    """The lines of `progress.jsonl`; of a step that was run twice (a resumed run), the later."""
+    last: dict[tuple[float, float], dict[str, float]] = {}
+    for line in (folder / "progress.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        last[record["half"], record["step"]] = record
+    return [last[key] for key in sorted(last)]

@@ -1,0 +1,186 @@
+"""From a user's files and settings to a plan: what two half sets are trained on, with every number resolved."""
+
+import os
+import platform
+import sys
+import tomllib
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+
+from cryogan.config import Settings, validate
+from cryogan.errors import InputError
+from cryogan.particles import ParticleImages, contrast_sign, read_particles
+from cryogan.physics.symmetry import point_group
+
+RUN_FILE = "run.toml"
+_DEFAULT_BOX = 64
+_COARSEST_BOX = 32
+_BACKGROUND_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
+_MASK_FRACTION = 0.95  # the paper: 171 of 180
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run at one box."""
+
+    box: int
+    steps: int  # volume updates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: its inputs, its settings without a None that matters, and what was read off the particles."""
+
+    settings: Settings
+    particles: Path
+    noise: Path | None
+    data_dir: Path | None
+    box: int
+    pixel_size: float  # A, at the working box
+    particle_radius: float  # A
+    mask_radius: float  # A
+    stages: tuple[Stage, ...]  # coarse to fine; the last has the working box
+    threads: int
+
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.settings.device)
+
+    def write(self, folder: Path) -> None:
+        """Record the plan as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
+        plan = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
+        plan.pop("settings")
+        gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "none"
+        record: dict[str, Any] = {
+            "command": " ".join(sys.argv),
+            "settings": self.settings.model_dump(exclude_none=True),
+            "plan": plan,
+            "versions": {name: version(name) for name in ("cryogan", "torch", "numpy", "scipy", "mrcfile")}
+            | {"python": platform.python_version()},
+            "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
+        }
+        (folder / RUN_FILE).write_text(tomli_w.dumps(record))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        """The plan of a run folder.
+
+        Raises:
+            InputError: the folder has no readable `run.toml`.
+        """
+        file = folder / RUN_FILE
+        try:
+            record = tomllib.loads(file.read_text())
+            plan = record["plan"]
+            paths = {name: Path(plan[name]) if name in plan else None for name in ("particles", "noise", "data_dir")}
+            plan["stages"] = tuple(Stage(**stage) for stage in plan["stages"])
+            return cls(**(plan | paths), settings=validate(record["settings"], f"{file}: "))
+        except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{folder} is not the folder of a run: cannot read {file} ({error}).") from error
+
+
+def make_plan(
+    particles: Path, noise: Path | None, data_dir: Path | None, settings: Settings
+) -> tuple[Plan, ParticleImages, list[str]]:
+    """Read and check all input, before anything is written.
+
+    Returns:
+        The plan, the preprocessed particles, and what a user should know, a sentence each.
+
+    Raises:
+        InputError: anything that would stop the run later.
+    """
+    point_group(settings.symmetry)
+    _check_device(settings.device)
+    if (settings.aperture_diameter is None) != (settings.focal_length is None):
+        raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
+    table = read_particles(particles, data_dir)
+    even = table.box - table.box % 2
+    box = settings.box or min(_DEFAULT_BOX, even)
+    width = table.pixel_size * even
+    diameter = settings.particle_diameter or _BACKGROUND_FRACTION * width
+    images = ParticleImages(table, box, diameter / 2, settings.invert)
+
+    remarks = [
+        f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
+        f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
+    ]
+    if images.cropped_odd:
+        remarks.append(f"The box of {table.box} pixels is odd; its last row and column are left out.")
+    if images.dropped:
+        remarks.append(f"{images.dropped} images are constant or hold NaN and are left out.")
+    contrast = contrast_sign(images)
+    remarks.append(f"{contrast}.".capitalize())
+    if contrast.sign < 0:
+        remarks.append("Protein seems dark, and the map is kept positive: the run will fail; give --invert.")
+    if len(images) < 2 * settings.batch_size:
+        raise InputError(
+            f"{particles}: {len(images)} particles are too few for two halves of one batch of "
+            f"{settings.batch_size} each; give more particles or a smaller --batch-size."
+        )
+
+    cores = len(os.sched_getaffinity(0))
+    plan = Plan(
+        settings=settings,
+        particles=particles.resolve(),
+        noise=noise.resolve() if noise else None,
+        data_dir=data_dir.resolve() if data_dir else None,
+        box=box,
+        pixel_size=images.pixel_size,
+        particle_radius=diameter / 2,
+        mask_radius=(settings.mask_diameter or _MASK_FRACTION * width) / 2,
+        stages=_stages(box, len(images) // 2, settings),
+        threads=settings.threads or max(1, cores // 2),
+    )
+    if noise:
+        remarks.append(_check_noise(plan, images))
+    return plan, images, remarks
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"There is no device {name!r} here; use --device cpu.") from error
+
+
+def _check_noise(plan: Plan, images: ParticleImages) -> str:
+    """A sentence on how many particles have patches of their micrograph."""
+    assert plan.noise is not None
+    patches = read_particles(plan.noise, plan.data_dir, need_ctf=False)
+    width, expected = patches.box * patches.pixel_size, images.table.box * images.table.pixel_size
+    if patches.box != images.table.box or abs(width / expected - 1) > 1e-2:
+        raise InputError(
+            f"{plan.noise}: the patches are {patches.box} px of {patches.pixel_size:.3f} A, the particles "
+            f"{images.table.box} px of {images.table.pixel_size:.3f} A; extract both alike."
+        )
+    covered = np.isin(images.table.micrographs, patches.micrographs)
+    if not covered.any():
+        raise InputError(
+            f"{plan.noise}: no patch comes from a micrograph of {plan.particles} (first patch: "
+            f"{patches.micrographs[0]!r}, first particle: {images.table.micrographs[0]!r}); check _rlnMicrographName."
+        )
+    return f"{len(patches)} background patches; {covered.mean():.0%} of the particles have one of their micrograph" + (
+        "." if covered.all() else ", and only these lend their CTF to simulated images."
+    )
+
+
+def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
+    """Boxes that double up to the working one, from the smallest of at least 32 pixels."""
+    boxes = [box]
+    while settings.coarse_to_fine and boxes[0] % 4 == 0 and boxes[0] // 2 >= _COARSEST_BOX:
+        boxes.insert(0, boxes[0] // 2)
+    per_epoch = particles / (settings.batch_size * settings.critic_steps)
+    fine = settings.steps or max(1, round(settings.epochs * per_epoch))
+    return tuple(Stage(each, fine if each == box else settings.coarse_steps) for each in boxes)

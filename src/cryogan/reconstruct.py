@@ -1,0 +1,204 @@
+"""Two half sets, two volumes, alignment, FSC, files: the whole of `cryogan reconstruct`."""
+
+import csv
+import json
+import multiprocessing
+import multiprocessing.queues
+import queue
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cryogan.adversarial.training import Record
+from cryogan.config import Settings
+from cryogan.errors import InputError
+from cryogan.halfmap import Message, half_rows, train_half
+from cryogan.particles import read_volume, write_particles, write_star, write_volume
+from cryogan.pictures import draw_agreement, draw_history, snapshot_path
+from cryogan.plan import Plan, make_plan
+from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resolution_at, soft_mask
+
+HALVES = (1, 2)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run is worth."""
+
+    folder: Path
+    resolution: float  # A, corrected half-map FSC 0.143
+    resolution_unmasked: float
+    alignment: Alignment
+    curves: FscCurves
+
+
+class Interrupted(Exception):
+    """The run was stopped; its checkpoints are written."""
+
+
+def reconstruct(
+    particles: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Two independent half maps of the particles, from zero, and their FSC, in the folder `out`.
+
+    Args:
+        particles: RELION STAR or cryoSPARC .cs, with CTF.
+        out: folder that does not exist or is empty.
+        settings: see `cryogan.config`.
+        noise: STAR or .cs of background patches with micrograph names.
+        data_dir: where else to look for image stacks.
+        console: what the run says; default: standard error.
+
+    Raises:
+        InputError: input that cannot be used; nothing is written then.
+        Interrupted: Ctrl-C; go on with `resume`.
+    """
+    console = console or Console(stderr=True)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not an empty folder; give another --out, or --resume {out} to go on with a run.")
+    plan, images, remarks = make_plan(particles, noise, data_dir, settings)
+    for remark in remarks:
+        console.print(remark, highlight=False)
+    subset = np.full(len(images), 2)
+    subset[half_rows(len(images), 1, settings.seed)] = 1
+    (out / "snapshots").mkdir(parents=True, exist_ok=True)
+    (out / "figures").mkdir(exist_ok=True)
+    plan.write(out)
+    write_particles(out / "particles.star", images.table, random_subset=subset)
+    return _run(out, plan, console)
+
+
+def resume(folder: Path, *, console: Console | None = None) -> Result:
+    """Go on with an interrupted run from its last checkpoints.
+
+    Raises:
+        InputError: the folder is not that of a run.
+        Interrupted: Ctrl-C again.
+    """
+    return _run(folder, Plan.read(folder), console or Console(stderr=True))
+
+
+def _run(folder: Path, plan: Plan, console: Console) -> Result:
+    _train(folder, plan, console)
+    result = _compare(folder, plan)
+    other = result.alignment.correlation_other_hand
+    console.print(
+        f"Half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; unmasked "
+        f"{result.resolution_unmasked:.2f} A). Alignment of half 2: correlation "
+        f"{result.alignment.correlation:.3f}, other hand {other:.3f}; the absolute hand is unknown.\n"
+        f"Map: {folder / 'map.mrc'}",
+        highlight=False,
+    )
+    return result
+
+
+def _train(folder: Path, plan: Plan, console: Console) -> None:
+    """Both halves, each in a process of its own; this one shows and records their progress."""
+    context = multiprocessing.get_context("spawn")
+    messages: multiprocessing.queues.Queue[Message] = context.Queue()
+    workers = {half: context.Process(target=train_half, args=(folder, half, messages)) for half in HALVES}
+    for worker in workers.values():
+        worker.start()
+    waiting, failed, stopped = set(HALVES), "", False
+    columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
+    with Progress(*columns, *times, console=console) as bars, (folder / "progress.jsonl").open("a") as log:
+        tasks = {half: bars.add_task("", total=plan.total_steps, half=half, state="starting") for half in HALVES}
+        while waiting:
+            try:
+                message = messages.get(timeout=1.0)
+            except KeyboardInterrupt:
+                stopped = True  # the halves got the signal too, and report when their checkpoint is written
+                continue
+            except queue.Empty:
+                dead = [half for half in waiting if not workers[half].is_alive() and messages.empty()]
+                failed = failed or "".join(f"The process of half {half} ended without a word." for half in dead)
+                waiting -= set(dead)
+                continue
+            if message.record is not None:
+                log.write(json.dumps({"half": message.half} | message.record) + "\n")
+                log.flush()
+                _show(bars, tasks[message.half], message.record)
+                continue
+            waiting.discard(message.half)
+            stopped |= message.kind == "stopped"
+            if message.kind == "failed" and not failed:
+                failed = message.text
+                for half in waiting:
+                    workers[half].terminate()
+                waiting.clear()
+    for worker in workers.values():
+        worker.join()
+    if failed:
+        raise InputError(failed)
+    if stopped:
+        raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
+
+
+def _show(bars: Progress, task: TaskID, record: Record) -> None:
+    state = (
+        f"gap {record['critic_gap']:.2f}  signal {record['signal_scale']:.2f}  "
+        f"noise {record['noise_scale']:.2f}  change {record['map_change']:.1%}"
+    )
+    bars.update(task, completed=record["step"], state=state)
+    total = bars.tasks[task].total or 1
+    every = max(1, round(total / 10))
+    if not bars.console.is_terminal and record["step"] // every > (record["step"] - 1) // every:
+        minutes = record["minutes"]
+        left = minutes * (total - record["step"]) / record["step"]
+        bars.console.print(
+            f"half {bars.tasks[task].fields['half']}: step {record['step']:.0f} of {total:.0f}, {minutes:.1f} min, "
+            f"about {left:.1f} min left; {state}",
+            highlight=False,
+        )
+
+
+def _compare(folder: Path, plan: Plan) -> Result:
+    """Align half 2 to half 1, compare, and write every file that a user takes along."""
+    half1, half2 = (read_volume(snapshot_path(folder, half, plan.total_steps))[0] for half in HALVES)
+    alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)
+    aligned = alignment.apply(half2, plan.pixel_size)
+    average = (half1 + aligned) / 2
+    mask = soft_mask(average, plan.pixel_size)
+    curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
+    files: dict[str, np.ndarray] = {"half1_map_unfil": half1, "half2_map_unfil": aligned, "map": average, "mask": mask}
+    for name, volume in files.items():
+        write_volume(folder / f"{name}.mrc", volume, plan.pixel_size)
+    write_fsc(folder, curves)
+    draw_history(folder, plan)
+    draw_agreement(folder, plan, alignment, curves)
+    return Result(
+        folder,
+        resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box),
+        resolution_at(curves.unmasked, plan.pixel_size, 0.143, plan.box),
+        alignment,
+        curves,
+    )
+
+
+def write_fsc(folder: Path, curves: FscCurves) -> None:
+    """`fsc.star`, with RELION's names, and the same as `fsc.csv`."""
+    columns = {
+        "rlnSpectralIndex": curves.shell,
+        "rlnResolution": curves.frequency,
+        "rlnAngstromResolution": np.where(curves.shell == 0, 999.0, curves.resolution),
+        "rlnFourierShellCorrelationCorrected": curves.corrected,
+        "rlnFourierShellCorrelationUnmaskedMaps": curves.unmasked,
+        "rlnFourierShellCorrelationMaskedMaps": curves.masked,
+        "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
+    }
+    write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
+    names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
+    with (folder / "fsc.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))

@@ -1,0 +1,200 @@
+"""Particles from a volume: the data source of demonstrations, tests and benchmarks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryogan.errors import InputError
+from cryogan.particles import read_star, write_stack, write_star, write_volume
+from cryogan.physics.ctf import CtfParameters
+from cryogan.physics.noise import ColouredNoise, Noise, WhiteNoise
+from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.shifts import triangular_shifts
+from cryogan.physics.simulator import Imaging, Simulator, background_mask, normalise
+
+BATCH = 256
+BACKGROUND_FRACTION = 0.875  # of the box; as `reconstruct` takes it by default
+VOLTAGE, ABERRATION, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
+DEFOCUS_RANGE = (8000.0, 18000.0)  # A
+ASTIGMATISM = 300.0  # A, the largest half difference of defocus U and V
+NOISE_FALLOFF = 0.35  # of the Nyquist frequency: where the coloured noise's Lorentzian part has halved
+
+
+@dataclass(frozen=True)
+class Particles:
+    """What is known of N simulated particles."""
+
+    phi: Imaging
+    optics: CtfParameters
+    micrographs: list[str]
+
+
+def simulate(
+    volume: np.ndarray,
+    pixel_size: float,
+    out: Path,
+    *,
+    count: int = 5000,
+    poses: Path | None = None,
+    noise: str = "coloured",
+    snr: float = 0.5,
+    max_shift: float = 10.0,
+    micrographs: int = 100,
+    seed: int = 0,
+) -> None:
+    """Write particles.mrcs and .star, noise.mrcs and .star, truth.mrc and truth.star to `out`.
+
+    Args:
+        volume: (D, D, D) in z, y, x, protein bright.
+        pixel_size: A.
+        out: folder that does not exist or is empty.
+        count: particles; with `poses`, at most its rows are made.
+        poses: a STAR with Euler angles, origins and CTF, used instead of random ones.
+        noise: "coloured" (stronger at low frequency), "white" or "none" (images as projected, no patches).
+        snr: variance of the CTF-modulated signal within the particle's circle over that of the noise.
+        max_shift: A, half width of the triangular distribution.
+        micrographs: how many the particles are spread over; each has one CTF and one noise patch for each of
+            its particles.
+        seed: of everything random.
+
+    Raises:
+        InputError: `out` is not empty, or `poses` lacks columns.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not an empty folder; give another --out.")
+    box = volume.shape[0]
+    generator = torch.Generator().manual_seed(seed)
+    model: Noise = WhiteNoise(box) if noise == "white" else ColouredNoise(_noise_power(box), box)
+    particles = _from_star(poses, count) if poses else _random(count, max_shift, micrographs, generator)
+    simulator = Simulator(
+        FourierProjector(box, device=torch.device("cpu")),
+        particles.optics,
+        model,
+        pixel_size=pixel_size,
+        max_shift=max_shift,
+        generator=generator,
+    )
+    density = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
+    with torch.no_grad():
+        spectrum = simulator.projector.transform(density)
+        parts = [simulator.clean(spectrum, particles.phi[i : i + BATCH]) for i in range(0, len(particles.phi), BATCH)]
+    images = torch.cat(parts)
+    out.mkdir(parents=True, exist_ok=True)
+    if noise != "none":
+        background = background_mask(box, BACKGROUND_FRACTION * box / 2, images.device)
+        images *= (snr / images[:, ~background].var()).sqrt()
+        images = normalise(images + model.sample(particles.phi.particles, generator), background)
+        patches = normalise(model.sample(particles.phi.particles, generator), background)
+        write_stack(out / "noise.mrcs", patches.numpy(), pixel_size, np.float16)
+        names = [f"{i + 1:06d}@noise.mrcs" for i in range(len(patches))]
+        write_star(out / "noise.star", {"noise": {"rlnImageName": names, "rlnMicrographName": particles.micrographs}})
+    write_stack(out / "particles.mrcs", images.numpy(), pixel_size, np.float32 if noise == "none" else np.float16)
+    _write_star(out / "particles.star", particles, box, pixel_size, with_poses=False)
+    _write_star(out / "truth.star", particles, box, pixel_size, with_poses=True)
+    write_volume(out / "truth.mrc", volume, pixel_size)
+
+
+def _noise_power(box: int) -> Tensor:
+    """Radial power of the coloured noise, mean 1 over the image: a Lorentzian on a floor, like ice and camera."""
+    frequency = torch.arange(box // 2 + 1) / (box // 2)
+    power = 0.4 + 1.0 / (1.0 + (frequency / NOISE_FALLOFF).square())
+    weight = torch.arange(box // 2 + 1).float()
+    return power / ((power * weight).sum() / weight.sum())
+
+
+def _random(count: int, max_shift: float, micrographs: int, generator: torch.Generator) -> Particles:
+    """Uniform poses, triangular shifts, and a CTF for each micrograph."""
+    micrographs = min(micrographs, count)
+    low, high = DEFOCUS_RANGE
+    mean, split, angle = torch.rand(3, micrographs, generator=generator)
+    mean, split = low + (high - low) * mean, ASTIGMATISM * split
+    micrograph = torch.arange(count) * micrographs // count
+    ones = torch.ones(count)
+    optics = CtfParameters(
+        defocus_u=(mean + split)[micrograph],
+        defocus_v=(mean - split)[micrograph],
+        defocus_angle=(180.0 * angle - 90.0)[micrograph],
+        voltage=VOLTAGE * ones,
+        spherical_aberration=ABERRATION * ones,
+        amplitude_contrast=AMPLITUDE_CONTRAST * ones,
+        phase_shift=0.0 * ones,
+        b_factor=0.0 * ones,
+        scale=ones,
+    )
+    phi = Imaging(
+        uniform_rotations(count, generator), triangular_shifts(count, max_shift, generator), torch.arange(count)
+    )
+    return Particles(phi, optics, [f"micrograph_{i:04d}.mrc" for i in micrograph.tolist()])
+
+
+def _from_star(path: Path, count: int) -> Particles:
+    """Poses, shifts and CTF of the first `count` rows of a STAR."""
+    blocks = read_star(path)
+    named = [block for block in blocks.values() if "rlnAngleRot" in block]
+    if not named:
+        raise InputError(f"{path} has no _rlnAngleRot; give a STAR with poses.")
+    table, optics = named[0], blocks.get("optics")
+    rows = min(count, len(table))
+
+    def column(name: str, default: float | None = None) -> np.ndarray:
+        if name in table:
+            return table.floats(name)[:rows]
+        if optics is not None and name in optics:
+            groups = dict(zip(optics.floats("rlnOpticsGroup"), optics.floats(name), strict=True))
+            return np.array([groups[group] for group in table.floats("rlnOpticsGroup")[:rows]])
+        if default is None:
+            raise InputError(f"{path} has no _{name}; it needs poses, shifts and CTF.")
+        return np.full(rows, default)
+
+    columns = {
+        "defocus_u": column("rlnDefocusU"),
+        "defocus_v": column("rlnDefocusV"),
+        "defocus_angle": column("rlnDefocusAngle"),
+        "voltage": column("rlnVoltage"),
+        "spherical_aberration": column("rlnSphericalAberration"),
+        "amplitude_contrast": column("rlnAmplitudeContrast"),
+        "phase_shift": column("rlnPhaseShift", 0.0),
+        "b_factor": column("rlnCtfBfactor", 0.0),
+        "scale": column("rlnCtfScalefactor", 1.0),
+    }
+    rotations = euler_to_rotations(*(column(f"rlnAngle{name}") for name in ("Rot", "Tilt", "Psi")))
+    shifts = np.stack([column("rlnOriginXAngst", 0.0), column("rlnOriginYAngst", 0.0)], axis=1)
+    names = table.texts("rlnMicrographName")[:rows] if "rlnMicrographName" in table else ["unknown"] * rows
+    return Particles(
+        Imaging(rotations.float(), torch.from_numpy(shifts).float(), torch.arange(rows)),
+        CtfParameters.from_columns(columns, device=torch.device("cpu")),
+        names,
+    )
+
+
+def _write_star(path: Path, particles: Particles, box: int, pixel_size: float, *, with_poses: bool) -> None:
+    """A RELION 3.1 particle STAR of particles.mrcs."""
+    p = particles.optics
+    optics: dict[str, list[object]] = {
+        "rlnOpticsGroup": [1],
+        "rlnOpticsGroupName": ["opticsGroup1"],
+        "rlnImagePixelSize": [pixel_size],
+        "rlnImageSize": [box],
+        "rlnImageDimensionality": [2],
+        "rlnVoltage": [float(p.voltage[0])],
+        "rlnSphericalAberration": [float(p.spherical_aberration[0])],
+        "rlnAmplitudeContrast": [float(p.amplitude_contrast[0])],
+    }
+    rows = range(1, len(particles.phi) + 1)
+    table: dict[str, list[object]] = {"rlnImageName": [f"{i:06d}@particles.mrcs" for i in rows]}
+    if with_poses:
+        angles = rotations_to_euler(particles.phi.rotations)
+        for i, name in enumerate(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")):
+            table[name] = angles[:, i].tolist()
+        table["rlnOriginXAngst"] = particles.phi.shifts[:, 0].tolist()
+        table["rlnOriginYAngst"] = particles.phi.shifts[:, 1].tolist()
+    table["rlnDefocusU"] = p.defocus_u.tolist()
+    table["rlnDefocusV"] = p.defocus_v.tolist()
+    table["rlnDefocusAngle"] = p.defocus_angle.tolist()
+    table["rlnMicrographName"] = list(particles.micrographs)
+    table["rlnOpticsGroup"] = [1] * len(particles.phi)
+    write_star(path, {"optics": optics, "particles": table})
