@@ -33,7 +33,7 @@ def reconstruct_command(
     out: Path | None = None,
     noise: Path | None = None,
     data_dir: Path | None = None,
-    preset: str = "default",
+    preset: str | None = None,
     config: Path | None = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -51,7 +51,7 @@ def reconstruct_command(
     data_dir
         Where else to look for the image stacks.
     preset
-        default, or paper: the numbers of the paper's synthetic experiment.
+        default (taken if nothing is said), or paper: the numbers of the paper's synthetic experiment.
     config
         TOML file of settings, such as the run.toml of another run; flags go before it.
     resume_from
@@ -59,13 +59,13 @@ def reconstruct_command(
     """
     flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
     if resume_from is not None:
-        if particles or out or noise or config or flags:
+        if particles or out or noise or data_dir or preset or config or flags:
             raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
         resume(resume_from)
         return
     if particles is None or out is None:
         raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
-    reconstruct(particles, out, resolve(preset, config, flags), noise=noise, data_dir=data_dir)
+    reconstruct(particles, out, resolve(preset or "default", config, flags), noise=noise, data_dir=data_dir)
 
 
 @app.command(name="simulate")
@@ -158,6 +158,7 @@ def align_command(map: Path, reference: Path, *, out: Path) -> None:
     if moving.shape != fixed.shape or abs(moving_pixel / pixel_size - 1) > 1e-4:
         moving = resample(moving, moving_pixel, len(fixed), pixel_size).astype(np.float32)
     alignment = align(moving, fixed, pixel_size)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_volume(out, alignment.apply(moving, pixel_size), pixel_size)
     x, y, z = alignment.shift_A
     print(

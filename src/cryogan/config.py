@@ -122,6 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The supplementary material's synthetic experiment, number by number. What differs: lambda, where our
     # norm over an image's pixels makes theirs, taken as printed, the weight of (10).
     "paper": {
+        "max_shift": 0.0,
         "envelope_at_nyquist": 0.2,
         "critic_width": 96,
         "normalise": "image",

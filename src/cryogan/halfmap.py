@@ -93,11 +93,11 @@ def _noise(plan: Plan, images: ParticleImages, background: Tensor) -> tuple[Nois
     rows = np.arange(len(images))
     if plan.noise is not None:
         table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
-        patches = ParticleImages(table, images.box, plan.particle_radius)
+        patches = ParticleImages(table, images.box, plan.particle_radius, plan.settings.invert)
         names = patches.table.micrographs
         rows = np.flatnonzero(np.isin(images.table.micrographs, names))
         pixels = torch.from_numpy(patches.batch(np.arange(len(patches)))).to(plan.device)
-        return PatchNoise(pixels, names, images.table.micrographs[rows]), rows
+        return PatchNoise(pixels, names, images.table.micrographs[rows], turn=plan.settings.augment), rows
     if plan.settings.noise_model == "white":
         return WhiteNoise(images.box), rows
     some = torch.from_numpy(images.batch(_spread(images))).to(plan.device)
@@ -146,6 +146,8 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
         messages.put(Message(half, "finished" if finished else "stopped"))
     except InputError as error:
         messages.put(Message(half, "failed", text=str(error)))
+    except OSError as error:  # a full disk, mostly
+        messages.put(Message(half, "failed", text=f"Half {half} cannot write to {folder}: {error}."))
 
 
 def _run_stages(

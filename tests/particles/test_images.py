@@ -51,10 +51,16 @@ def background(images: np.ndarray, radius_pixels: float) -> np.ndarray:
 
 
 def test_a_band_limited_image_crops_exactly() -> None:
-    for small in (8, 12, 18):
-        np.testing.assert_allclose(
-            fourier_crop(waves(24, small // 2 - 1), small), waves(small, small // 2 - 1), atol=2e-5
-        )
+    for small, highest in ((8, 2), (12, 4), (18, 6), (24, 8)):  # highest: the square fits the Nyquist disc
+        np.testing.assert_allclose(fourier_crop(waves(24, highest), small), waves(small, highest), atol=2e-5)
+
+
+def test_nothing_is_left_beyond_the_nyquist_disc() -> None:
+    for box in (12, 24):
+        power = np.abs(np.fft.fft2(fourier_crop(random_images(1)[0], box))) ** 2
+        k = np.fft.fftfreq(box, 1 / box)
+        outside = np.hypot(k[:, None], k) >= box / 2
+        assert power[outside].max() < 1e-6 * power[~outside].mean()
 
 
 def test_crop_keeps_level_centre_and_orientation() -> None:
@@ -89,6 +95,7 @@ def test_images_come_in_the_order_of_rows(make_table: Callable[..., ParticleTabl
     rows = np.array([6, 0, 3, 3, 1])
     stacks = {"a.mrcs": first, "b.mrcs": second}
     raw = np.stack([stacks[table.stacks[table.stack_index[r]].name][table.image_index[r]] for r in rows])
+    raw = fourier_crop(raw, SIDE)
     outside = background(raw, RADIUS / PIXEL).astype(np.float64)
     expected = (raw - outside.mean(axis=1)[:, None, None]) / outside.std(axis=1)[:, None, None]
     np.testing.assert_allclose(images.batch(rows), expected, atol=1e-4)

@@ -131,17 +131,16 @@ def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
     """Resample (..., D, D), D even, to (..., box, box), box even and at most D, by cropping the spectrum.
 
     Pixel values keep their level (a constant image keeps its value) and the centre D // 2 goes to box // 2.
-    The two Nyquist frequencies are averaged, as both are one in the smaller box, so that flipping or
-    transposing an image commutes with this. An image without content from the new Nyquist frequency on is
-    resampled exactly.
+    Only the disc |k| < box / 2 is kept, without the square's corners: projections of a volume have nothing
+    there, and a critic would tell them from particles by that alone. An image within the disc is resampled
+    exactly.
     """
     side = images.shape[-1]
-    if box == side:
-        return images
     half = box // 2
     spectrum = fft.rfft2(images)[..., : half + 1]
     rows = np.concatenate([spectrum[..., :half, :], spectrum[..., -half:, :]], axis=-2)
-    rows[..., half, :] = (spectrum[..., half, :] + spectrum[..., -half, :]) / 2
+    ky, kx = fft.fftfreq(box, 1 / box), np.arange(half + 1)
+    rows *= np.hypot(ky[:, None], kx) < half
     cropped: NDArray[np.float32] = fft.irfft2(rows, s=(box, box)) * np.float32((box / side) ** 2)
     return cropped
 

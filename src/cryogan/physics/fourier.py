@@ -48,12 +48,3 @@ def radial_power(images: Tensor) -> Tensor:
     shell = shells(box, device=images.device).flatten()
     count = torch.bincount(shell)[: box // 2 + 1]
     return torch.bincount(shell, weights=power.flatten().double())[: box // 2 + 1] / count
-
-
-def gaussian_blur(images: Tensor, width: float) -> Tensor:
-    """Images (B, D, D) smoothed by a Gaussian of s.d. `width` pixels; the paper smooths both streams so."""
-    box = images.shape[-1]
-    kx, ky = frequencies(box, 1.0, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-2.0 * (torch.pi * width) ** 2 * (kx.square() + ky.square()))
-    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * kernel, s=(box, box))
-    return blurred

@@ -20,30 +20,30 @@ class Noise(Protocol):
 class PatchNoise:
     """Background patches of the same micrograph as the CTF.
 
-    A patch is turned by multiples of 90 degrees and mirrored at random: a few thousand patches can be
-    learned by heart otherwise.
-
     Args:
         patches: (M, D, D), each normalised to mean 0 and s.d. 1.
         patch_micrographs: (M,) names.
-        particle_micrographs: (N,) names, the rows that `sample` is asked for.
+        particle_micrographs: (N,) names, each among the patches', of the particles that `sample` is asked for.
+        turn: turn patches by multiples of 90 degrees and mirror them at random: a few thousand of them can be
+            learned by heart otherwise.
     """
 
-    def __init__(self, patches: Tensor, patch_micrographs: np.ndarray, particle_micrographs: np.ndarray) -> None:
+    def __init__(
+        self, patches: Tensor, patch_micrographs: np.ndarray, particle_micrographs: np.ndarray, *, turn: bool = True
+    ) -> None:
         device = patches.device
         names, micrograph = np.unique(patch_micrographs, return_inverse=True)
-        position = np.minimum(np.searchsorted(names, particle_micrographs), len(names) - 1)
-        found = names[position] == particle_micrographs
         count = np.bincount(micrograph, minlength=len(names))
-        self.covered = torch.from_numpy(found).to(device)  # (N,) whether the particle's micrograph has a patch
+        position = np.searchsorted(names, particle_micrographs)
         self._patches = patches[torch.from_numpy(np.argsort(micrograph, kind="stable")).to(device)]
         self._first = torch.from_numpy((np.cumsum(count) - count)[position]).to(device)
         self._count = torch.from_numpy(count[position]).to(device)
+        self._turn = turn
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
         patches = self._patches[self._first[rows] + (uniform * self._count[rows]).long()]
-        return turn_and_mirror(patches, generator)
+        return turn_and_mirror(patches, generator) if self._turn else patches
 
 
 class WhiteNoise:
