@@ -1,0 +1,77 @@
+# Every target works from a clean clone and leaves all that it makes inside it.
+# Change a number with e.g. `make demo DEMO_STEPS=500`.
+
+PYTHON ?= python3
+# What is installed first. Another build of PyTorch: make demo TORCH=torch CONSTRAINTS=
+TORCH ?= torch==2.13.0
+CONSTRAINTS ?= -c constraints.txt
+
+# The demonstration: a phantom with D2 symmetry, at most 4 minutes on two cores.
+DEMO_BOX ?= 32
+DEMO_PIXEL_SIZE ?= 7.6
+DEMO_PARTICLES ?= 2000
+DEMO_SNR ?= 0.5
+DEMO_SYMMETRY ?= D2
+DEMO_STEPS ?= 800
+DEMO_SEED ?= 0
+DEMO_OPTIONS ?=
+
+# Tests: one thread in each of so many processes.
+TEST_WORKERS ?= 2
+TEST_OPTIONS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CRYOGAN := $(BIN)/cryogan
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test slow lint docs-settings clean
+
+help: ## This list.
+	@echo "CryoGAN. Targets of make:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' Makefile | while read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+install: $(INSTALLED) ## The environment .venv with the package and the developers' tools; the other targets call it.
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CryoGAN needs Python 3.11 or later; give make PYTHON=...")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(CONSTRAINTS) $(TORCH)
+	$(BIN)/pip install $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED) ## Simulate particles of a phantom, reconstruct two half maps from zero, compare them and the truth (4 minutes).
+	rm -rf demo
+	$(CRYOGAN) simulate --box $(DEMO_BOX) --pixel-size $(DEMO_PIXEL_SIZE) --particles $(DEMO_PARTICLES) \
+		--snr $(DEMO_SNR) --seed $(DEMO_SEED) --out demo/particles
+	$(CRYOGAN) reconstruct demo/particles/particles.star --noise demo/particles/noise.star \
+		--symmetry $(DEMO_SYMMETRY) --steps $(DEMO_STEPS) --seed $(DEMO_SEED) $(DEMO_OPTIONS) --out demo/run
+	$(CRYOGAN) align demo/run/map.mrc demo/particles/truth.mrc --out demo/map_on_truth.mrc
+	@echo; echo "FSC of the two half maps:"
+	@$(CRYOGAN) fsc demo/run/half1_map_unfil.mrc demo/run/half2_map_unfil.mrc --mask demo/run/mask.mrc --out demo/fsc_half_maps
+	@echo; echo "FSC of the map with the truth:"
+	@$(CRYOGAN) fsc demo/map_on_truth.mrc demo/particles/truth.mrc --out demo/fsc_truth
+	@echo; echo "Map: demo/run/map.mrc. Pictures:"
+	@ls demo/run/figures/*.png demo/fsc_half_maps/fsc.png demo/fsc_truth/fsc.png
+
+test: $(INSTALLED) ## All tests but the slow ones (under 15 minutes on two cores).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) $(TEST_OPTIONS)
+
+slow: $(INSTALLED) ## The tests that take minutes each, one after the other.
+	$(BIN)/python -m pytest -m slow $(TEST_OPTIONS)
+
+lint: $(INSTALLED) ## Style, types, the direction of imports, and whether docs/settings.md is up to date.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/make_settings.py --check
+
+docs-settings: $(INSTALLED) ## Write docs/settings.md anew from src/cryogan/config.py.
+	$(BIN)/python docs/make_settings.py
+
+clean: ## Remove the environment, the demonstration and all caches.
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +

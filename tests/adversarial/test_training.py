@@ -1,0 +1,331 @@
+"""The loop, and its exact continuation from a checkpoint."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
+from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.training import Record, Sampler, Training
+from cryogan.config import Settings
+from cryogan.errors import InputError
+from cryogan.physics.ctf import CtfParameters
+from cryogan.physics.noise import WhiteNoise
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.simulator import Simulator, background_mask
+from cryogan.physics.volume import Volume
+
+CPU = torch.device("cpu")
+BOX, PIXEL, COUNT = 16, 4.0, 30
+
+
+class Held:
+    """Images in memory."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        images: np.ndarray = self._images[rows]
+        return images
+
+
+def particles() -> np.ndarray:
+    """Noise about a bright disc."""
+    axis = np.arange(BOX) - BOX // 2
+    disc = 3.0 * (np.hypot(axis[:, None], axis) < 4)
+    return (np.random.default_rng(0).standard_normal((COUNT, BOX, BOX)) + disc).astype(np.float32)
+
+
+def make_training(steps: int = 6, seed: int = 0, **settings: Any) -> Training:
+    """Everything new; nothing but the seed in common with another."""
+    values: dict[str, Any] = {"batch_size": 8, "critic_steps": 2, "penalty_every": 3, "critic_width": 4} | settings
+    ones = torch.ones(COUNT)
+    defocus = 8000 + 200 * torch.arange(COUNT).float()
+    optics = CtfParameters(defocus, defocus, 0 * ones, 300 * ones, 2.7 * ones, 0.1 * ones, 0 * ones, 0 * ones, ones)
+    simulator = Simulator(
+        FourierProjector(BOX, device=CPU),
+        optics,
+        WhiteNoise(BOX),
+        pixel_size=PIXEL,
+        max_shift=4.0,
+        generator=torch.Generator().manual_seed(seed + 1),
+        region=background_mask(BOX, 6, CPU),
+    )
+    critic = Discriminator(BOX, values["critic_width"], torch.Generator().manual_seed(seed + 2))
+    volume = Volume(BOX, 7, "D2", CPU)
+    return Training(Settings(**values), steps, Held(particles()), simulator, volume, critic, 1.0, seed + 3)
+
+
+def run(training: Training, until: int | None = None) -> list[Record]:
+    return list(training.run(until))
+
+
+def flat(state: Any, name: str = "") -> dict[str, Any]:
+    """A nested state as one level of tensors and numbers."""
+    if isinstance(state, dict):
+        return {k: v for key, value in state.items() for k, v in flat(value, f"{name}/{key}").items()}
+    if isinstance(state, list | tuple):
+        return {k: v for i, value in enumerate(state) for k, v in flat(value, f"{name}/{i}").items()}
+    return {name: state}
+
+
+def assert_same_state(first: Training, second: Training) -> None:
+    one, other = flat(first.state_dict()), flat(second.state_dict())
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, other[name]), name
+        elif name != "/seconds":
+            assert value == other[name], name
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "float32": {"bf16": False},
+    "averaged": {"volume_average": 0.9, "augment": False},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_three_and_three_steps_equal_six(variant: str, tmp_path: Path) -> None:
+    whole = make_training(**VARIANTS[variant])
+    records = run(whole)
+    first = make_training(**VARIANTS[variant])
+    early = run(first, until=3)
+    save_checkpoint(tmp_path / "half1.pt", {"stage": 0, "training": first.state_dict()})
+    del first
+    torch.manual_seed(12345)  # no random number may come from the global state
+    second = make_training(**VARIANTS[variant])
+    second.load_state_dict(load_checkpoint(tmp_path / "half1.pt", CPU)["training"])
+    assert second.step == 3
+    late = run(second)
+
+    assert whole.step == second.step == 6
+    assert whole.critic_step == second.critic_step == 12
+    assert_same_state(whole, second)
+    assert torch.equal(whole.result(), second.result())
+    assert whole.volume.density.any()
+    for expected, record in zip(records, early + late, strict=True):
+        assert {k: v for k, v in expected.items() if k != "minutes"} == {
+            k: v for k, v in record.items() if k != "minutes"
+        }
+    # They agree in what comes next, too: the state left nothing out.
+    assert torch.equal(next(whole.particles), next(second.particles))
+    assert torch.equal(whole.simulator.draw(5).rotations, second.simulator.draw(5).rotations)
+
+
+def test_a_state_is_of_its_moment(tmp_path: Path) -> None:
+    training = make_training()
+    run(training, until=2)
+    save_checkpoint(tmp_path / "a.pt", training.state_dict())
+    run(training, until=4)
+    other = make_training()
+    other.load_state_dict(load_checkpoint(tmp_path / "a.pt", CPU))
+    assert other.step == 2
+    assert not torch.equal(other.volume.density, training.volume.density)
+
+
+def test_the_seed_decides() -> None:
+    one, same, other = make_training(seed=1), make_training(seed=1), make_training(seed=50)
+    for training in (one, same, other):
+        run(training, until=2)
+    assert_same_state(one, same)
+    assert not torch.equal(one.volume.density, other.volume.density)
+
+
+def gradients(training: Training) -> tuple[float, float]:
+    """Norm of the critic's gradient and the largest of a voxel's, as the last step's optimisers used them."""
+    run(training, until=training.step + 1)
+    critic = torch.cat([p.grad.flatten() for p in training.critic.parameters() if p.grad is not None])
+    assert training.volume.density.grad is not None
+    return critic.norm().item(), training.volume.density.grad.abs().max().item()
+
+
+def test_gradients_are_clipped_after_backward() -> None:
+    free = gradients(make_training(clip_ramp=0, critic_clip=1e9, volume_clip=1e9))
+    limits = free[0] / 10, free[1] / 10
+    clipped = gradients(make_training(clip_ramp=0, critic_clip=limits[0], volume_clip=limits[1]))
+    assert clipped[0] <= limits[0] * (1 + 1e-5)
+    assert clipped[1] <= limits[1] * (1 + 1e-5)
+
+
+def test_clips_rise_over_the_ramp() -> None:
+    training = make_training(steps=8, clip_ramp=0.5, critic_clip=1e-3, volume_clip=1e-6)
+    seen = [gradients(training) for _ in range(8)]
+    factors = np.minimum(1, np.arange(1, 9) / 4)
+    np.testing.assert_allclose([critic for critic, _ in seen], factors * 1e-3, rtol=1e-3)
+    np.testing.assert_allclose([volume for _, volume in seen], factors * 1e-6, rtol=1e-3)
+
+
+def test_volume_stays_within_its_bounds_and_sphere() -> None:
+    training = make_training(clip_depth=0.0)
+    run(training)
+    density = training.volume.density.detach()
+    assert density.max() > 0
+    assert density.min() >= 0
+    assert not density[~training.volume.mask.bool()].any()
+
+
+def test_rates_fall_to_their_last_value() -> None:
+    training = make_training(steps=5, final_rate=0.01)
+    start = [group["lr"] for o in (training.critic_optimiser, training.volume_optimiser) for group in o.param_groups]
+    run(training)
+    end = [group["lr"] for o in (training.critic_optimiser, training.volume_optimiser) for group in o.param_groups]
+    np.testing.assert_allclose(np.divide(end, start), 0.01 ** (4 / 5))
+
+
+def test_scales_stay_where_they_are_not_learned() -> None:
+    fixed, learned = make_training(learn_scales=False), make_training(learn_scales=True)
+    run(fixed, until=2)
+    run(learned, until=2)
+    assert fixed.simulator.log_signal.item() == fixed.simulator.log_noise.item() == 0
+    assert learned.simulator.log_noise.item() != 0
+
+
+def test_real_and_simulated_images_are_normalised_alike() -> None:
+    training = make_training(augment=False)
+    seen: list[Tensor] = []
+    training.critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    run(training, until=1)
+    region = background_mask(BOX, 6, CPU)
+    real, simulated = seen[0], seen[1]
+    for batch in (real, simulated):
+        torch.testing.assert_close(batch[:, region].mean(1), torch.zeros(8), atol=1e-5, rtol=0)
+        torch.testing.assert_close(batch[:, region].std(1, correction=0), torch.ones(8), atol=1e-5, rtol=0)
+
+
+def test_result_leaves_the_run_alone() -> None:
+    training, other = make_training(volume_average=0.5), make_training(volume_average=0.5)
+    run(training, until=2)
+    run(other, until=2)
+    map = training.result()
+    assert not torch.equal(map, training.volume().detach() * training.simulator.log_signal.exp().detach())
+    assert_same_state(training, other)
+
+
+def test_records_say_how_it_goes() -> None:
+    (record,) = run(make_training(), until=1)
+    assert record["step"] == 1
+    assert {"minutes", "critic_gap", "signal_scale", "noise_scale", "map_change"} <= record.keys()
+    assert all(np.isfinite(value) for value in record.values())
+    assert record["map_change"] > 0
+
+
+def numbered(count: int) -> Held:
+    return Held(np.arange(count, dtype=np.float32)[:, None, None].repeat(2, 1).repeat(2, 2))
+
+
+def rows_of(sampler: Sampler, batches: int) -> list[int]:
+    return [int(row) for _ in range(batches) for row in next(sampler)[:, 0, 0]]
+
+
+def test_sampler_passes_through_all_particles() -> None:
+    sampler = Sampler(numbered(10), 3, torch.Generator().manual_seed(0), CPU)
+    rows = rows_of(sampler, 20)
+    passes = [rows[i : i + 10] for i in range(0, 60, 10)]
+    assert all(sorted(part) == list(range(10)) for part in passes)
+    assert len({tuple(part) for part in passes}) == 6  # each in an order of its own
+
+
+def test_sampler_serves_batches_larger_than_the_set() -> None:
+    sampler = Sampler(numbered(3), 7, torch.Generator().manual_seed(0), CPU)
+    rows = rows_of(sampler, 3)
+    assert all(sorted(rows[i : i + 3]) == [0, 1, 2] for i in range(0, 21, 3))
+
+
+def test_sampler_goes_on_where_it_was_saved() -> None:
+    sampler, other = (Sampler(numbered(10), 4, torch.Generator().manual_seed(seed), CPU) for seed in (0, 9))
+    rows_of(sampler, 4)
+    other.load_state_dict(sampler.state_dict())
+    assert rows_of(other, 6) == rows_of(sampler, 6)
+
+
+def test_first_particles_do_not_move_the_sampler() -> None:
+    sampler, other = (Sampler(numbered(10), 4, torch.Generator().manual_seed(0), CPU) for _ in range(2))
+    assert sampler.first(4)[:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert len(sampler.first(99)) == 10
+    assert rows_of(other, 6) == rows_of(sampler, 6)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from cryogan.adversarial.checkpoints import save_checkpoint
+from cryogan.errors import InputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    save_checkpoint(Path(sys.argv[1]), {"x": torch.ones(100_000)})
+except InputError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are POSIX's")
+@pytest.mark.parametrize("with_old", [True, False])
+def test_a_full_disk_leaves_the_last_checkpoint_good(with_old: bool, tmp_path: Path) -> None:
+    path = tmp_path / "half1.pt"
+    if with_old:
+        save_checkpoint(path, {"x": torch.arange(5)})
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert str(path) in line
+    assert "--resume" in line
+    assert ("the last one is good" in line) == with_old
+    assert [file.name for file in tmp_path.iterdir()] == (["half1.pt"] if with_old else [])
+    if with_old:
+        assert torch.equal(load_checkpoint(path, CPU)["x"], torch.arange(5))
+
+
+def test_a_checkpoint_replaces_the_last(tmp_path: Path) -> None:
+    for value in (1, 2):
+        save_checkpoint(tmp_path / "half1.pt", {"x": torch.tensor(value)})
+    assert load_checkpoint(tmp_path / "half1.pt", CPU)["x"].item() == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["half1.pt"]
+
+
+def test_a_checkpoint_without_a_folder_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is none yet"):
+        save_checkpoint(tmp_path / "no" / "half1.pt", {"x": torch.tensor(1)})
+
+
+GARBAGE = {
+    "empty": b"",
+    "zeros": bytes(5000),
+    "zip start": b"PK\x03\x04" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_not_a_checkpoint(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "half1.pt"
+    path.write_bytes(GARBAGE[kind])
+    with pytest.raises(InputError, match=r"half1\.pt is not a checkpoint"):
+        load_checkpoint(path, CPU)
+
+
+def test_a_cut_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "half1.pt"
+    save_checkpoint(path, {"x": torch.ones(1000)})
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        load_checkpoint(path, CPU)
+
+
+def test_a_missing_checkpoint_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "half1.pt", CPU)

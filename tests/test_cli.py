@@ -1,0 +1,403 @@
+"""The command line: what bad input looks like to a user, and the small commands."""
+
+import contextlib
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryogan.cli import main
+from cryogan.config import resolve
+from cryogan.particles import open_stack, read_particles, read_star, read_volume, write_stack, write_volume
+from cryogan.physics.density import phantom
+from cryogan.plan import make_plan
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that must be refused: exit code 2, one line on standard error, which comes back."""
+
+    def run(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert ended.value.code == 2, captured.err
+        assert captured.out == ""
+        lines = captured.err.splitlines()
+        assert len(lines) == 1, captured.err
+        assert lines[0].startswith("cryogan: ")
+        assert "Traceback" not in captured.err
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that must work; what it printed comes back."""
+
+    def run(*arguments: object) -> str:
+        with contextlib.suppress(SystemExit):
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "cryogan: " not in captured.err, captured.err  # how a refusal begins
+        return captured.out
+
+    return run
+
+
+def overwrite(stack: Path, images: np.ndarray) -> None:
+    """Replace the images of a stack; mrcfile would warn of NaN."""
+    write_stack(stack, np.zeros_like(images), 4.0)
+    stack.write_bytes(stack.read_bytes()[:1024] + images.astype("<f4").tobytes())
+
+
+def lines_of(star: Path) -> list[str]:
+    return star.read_text().splitlines()
+
+
+def test_missing_star(refused: Run, tmp_path: Path) -> None:
+    line = refused("reconstruct", tmp_path / "none.star", "--out", tmp_path / "out")
+    assert "none.star" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_stack(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    (star.parent / "particles.mrcs").unlink()
+    line = refused("reconstruct", star, "--out", tmp_path / "out")
+    assert "particles.mrcs was not found" in line
+    assert "--data-dir" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_stack(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    stack = star.parent / "particles.mrcs"
+    whole = stack.read_bytes()
+    stack.write_bytes(whole[: 1024 + 2 * 32 * 32 * 123 + 17])
+    line = refused("reconstruct", star, "--out", tmp_path / "out")
+    assert "particles.mrcs" in line
+    assert "123 whole images of 400" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_ragged_star_row(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    rows = lines_of(star)
+    number = next(i for i, row in enumerate(rows) if row.strip().startswith("000007@"))
+    rows[number] = " ".join(rows[number].split()[:-1])
+    star.write_text("\n".join(rows) + "\n")
+    line = refused("reconstruct", star, "--out", tmp_path / "out")
+    assert "particles.star" in line
+    assert str(number + 1) in line
+    assert not (tmp_path / "out").exists()
+
+
+def without_column(star: Path, name: str) -> None:
+    blocks = read_star(star)
+    rows = lines_of(star)
+    block = next(key for key, table in blocks.items() if name in table)
+    start = next(i for i, row in enumerate(rows) if row.strip() == f"data_{block}")
+    labels = [i for i in range(start, len(rows)) if rows[i].startswith("_rln")]
+    labels = [i for n, i in enumerate(labels) if i - labels[0] == n]
+    position = next(n for n, i in enumerate(labels) if rows[i].split()[0] == f"_{name}")
+    for i in range(labels[-1] + 1, len(rows)):
+        if not rows[i].strip() or rows[i].startswith("data_"):
+            break
+        rows[i] = " ".join(value for n, value in enumerate(rows[i].split()) if n != position)
+    del rows[labels[position]]
+    star.write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "word"),
+    [("rlnImagePixelSize", "pixel size"), ("rlnDefocusU", "rlnDefocusU"), ("rlnVoltage", "rlnVoltage")],
+)
+def test_missing_columns(column: str, word: str, refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    without_column(star, column)
+    line = refused("reconstruct", star, "--out", tmp_path / "out")
+    assert "particles.star" in line
+    assert word.lower() in line.lower()
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_folder_not_empty(refused: Run, particles: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep me")
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out")
+    assert "is not an empty folder" in line
+    assert "--resume" in line
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    line = refused("simulate", "--box", 32, "--particles", 5, "--out", tmp_path / "out")
+    assert "is not an empty folder" in line
+
+
+def test_output_folder_is_a_file(refused: Run, particles: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert "is not an empty folder" in refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("flag", "meant"), [("--simmetry", "--symmetry"), ("--batchsize", "--batch-size")])
+def test_unknown_flag(flag: str, meant: str, refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", flag, 4)
+    assert flag in line
+    assert "did you mean" in line.lower()
+    assert meant in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_setting_in_a_file(refused: Run, particles: Path, tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text("batch_sise = 4\n")
+    line = refused(
+        "reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--config", tmp_path / "my.toml"
+    )
+    assert "my.toml" in line
+    assert "did you mean batch_size?" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_preset(refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--preset", "papper")
+    assert "did you mean paper?" in line
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "nonsense"])
+def test_device_that_is_not_there(device: str, refused: Run, particles: Path, tmp_path: Path) -> None:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--device", device)
+    assert f"no device '{device}'" in line
+    assert "--device cpu" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_symmetry(refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--symmetry", "Q5")
+    assert "Unknown symmetry 'Q5'" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_no_image_is_usable(value: float, refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    overwrite(star.parent / "particles.mrcs", np.full((400, 32, 32), value, np.float32))
+    line = refused("reconstruct", star, "--out", tmp_path / "out")
+    assert "all 400 images are NaN or constant" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_particles(refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--batch-size", 201)
+    assert "400 particles are too few" in line
+    assert "--batch-size" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("box", [31, 34])
+def test_a_working_box_that_cannot_be(box: int, refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--box", box)
+    assert f"a working box of {box} pixels is not possible" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_patches_of_other_micrographs(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    noise = star.parent / "noise.star"
+    noise.write_text(noise.read_text().replace("micrograph_", "other_"))
+    line = refused("reconstruct", star, "--noise", noise, "--out", tmp_path / "out")
+    assert "no patch comes from a micrograph" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_patches_of_another_box(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
+    star = copied()
+    write_stack(star.parent / "noise.mrcs", np.ones((400, 16, 16), np.float32), 4.0)
+    line = refused("reconstruct", star, "--noise", star.parent / "noise.star", "--out", tmp_path / "out")
+    assert "extract both alike" in line
+
+
+def test_half_of_an_aperture(refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--aperture-diameter", 50)
+    assert "--focal-length" in line
+
+
+def test_arguments_that_are_missing_or_too_many(refused: Run, particles: Path, tmp_path: Path) -> None:
+    assert "cryogan reconstruct particles.star --out DIR" in refused("reconstruct")
+    assert "--out" in refused("reconstruct", particles / "particles.star")
+    assert "--resume takes" in refused("reconstruct", particles / "particles.star", "--resume", tmp_path)
+    assert "--resume takes" in refused("reconstruct", "--resume", tmp_path, "--seed", 3)
+    assert "is not the folder of a run" in refused("reconstruct", "--resume", tmp_path)
+
+
+def test_odd_box_is_cropped_and_said(copied: Callable[..., Path]) -> None:
+    star = copied(("\t32\t2\t", "\t33\t2\t"))
+    images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
+    write_stack(star.parent / "particles.mrcs", np.pad(images, ((0, 0), (0, 1), (0, 1)), mode="reflect"), 4.0)
+    plan, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))
+    assert plan.box == kept.box == 32
+    assert plan.pixel_size == pytest.approx(4.0)
+    assert any("33 pixels is odd" in remark for remark in remarks)
+    assert kept.batch(np.arange(3)).shape == (3, 32, 32)
+
+
+def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> None:
+    star = copied()
+    images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
+    images[[3, 77]] = np.nan
+    images[200] = 5
+    overwrite(star.parent / "particles.mrcs", images)
+    _, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))
+    assert len(kept) == 397
+    assert any(remark.startswith("3 images are constant or hold NaN") for remark in remarks)
+
+
+def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> None:
+    star = copied()
+    images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
+    settings = resolve("default", None, {"batch_size": 8})
+    _, bright, remarks = make_plan(star, None, None, settings)
+    assert not any("--invert" in remark for remark in remarks)
+    write_stack(star.parent / "particles.mrcs", -images, 4.0)
+    _, _, remarks = make_plan(star, None, None, settings)
+    assert any("--invert" in remark for remark in remarks)
+    _, inverted, remarks = make_plan(star, None, None, settings.model_copy(update={"invert": True}))
+    assert not any("--invert" in remark for remark in remarks)
+    np.testing.assert_allclose(inverted.batch(np.arange(5)), bright.batch(np.arange(5)), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--box", 31),
+        ("--box", 8),
+        ("--particles", 0),
+        ("--snr", 0),
+        ("--pixel-size", -1),
+        ("--micrographs", 0),
+        ("--model", "a.cif", "--volume", "b.mrc"),
+        ("--model", "none.cif"),
+        ("--volume", "none.mrc"),
+        ("--noise", "pink"),
+    ],
+)
+def test_simulate_refuses(arguments: tuple[object, ...], refused: Run, tmp_path: Path) -> None:
+    refused("simulate", "--out", tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_simulate_of_poses_that_are_none(refused: Run, particles: Path, tmp_path: Path) -> None:
+    star = particles / "particles.star"
+    line = refused("simulate", "--volume", particles / "truth.mrc", "--poses", star, "--out", tmp_path / "out")
+    assert "_rlnAngleRot" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_simulate_from_poses_without_noise(said: Run, particles: Path, tmp_path: Path) -> None:
+    command = ("simulate", "--volume", particles / "truth.mrc", "--poses", particles / "truth.star", "--noise", "none")
+    said(*command, "--particles", 150, "--out", tmp_path / "a")
+    files = {file.name for file in (tmp_path / "a").iterdir()}
+    assert files == {"particles.mrcs", "particles.star", "truth.mrc", "truth.star"}
+    clean = open_stack(tmp_path / "a" / "particles.mrcs").astype(float)
+    noisy = open_stack(particles / "particles.mrcs")[:150].astype(float)
+    assert clean.shape == (150, 32, 32)
+    # The noisy particles are the same images plus noise of a tenth of their variance within the particle's circle.
+    correlation = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(clean, noisy, strict=True)]
+    assert min(correlation) > 0.6
+    # Written and read again, the poses, shifts and CTFs are the same.
+    said(*command[:3], "--poses", tmp_path / "a" / "truth.star", *command[5:], "--out", tmp_path / "b")
+    again = open_stack(tmp_path / "b" / "particles.mrcs").astype(float)
+    np.testing.assert_allclose(again, clean, atol=2e-3 * clean.std())
+
+
+def test_simulate_writes_what_reconstruct_reads(said: Run, tmp_path: Path) -> None:
+    command = ("simulate", "--box", 16, "--pixel-size", 5, "--particles", 40, "--micrographs", 4)
+    said(*command, "--seed", 5, "--out", tmp_path / "a")
+    table = read_particles(tmp_path / "a" / "particles.star")
+    assert (len(table), table.box, table.pixel_size) == (40, 16, 5.0)
+    assert len(read_particles(tmp_path / "a" / "noise.star", need_ctf=False)) == 40
+    assert read_volume(tmp_path / "a" / "truth.mrc")[1] == pytest.approx(5.0)
+    said(*command, "--seed", 5, "--out", tmp_path / "b")
+    said(*command, "--seed", 6, "--out", tmp_path / "c")
+    a, b, c = ((tmp_path / name / "particles.mrcs").read_bytes()[1024:] for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
+    box, pixel_size = 32, 4.0
+    reference = phantom(box, pixel_size, 3)
+    reference = reference.copy()
+    reference[:, :, : box // 2] *= 0.3  # no symmetry: one answer
+    moved = np.roll(reference[:, :, ::-1], (1, -2, 3), (0, 1, 2)).transpose(1, 0, 2)
+    write_volume(tmp_path / "reference.mrc", reference, pixel_size)
+    write_volume(tmp_path / "moved.mrc", moved, pixel_size)
+    aligned = tmp_path / "aligned.mrc"
+    text = said("align", tmp_path / "moved.mrc", tmp_path / "reference.mrc", "--out", aligned)
+    assert "Correlation 0.9" in text
+    volume, written_pixel = read_volume(aligned)
+    assert written_pixel == pytest.approx(pixel_size)
+    assert np.corrcoef(volume.ravel(), reference.ravel())[0, 1] > 0.97
+
+    text = said("fsc", tmp_path / "reference.mrc", aligned, "--out", tmp_path / "fsc")
+    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.png"}
+    assert "unmasked" in text
+    assert "0.143" in text
+    assert "masked  " not in text.replace("unmasked", "")  # no mask, no masked curve
+    with (tmp_path / "fsc" / "fsc.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == box // 2 + 1
+    assert all(float(row["unmasked"]) > 0.9 for row in rows[:10])
+    table = read_star(tmp_path / "fsc" / "fsc.star")["fsc"]
+    np.testing.assert_allclose(
+        table.floats("rlnFourierShellCorrelationUnmaskedMaps"), [float(row["unmasked"]) for row in rows], atol=1e-6
+    )
+    write_volume(tmp_path / "mask.mrc", np.ones((box,) * 3, np.float32), pixel_size)
+    text = said(
+        "fsc", tmp_path / "reference.mrc", aligned, "--mask", tmp_path / "mask.mrc", "--out", tmp_path / "masked"
+    )
+    assert all(name in text for name in ("unmasked", "masked", "phase-randomised", "corrected"))
+
+
+def test_align_takes_maps_of_another_box(said: Run, tmp_path: Path) -> None:
+    write_volume(tmp_path / "small.mrc", phantom(32, 4.0, 3), 4.0)
+    write_volume(tmp_path / "large.mrc", np.pad(phantom(32, 4.0, 3), 4), 4.0)
+    said("align", tmp_path / "large.mrc", tmp_path / "small.mrc", "--out", tmp_path / "aligned.mrc")
+    volume, pixel_size = read_volume(tmp_path / "aligned.mrc")
+    assert volume.shape == (32, 32, 32)
+    assert pixel_size == pytest.approx(4.0)
+    assert np.corrcoef(volume.ravel(), phantom(32, 4.0, 3).ravel())[0, 1] > 0.97
+
+
+def test_fsc_of_maps_that_do_not_fit(refused: Run, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal((16, 16, 16))
+    write_volume(tmp_path / "a.mrc", noise, 4.0)
+    write_volume(tmp_path / "b.mrc", noise, 5.0)
+    write_volume(tmp_path / "c.mrc", noise[:12, :12, :12], 4.0)
+    assert "resample" in refused("fsc", tmp_path / "a.mrc", tmp_path / "b.mrc", "--out", tmp_path / "out")
+    refused("fsc", tmp_path / "a.mrc", tmp_path / "c.mrc", "--out", tmp_path / "out")
+    refused("fsc", tmp_path / "a.mrc", tmp_path / "none.mrc", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_without_voxel_size(refused: Run, tmp_path: Path) -> None:
+    write_volume(tmp_path / "a.mrc", np.ones((16, 16, 16)), 0.0)
+    line = refused("fsc", tmp_path / "a.mrc", tmp_path / "a.mrc", "--out", tmp_path / "out")
+    assert "voxel size" in line
+
+
+def test_help_and_version(said: Run) -> None:
+    assert "reconstruct" in said("--help")
+    assert "--symmetry" in said("reconstruct", "--help")
+    assert said("--version").strip()
+
+
+def test_the_command_is_installed() -> None:
+    assert shutil.which("cryogan") or Path(__file__).parents[1].joinpath(".venv", "bin", "cryogan").exists()

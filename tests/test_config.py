@@ -1,0 +1,160 @@
+"""Settings: one definition, presets, files, flags; and the plan they end in."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cryogan.config import PRESETS, Settings, resolve, validate
+from cryogan.errors import InputError
+from cryogan.plan import Plan, Stage, make_plan
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "settings.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_resolve_to_what_they_say(preset: str) -> None:
+    settings = resolve(preset, None, {})
+    for name, value in PRESETS[preset].items():
+        assert getattr(settings, name) == value
+
+
+def test_the_users_two_presets_are_there() -> None:
+    assert {"default", "paper"} <= PRESETS.keys()
+    assert resolve("default", None, {}) != resolve("paper", None, {})
+
+
+def test_preset_under_file_under_flags(tmp_path: Path) -> None:
+    preset = resolve("paper", None, {})
+    file = write(tmp_path, f"batch_size = {preset.batch_size + 1}\ncritic_width = {preset.critic_width + 1}\n")
+    settings = resolve("paper", file, {"critic_width": preset.critic_width + 2})
+    assert settings.envelope_at_nyquist == preset.envelope_at_nyquist
+    assert settings.batch_size == preset.batch_size + 1
+    assert settings.critic_width == preset.critic_width + 2
+
+
+def test_settings_are_read_at_top_level_or_under_settings(tmp_path: Path) -> None:
+    top = resolve("default", write(tmp_path, "seed = 7\n"), {})
+    under = resolve("default", write(tmp_path, 'command = "x"\n[settings]\nseed = 7\n[plan]\nbox = 64\n'), {})
+    assert top == under
+    assert top.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("batchsize", "batch_size"),
+        ("simmetry", "symmetry"),
+        ("critic-steps", "critic_steps"),
+        ("max_shfit", "max_shift"),
+    ],
+)
+def test_an_unknown_setting_is_named_with_a_suggestion(name: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        resolve("default", write(tmp_path, f"{name} = 3\n"), {})
+    message = str(raised.value)
+    assert "settings.toml" in message
+    assert f"unknown setting {name!r}" in message
+    assert f"did you mean {meant}?" in message
+    assert "\n" not in message
+
+
+def test_a_setting_like_no_other_gets_the_list() -> None:
+    with pytest.raises(InputError, match=r"unknown setting 'qqqq'; there are: .*symmetry"):
+        validate({"qqqq": 1}, "")
+
+
+def test_an_unknown_preset_gets_a_suggestion() -> None:
+    with pytest.raises(InputError, match=r"Unknown preset 'papr'; did you mean paper\?"):
+        resolve("papr", None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("batch_size = 0", "batch_size"),
+        ('batch_size = "many"', "batch_size"),
+        ("oversampling = 1.3", "oversampling"),
+        ("oversampling = 3.0", "oversampling"),
+        ("box = 8", "box"),
+        ("envelope_at_nyquist = 0.0", "envelope_at_nyquist"),
+        ("final_rate = 1.5", "final_rate"),
+        ("seed = -1", "seed"),
+        ('noise_model = "pink"', "noise_model"),
+        ("clip_depth = 2.0", "clip_depth"),
+        ("invert = [1]", "invert"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(text: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        resolve("default", write(tmp_path, text), {})
+    message = str(raised.value)
+    assert f"setting {name} = " in message
+    assert "settings.toml" in message
+    assert "\n" not in message
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize("oversampling", [1.0, 1.5, 2.0])
+def test_oversampling_has_three_values(oversampling: float) -> None:
+    assert validate({"oversampling": oversampling}, "").oversampling == oversampling
+
+
+@pytest.mark.parametrize("text", ["seed = ", "seed = 1\nseed = 2\n", "\x00"])
+def test_a_file_that_is_not_toml_is_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Cannot read the settings in .*settings\.toml"):
+        resolve("default", write(tmp_path, text), {})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot read the settings"):
+        resolve("default", tmp_path / "none.toml", {})
+
+
+def test_settings_do_not_change_once_made() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.model_validate({}).seed = 3
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("with_noise", [True, False])
+def test_run_toml_round_trip(with_noise: bool, particles: Path, tmp_path: Path) -> None:
+    settings = resolve("default", None, {"seed": 11, "symmetry": "D2", "max_shift": 4.0, "batch_size": 8})
+    noise = particles / "noise.star" if with_noise else None
+    plan, _, _ = make_plan(particles / "particles.star", noise, None, settings)
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
+    record = tomllib.loads((tmp_path / "run.toml").read_text())
+    assert set(record["settings"]) <= set(Settings.model_fields)
+    assert record["settings"]["seed"] == 11
+    assert {"cryogan", "torch", "numpy", "python"} <= record["versions"].keys()
+    assert record["settings"]["device"] == "cpu"
+    # A run's record is itself a file of settings.
+    assert resolve("default", tmp_path / "run.toml", {}) == settings
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        Plan.read(tmp_path)
+    (tmp_path / "run.toml").write_text("[settings]\n")
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        Plan.read(tmp_path)
+
+
+def test_stages_double_up_to_the_working_box(particles: Path) -> None:
+    settings = resolve("default", None, {"steps": 5, "coarse_to_fine": True, "batch_size": 8, "coarse_steps": 3})
+    plan, images, _ = make_plan(particles / "particles.star", None, None, settings)
+    assert plan.stages[-1] == Stage(plan.box, 5)
+    assert plan.box == images.box == 32
+    assert plan.total_steps == sum(stage.steps for stage in plan.stages)
+    assert [b.box for b in plan.stages] == sorted(b.box for b in plan.stages)
+    cropped, images, _ = make_plan(particles / "particles.star", None, None, settings.model_copy(update={"box": 16}))
+    assert cropped.box == images.box == 16
+    assert cropped.pixel_size == pytest.approx(8.0)

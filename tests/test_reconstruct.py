@@ -1,0 +1,350 @@
+"""From particles to two half maps, on a set that takes seconds."""
+
+import csv
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from cryogan.config import Settings, resolve
+from cryogan.errors import InputError
+from cryogan.halfmap import Message, build_training, half_rows, train_half
+from cryogan.particles import read_star, read_volume, write_particles
+from cryogan.physics.density import phantom
+from cryogan.plan import Plan, make_plan
+from cryogan.reconstruct import Result, reconstruct
+from cryogan.simulate import simulate
+from cryogan.validation import resolution_at
+
+STEPS = 30
+VALUES = {
+    "steps": STEPS,
+    "symmetry": "D2",
+    "max_shift": 4.0,
+    "batch_size": 16,
+    "critic_steps": 2,
+    "penalty_every": 2,
+    "critic_width": 4,
+    "seed": 3,
+    "threads": 1,
+}
+FLAGS = [text for name, value in VALUES.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc", "map.mrc")
+
+
+def settings(**changes: object) -> Settings:
+    return resolve("default", None, VALUES | changes)
+
+
+@pytest.fixture(scope="module")
+def result(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    console = Console(file=(out.parent / "said.txt").open("w"), width=200)
+    done = reconstruct(particles / "particles.star", out, settings(), noise=particles / "noise.star", console=console)
+    console.file.close()
+    return done
+
+
+def fsc_table(folder: Path) -> dict[str, np.ndarray]:
+    with (folder / "fsc.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_every_file_is_there(result: Result) -> None:
+    files = {str(file.relative_to(result.folder)) for file in result.folder.rglob("*") if file.is_file()}
+    wanted = {
+        *MAPS,
+        "mask.mrc",
+        "fsc.star",
+        "fsc.csv",
+        "particles.star",
+        "run.toml",
+        "progress.jsonl",
+        "half1.pt",
+        "half2.pt",
+        *(
+            f"figures/{name}.png"
+            for name in (
+                "volume_over_time",
+                "projections_over_time",
+                "gallery",
+                "power_spectra",
+                "fsc",
+                "fsc_over_time",
+                "progress",
+            )
+        ),
+    }
+    assert wanted <= files
+    assert not [file for file in files if file.endswith((".tmp", ".part"))]
+    for file in result.folder.glob("figures/*.png"):
+        assert file.read_bytes().startswith(b"\x89PNG")
+        assert file.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", [*MAPS, "mask.mrc"])
+def test_maps_have_box_voxel_size_and_content(name: str, result: Result) -> None:
+    volume, pixel_size = read_volume(result.folder / name)
+    assert volume.shape == (32, 32, 32)
+    assert pixel_size == pytest.approx(4.0)
+    assert np.isfinite(volume).all()
+    assert volume.std() > 0
+
+
+def test_map_is_the_mean_of_the_halves(result: Result) -> None:
+    half1, half2, average = (read_volume(result.folder / name)[0] for name in MAPS)
+    np.testing.assert_allclose(average, (half1 + half2) / 2, atol=1e-6 * np.abs(average).max())
+    assert not np.allclose(half1, half2)
+
+
+def test_fsc_files_agree_with_each_other_and_the_result(result: Result) -> None:
+    table, star = fsc_table(result.folder), read_star(result.folder / "fsc.star")["fsc"]
+    assert len(table["shell"]) == 17
+    np.testing.assert_allclose(table["frequency_1_per_A"], np.arange(17) / (32 * 4.0))
+    for name, label in {
+        "corrected": "rlnFourierShellCorrelationCorrected",
+        "unmasked": "rlnFourierShellCorrelationUnmaskedMaps",
+        "masked": "rlnFourierShellCorrelationMaskedMaps",
+        "phase_randomised": "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps",
+    }.items():
+        np.testing.assert_allclose(star.floats(label), table[name], atol=1e-6)
+    assert result.resolution == pytest.approx(resolution_at(table["corrected"], 4.0, 0.143))
+    assert result.resolution_unmasked == pytest.approx(resolution_at(table["unmasked"], 4.0, 0.143))
+
+
+@pytest.mark.skipif(shutil.which("relion_image_handler") is None, reason="RELION is not installed")
+def test_relion_reads_the_maps_and_finds_the_same_fsc(result: Result) -> None:
+    command = ["relion_image_handler", "--i", MAPS[0], "--fsc", MAPS[1], "--angpix", "4"]
+    done = subprocess.run(command, cwd=result.folder, capture_output=True, text=True, timeout=60, check=True)
+    rows = [[float(value) for value in line.split()] for line in done.stdout.splitlines() if re.match(r"\s*\d+ ", line)]
+    relions = np.array([row[-1] for row in rows])
+    ours = fsc_table(result.folder)["unmasked"]
+    assert len(relions) == len(ours)
+    np.testing.assert_allclose(relions[1:], ours[1:], atol=1e-4)
+    for name in (*MAPS, "mask.mrc"):
+        stats = ["relion_image_handler", "--i", name, "--stats"]
+        done = subprocess.run(stats, cwd=result.folder, capture_output=True, text=True, timeout=60, check=True)
+        assert "(x,y,z,n)= 32 x 32 x 32 x 1" in done.stdout
+        assert "angpix = 4\n" in done.stdout
+
+
+def test_halves_share_no_particle_and_cover_all(result: Result) -> None:
+    table = read_star(result.folder / "particles.star")["particles"]
+    subset = table.floats("rlnRandomSubset")
+    assert len(subset) == 400
+    assert (subset == 1).sum() == (subset == 2).sum() == 200
+    # What the file says is what the halves were trained on.
+    np.testing.assert_array_equal(np.flatnonzero(subset == 1), half_rows(400, 1, 3))
+    np.testing.assert_array_equal(np.flatnonzero(subset == 2), half_rows(400, 2, 3))
+
+
+@pytest.mark.parametrize("count", [2, 7, 100])
+def test_half_rows_part_the_set(count: int) -> None:
+    first, second = half_rows(count, 1, 5), half_rows(count, 2, 5)
+    assert sorted([*first, *second]) == list(range(count))
+    assert abs(len(first) - len(second)) <= 1
+    if count == 100:
+        assert not np.array_equal(first, half_rows(count, 1, 6))
+        np.testing.assert_array_equal(first, half_rows(count, 1, 5))
+        assert 30 < (first < 50).sum() / len(first) * 100 < 70  # spread over the file
+
+
+def test_progress_and_run_record(result: Result) -> None:
+    records = [json.loads(line) for line in (result.folder / "progress.jsonl").read_text().splitlines()]
+    for half in (1, 2):
+        steps = [record["step"] for record in records if record["half"] == half]
+        assert steps == sorted(steps)
+        assert steps[-1] == STEPS
+    assert all(np.isfinite(value) for record in records for value in record.values())
+    run = tomllib.loads((result.folder / "run.toml").read_text())
+    assert VALUES.items() <= run["settings"].items()
+    assert run["plan"]["box"] == 32
+    assert run["plan"]["pixel_size"] == pytest.approx(4.0)
+
+
+def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in result.folder.rglob("*")}
+    with pytest.raises(InputError, match="is not an empty folder"):
+        reconstruct(particles / "particles.star", result.folder, settings())
+    assert {file: file.stat().st_mtime_ns for file in result.folder.rglob("*")} == before
+
+
+def cryogan(*arguments: object) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cryogan.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_records(log: Path, process: subprocess.Popen[str]) -> None:
+    """Until both halves have made a step."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        if log.exists() and {json.loads(line)["half"] for line in log.read_text().splitlines(True) if "\n" in line} == {
+            1,
+            2,
+        }:
+            return
+        time.sleep(0.01)
+    process.kill()
+    pytest.fail(f"no progress: {process.communicate()[1]}")
+
+
+def test_an_interrupted_run_goes_on_to_the_same_maps(result: Result, particles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("reconstruct", particles / "particles.star", "--noise", particles / "noise.star", "--out", out, *FLAGS)
+    process = cryogan(*command)
+    wait_for_records(out / "progress.jsonl", process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"cryogan reconstruct --resume {out}" in err.replace("\n", "")
+    steps = [torch.load(out / f"half{half}.pt")["training"]["step"] for half in (1, 2)]
+    assert min(steps) < STEPS  # it was interrupted, not finished
+    assert not (out / "map.mrc").exists()
+
+    process = cryogan("reconstruct", "--resume", out)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    for name in (*MAPS, "mask.mrc"):
+        np.testing.assert_array_equal(read_volume(out / name)[0], read_volume(result.folder / name)[0])
+    assert (out / "fsc.csv").read_text() == (result.folder / "fsc.csv").read_text()
+
+
+class StopAfter(queue.Queue[Message]):
+    """Interrupts its process once it was told of this many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._left -= item.kind == "record"
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """`train_half` takes the signals of its process; give them back."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def last(messages: "queue.Queue[Message]") -> Message:
+    *_, message = list(messages.queue)
+    assert isinstance(message, Message)
+    return message
+
+
+def planned(folder: Path, particles: Path, chosen: Settings) -> Path:
+    """A run's folder as its halves find it."""
+    plan, images, _ = make_plan(particles / "particles.star", particles / "noise.star", None, chosen)
+    (folder / "snapshots").mkdir(parents=True)
+    (folder / "figures").mkdir()
+    plan.write(folder)
+    write_particles(folder / "particles.star", images.table)
+    return folder
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_half_is_resumed_within_and_between_stages(
+    particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryogan.plan._COARSEST_BOX", 16)  # so that the small set has two stages
+    chosen = settings(steps=4, coarse_to_fine=True, coarse_steps=5)
+    whole, parts = (planned(tmp_path / name, particles, chosen) for name in ("whole", "parts"))
+    assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(16, 5), (32, 4)]
+    undisturbed: queue.Queue[Message] = queue.Queue()
+    train_half(whole, 2, undisturbed)  # type: ignore[arg-type]
+    assert last(undisturbed).kind == "finished", last(undisturbed).text
+    # Half 2, as half 1 draws pictures, which takes longer than these steps.
+    told: list[float] = []
+    for steps in (2, 3, 2):  # within a stage, at its end, within the next
+        stopped = StopAfter(steps)
+        train_half(parts, 2, stopped)  # type: ignore[arg-type]
+        assert last(stopped).kind == "stopped", last(stopped).text
+        told += [m.record["step"] for m in stopped.queue if m.record is not None]
+    again: queue.Queue[Message] = queue.Queue()
+    train_half(parts, 2, again)  # type: ignore[arg-type]
+    assert last(again).kind == "finished", last(again).text
+    told += [m.record["step"] for m in again.queue if m.record is not None]
+    assert told == list(range(1, 10))  # no step twice, none left out
+    final = "snapshots/half2_step000009.mrc"
+    np.testing.assert_array_equal(read_volume(parts / final)[0], read_volume(whole / final)[0])
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_the_seed_and_the_half_decide_the_map(noise: bool, particles: Path) -> None:
+    star, patches = particles / "particles.star", particles / "noise.star" if noise else None
+
+    def map_of(half: int, seed: int) -> np.ndarray:
+        plan, _, _ = make_plan(star, patches, None, settings(seed=seed, steps=3))
+        training = build_training(plan, plan.stages[-1], star, half)
+        assert not training.volume.density.any()  # from zero
+        assert len(list(training.run())) == 3
+        return training.result().numpy()
+
+    one = map_of(1, 0)
+    np.testing.assert_array_equal(one, map_of(1, 0))
+    assert not np.allclose(one, map_of(1, 1))
+    assert not np.allclose(one, map_of(2, 0))
+
+
+def test_critics_start_alike_only_if_asked(particles: Path) -> None:
+    for shared in (True, False):
+        plan, _, _ = make_plan(particles / "particles.star", None, None, settings(shared_critic_start=shared))
+        critics = [build_training(plan, plan.stages[-1], plan.particles, half).critic for half in (1, 2)]
+        weights = [torch.cat([p.flatten() for p in critic.parameters()]) for critic in critics]
+        assert torch.equal(*weights) == shared
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_spoilt_checkpoint_ends_in_one_line(particles: Path, tmp_path: Path) -> None:
+    folder = planned(tmp_path / "run", particles, settings())
+    (folder / "half2.pt").write_bytes(bytes(3000))
+    messages: queue.Queue[Message] = queue.Queue()
+    train_half(folder, 2, messages)  # type: ignore[arg-type]
+    assert last(messages).kind == "failed"
+    assert "half2.pt is not a checkpoint" in last(messages).text
+    assert "\n" not in last(messages).text
+
+
+@pytest.mark.slow
+def test_particles_of_pure_noise_give_no_map(tmp_path: Path) -> None:
+    """Negative control: two halves of noise agree on nothing beyond 40 A."""
+    box, pixel_size = 48, 4.0
+    simulate(phantom(box, pixel_size, 1), pixel_size, tmp_path / "set", count=600, snr=1e-6, seed=5)
+    done = reconstruct(
+        tmp_path / "set" / "particles.star",
+        tmp_path / "out",
+        settings(steps=300, symmetry="C1", critic_width=8),
+        noise=tmp_path / "set" / "noise.star",
+    )
+    assert done.resolution > 40
+    assert done.resolution_unmasked > 40
