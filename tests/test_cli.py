@@ -154,6 +154,13 @@ def test_unknown_flag(flag: str, meant: str, refused: Run, particles: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flags", [("--batch-size", "many"), ("--batch-size", 0), ("--oversampling", 1.3)])
+def test_bad_value(flags: tuple[str, object], refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", *flags)
+    assert flags[0].strip("-").replace("-", "_") in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_setting_in_a_file(refused: Run, particles: Path, tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text("batch_sise = 4\n")
     line = refused(

@@ -148,13 +148,21 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         Plan.read(tmp_path)
 
 
-def test_stages_double_up_to_the_working_box(particles: Path) -> None:
-    settings = resolve("default", None, {"steps": 5, "coarse_to_fine": True, "batch_size": 8, "coarse_steps": 3})
-    plan, images, _ = make_plan(particles / "particles.star", None, None, settings)
-    assert plan.stages[-1] == Stage(plan.box, 5)
+def test_stages_grow_to_the_working_box(particles: Path) -> None:
+    chosen = {"steps": 5, "batch_size": 8, "coarse_steps": 3, "starts": 3}
+    plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
     assert plan.box == images.box == 32
-    assert plan.total_steps == sum(stage.steps for stage in plan.stages)
-    assert [b.box for b in plan.stages] == sorted(b.box for b in plan.stages)
-    cropped, images, _ = make_plan(particles / "particles.star", None, None, settings.model_copy(update={"box": 16}))
-    assert cropped.box == images.box == 16
-    assert cropped.pixel_size == pytest.approx(8.0)
+    assert plan.stages == (Stage(24, 3), Stage(24, 3), Stage(24, 3), Stage(32, 5))
+    assert plan.total_steps == 14
+    small, images, _ = make_plan(
+        particles / "particles.star", None, None, resolve("default", None, chosen | {"box": 16, "starts": 1})
+    )
+    assert small.stages == (Stage(16, 5),)
+    assert small.box == images.box == 16
+    assert small.pixel_size == pytest.approx(8.0)
+
+
+def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:
+    chosen = {"steps": 0, "epochs": 3.0, "batch_size": 4, "critic_steps": 2, "coarse_to_fine": False, "starts": 1}
+    plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
+    assert plan.stages == (Stage(32, round(3 * (len(images) // 2) / 8)),)

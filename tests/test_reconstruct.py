@@ -40,8 +40,15 @@ VALUES = {
     "critic_width": 4,
     "seed": 3,
     "threads": 1,
+    "coarse_to_fine": False,
+    "starts": 1,
+    "critic_warmup": 4,
 }
-FLAGS = [text for name, value in VALUES.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+FLAGS = [
+    text
+    for name, value in VALUES.items()
+    for text in (["--no-coarse-to-fine"] if value is False else [f"--{name.replace('_', '-')}", str(value)])
+]
 MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc", "map.mrc")
 
 
@@ -276,16 +283,16 @@ def planned(folder: Path, particles: Path, chosen: Settings) -> Path:
 def test_a_half_is_resumed_within_and_between_stages(
     particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.plan._COARSEST_BOX", 16)  # so that the small set has two stages
-    chosen = settings(steps=4, coarse_to_fine=True, coarse_steps=5)
+    monkeypatch.setattr("cryogan.plan._COARSE_BOXES", (16,))  # smaller than by default, for speed
+    chosen = settings(steps=4, coarse_to_fine=True, coarse_steps=5, starts=2)
     whole, parts = (planned(tmp_path / name, particles, chosen) for name in ("whole", "parts"))
-    assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(16, 5), (32, 4)]
+    assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(16, 5), (16, 5), (32, 4)]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(whole, 2, undisturbed)  # type: ignore[arg-type]
     assert last(undisturbed).kind == "finished", last(undisturbed).text
     # Half 2, as half 1 draws pictures, which takes longer than these steps.
     told: list[float] = []
-    for steps in (2, 3, 2):  # within a stage, at its end, within the next
+    for steps in (2, 3, 2, 5):  # within a stage, at its end, within the next, within the last
         stopped = StopAfter(steps)
         train_half(parts, 2, stopped)  # type: ignore[arg-type]
         assert last(stopped).kind == "stopped", last(stopped).text
@@ -294,8 +301,8 @@ def test_a_half_is_resumed_within_and_between_stages(
     train_half(parts, 2, again)  # type: ignore[arg-type]
     assert last(again).kind == "finished", last(again).text
     told += [m.record["step"] for m in again.queue if m.record is not None]
-    assert told == list(range(1, 10))  # no step twice, none left out
-    final = "snapshots/half2_step000009.mrc"
+    assert told == list(range(1, 15))  # no step twice, none left out
+    final = "snapshots/half2_step000014.mrc"
     np.testing.assert_array_equal(read_volume(parts / final)[0], read_volume(whole / final)[0])
 
 
@@ -305,7 +312,7 @@ def test_the_seed_and_the_half_decide_the_map(noise: bool, particles: Path) -> N
 
     def map_of(half: int, seed: int) -> np.ndarray:
         plan, _, _ = make_plan(star, patches, None, settings(seed=seed, steps=3))
-        training = build_training(plan, plan.stages[-1], star, half)
+        training = build_training(plan, 0, star, half)
         assert not training.volume.density.any()  # from zero
         assert len(list(training.run())) == 3
         return training.result().numpy()
@@ -319,7 +326,7 @@ def test_the_seed_and_the_half_decide_the_map(noise: bool, particles: Path) -> N
 def test_critics_start_alike_only_if_asked(particles: Path) -> None:
     for shared in (True, False):
         plan, _, _ = make_plan(particles / "particles.star", None, None, settings(shared_critic_start=shared))
-        critics = [build_training(plan, plan.stages[-1], plan.particles, half).critic for half in (1, 2)]
+        critics = [build_training(plan, 0, plan.particles, half).critic for half in (1, 2)]
         weights = [torch.cat([p.flatten() for p in critic.parameters()]) for critic in critics]
         assert torch.equal(*weights) == shared
 
@@ -343,7 +350,7 @@ def test_particles_of_pure_noise_give_no_map(tmp_path: Path) -> None:
     done = reconstruct(
         tmp_path / "set" / "particles.star",
         tmp_path / "out",
-        settings(steps=300, symmetry="C1", critic_width=8),
+        settings(steps=150, coarse_steps=150, coarse_to_fine=True, symmetry="C1", critic_width=8),
         noise=tmp_path / "set" / "noise.star",
     )
     assert done.resolution > 40

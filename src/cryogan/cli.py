@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
 from rich.console import Console
 
 from cryogan import __version__
-from cryogan.config import Settings, resolve
+from cryogan.config import Settings, first_complaint, resolve
 from cryogan.errors import InputError
 from cryogan.particles import read_volume, write_volume
 from cryogan.physics.density import density_from_model, phantom
@@ -206,7 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (InputError, CycloptsError) as error:
-        console.print(f"cryogan: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        cause = error.__cause__
+        complaint = first_complaint(cause) if isinstance(cause, ValidationError) else str(error)
+        console.print(f"cryogan: {complaint}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as error:
         console.print(str(error) or "Interrupted.", highlight=False)

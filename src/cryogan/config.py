@@ -51,7 +51,9 @@ class Settings(BaseModel):
         "coloured",
         description="Noise without background patches: white, or with the spectrum measured outside the particle.",
     )
-    learn_scales: bool = Field(True, description="Learn the scales of signal and noise.")
+    learn_scales: bool = Field(
+        False, description="Learn the scales of signal and noise, beside the map, whose own scale is learned anyway."
+    )
 
     # Volume
     mask_diameter: float | None = Field(
@@ -68,19 +70,23 @@ class Settings(BaseModel):
     critic_width: int = Field(
         16, ge=1, description="Channels of the critic's first block; they double from block to block."
     )
-    normalise: Literal["background", "image"] = Field(
-        "background",
-        description="What gets mean 0 and s.d. 1 in both streams: each image's background, or the whole image (paper).",
+    ctf_correction: float = Field(
+        0.05, ge=0, description="tau of C / (C^2 + tau), applied to both streams before the critic; 0 leaves the CTF."
     )
     augment: bool = Field(
         True, description="Turn and mirror the images of both streams at random, by multiples of 90 degrees."
     )
-    steps: int | None = Field(
-        None, ge=1, description="Volume updates at the working box. Default: as many as --epochs."
+    steps: int = Field(600, ge=0, description="Volume updates at the working box; 0: as many as --epochs.")
+    epochs: float = Field(16.0, gt=0, description="Passes of the critic through a half set, with --steps 0.")
+    coarse_to_fine: bool = Field(
+        True, description="Begin with a box of 24 pixels, then 32, 48, 64, ... up to the working box."
     )
-    epochs: float = Field(16.0, gt=0, description="Passes of the critic through a half set, if --steps is not given.")
-    coarse_to_fine: bool = Field(True, description="Begin at half the box, a quarter, ..., down to 32 pixels.")
-    coarse_steps: int = Field(1000, ge=1, description="Volume updates of each coarser stage.")
+    starts: int = Field(
+        2,
+        ge=1,
+        description="Trials of the coarsest stage, from different random numbers; the smallest critic gap goes on.",
+    )
+    coarse_steps: int = Field(800, ge=1, description="Volume updates of each coarser stage.")
     batch_size: int = Field(32, ge=1, description="Images in a batch of either stream.")
     critic_steps: int = Field(2, ge=1, description="Critic updates for each volume update.")
     penalty: float = Field(10.0, ge=0, description="Weight lambda of the gradient penalty, equation (10).")
@@ -88,11 +94,17 @@ class Settings(BaseModel):
         4, ge=1, description="Critic updates from one penalty to the next; its weight is multiplied by this."
     )
     critic_rate: float = Field(1e-3, gt=0, description="Adam's learning rate for the critic.")
+    critic_warmup: int = Field(60, ge=1, description="Critic updates before the first volume update of a stage.")
     volume_rate: float = Field(
-        0.02, gt=0, description="Adam's learning rate for the volume, in units of the particles' signal s.d."
+        1.0,
+        gt=0,
+        description="Adam's learning rate for the volume, in units of the particles' signal s.d. over the box.",
     )
     scale_rate: float = Field(1e-3, gt=0, description="Adam's learning rate for the logarithms of the scales.")
-    final_rate: float = Field(0.03, gt=0, le=1, description="The learning rates fall exponentially to this fraction.")
+    hold_rate: float = Field(0.4, ge=0, lt=1, description="Fraction of a stage with full learning rates.")
+    final_rate: float = Field(
+        0.1, gt=0, le=1, description="Then the learning rates fall exponentially to this fraction at the stage's end."
+    )
     critic_clip: float = Field(1e6, gt=0, description="Largest norm of the critic's gradient.")
     volume_clip: float = Field(1e3, gt=0, description="Largest gradient of one voxel.")
     clip_ramp: float = Field(0.125, ge=0, le=1, description="Fraction of the run over which both clips rise from zero.")
@@ -102,7 +114,7 @@ class Settings(BaseModel):
         lt=1,
         description="Memory per step of the exponential average that is the result; 0 takes the last volume.",
     )
-    bf16: bool = Field(True, description="Run the critic in bfloat16.")
+    bf16: bool = Field(False, description="Run the critic in bfloat16.")
 
     # Half maps
     shared_critic_start: bool = Field(
@@ -123,18 +135,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     # norm over an image's pixels makes theirs, taken as printed, the weight of (10).
     "paper": {
         "max_shift": 0.0,
+        "learn_scales": True,
         "envelope_at_nyquist": 0.2,
         "critic_width": 96,
-        "normalise": "image",
+        "ctf_correction": 0.0,
         "augment": False,
         "coarse_to_fine": False,
+        "starts": 1,
+        "steps": 0,
         "epochs": 16.0,
         "batch_size": 8,
         "critic_steps": 4,
         "penalty": 1e-3,
         "penalty_every": 1,
         "critic_rate": 1e-3,
-        "volume_rate": 1e-3,
+        "volume_rate": 0.18,  # their 1e-3 a voxel, images of s.d. 1, box 180
+        "critic_warmup": 4,
+        "hold_rate": 0.0,
         "final_rate": 0.92**16,
         "clip_ramp": 0.125,
         "bf16": False,
@@ -172,9 +189,14 @@ def validate(values: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        raise InputError(f"{where}setting {name} = {first['input']!r}: {first['msg']}.") from error
+        raise InputError(where + first_complaint(error)) from error
+
+
+def first_complaint(error: ValidationError) -> str:
+    """One sentence of pydantic's first error."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    return f"setting {name} = {first['input']!r}: {first['msg']}."
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

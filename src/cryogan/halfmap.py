@@ -19,12 +19,19 @@ from cryogan.adversarial.training import Record, Training
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, read_particles, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
-from cryogan.physics.noise import ColouredNoise, Noise, PatchNoise, WhiteNoise, background_power
+from cryogan.physics.noise import (
+    ColouredNoise,
+    Noise,
+    PatchNoise,
+    WhiteNoise,
+    background_mask,
+    background_power,
+)
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.simulator import Simulator, background_mask
+from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 from cryogan.pictures import draw_simulation, snapshot_path
-from cryogan.plan import Plan, Stage
+from cryogan.plan import Plan
 from cryogan.validation import resample
 
 SNAPSHOTS = 8  # of the map over a run, for the figures
@@ -48,25 +55,24 @@ def half_rows(count: int, half: int, seed: int) -> np.ndarray:
     return np.sort(order[: count // 2] if half == 1 else order[count // 2 :])
 
 
-def build_training(plan: Plan, stage: Stage, particles: Path, half: int) -> Training:
+def build_training(plan: Plan, index: int, particles: Path, half: int) -> Training:
     """The training of one half at one stage, from a zero volume.
 
     Args:
         plan: of the run.
-        stage: one of the plan's.
+        index: of the stage.
         particles: the run folder's particle STAR, whose images are all usable.
         half: 1 or 2.
     """
-    s, device = plan.settings, plan.device
+    s, device, stage = plan.settings, plan.device, plan.stages[index]
     pixel_size = plan.pixel_size * plan.box / stage.box
     table = read_particles(particles, plan.data_dir)
     table = table.select(half_rows(len(table), half, s.seed))
     images = ParticleImages(table, stage.box, plan.particle_radius, s.invert)
-    seeds = np.random.SeedSequence([s.seed, half, stage.box]).generate_state(3)
+    seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
     generator = torch.Generator(device).manual_seed(int(seeds[0]))
-    background = background_mask(stage.box, plan.particle_radius / pixel_size, device)
-    noise, rows = _noise(plan, images, background)
-    optics = images.table.select(rows).ctf
+    optics = images.table.ctf
+    noise, drawable = _noise(plan, images)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
@@ -80,7 +86,7 @@ def build_training(plan: Plan, stage: Stage, particles: Path, half: int) -> Trai
         # The setting is the envelope's value at the working box's Nyquist frequency.
         envelope_at_nyquist=s.envelope_at_nyquist ** ((stage.box / plan.box) ** 2),
         aperture_cutoff=cutoff,
-        region=background if s.normalise == "background" else torch.ones_like(background),
+        drawable=drawable,
     )
     start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
     critic = Discriminator(stage.box, s.critic_width, start).to(device)
@@ -88,20 +94,23 @@ def build_training(plan: Plan, stage: Stage, particles: Path, half: int) -> Trai
     return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]))
 
 
-def _noise(plan: Plan, images: ParticleImages, background: Tensor) -> tuple[Noise, np.ndarray]:
-    """The noise model, and the particles (rows of `images`) whose CTF may be drawn with it."""
-    rows = np.arange(len(images))
+def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
+    """The noise model, and the particles (rows of `images`) whose CTF may be drawn with it; None: all."""
     if plan.noise is not None:
         table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
         patches = ParticleImages(table, images.box, plan.particle_radius, plan.settings.invert)
         names = patches.table.micrographs
-        rows = np.flatnonzero(np.isin(images.table.micrographs, names))
+        covered = np.isin(images.table.micrographs, names)
+        if not covered.any():
+            raise InputError(f"{plan.noise}: no patch comes from a micrograph of this half set; give more patches.")
         pixels = torch.from_numpy(patches.batch(np.arange(len(patches)))).to(plan.device)
-        return PatchNoise(pixels, names, images.table.micrographs[rows], turn=plan.settings.augment), rows
+        noise = PatchNoise(pixels, names, images.table.micrographs, turn=plan.settings.augment)
+        return noise, torch.from_numpy(np.flatnonzero(covered)).to(plan.device)
     if plan.settings.noise_model == "white":
-        return WhiteNoise(images.box), rows
+        return WhiteNoise(images.box), None
     some = torch.from_numpy(images.batch(_spread(images))).to(plan.device)
-    return ColouredNoise(background_power(some, background), images.box), rows
+    background = background_mask(images.box, plan.particle_radius / images.pixel_size, plan.device)
+    return ColouredNoise(background_power(some, background), images.box), None
 
 
 def signal(images: ParticleImages) -> float:
@@ -126,6 +135,7 @@ def start_from(training: Training, coarser: Training) -> None:
     fine = resample(coarser.volume.density.detach().cpu().numpy(), old.pixel_size, new.projector.box, new.pixel_size)
     unit = training.signal / coarser.signal * old.projector.box / new.projector.box
     training.volume.start_from(torch.from_numpy(fine * unit).to(training.volume.density))
+    training.average.copy_(training.volume.density)
     new.load_state_dict(old.state_dict())
     training.seconds = coarser.seconds
 
@@ -139,6 +149,7 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
     stop = threading.Event()
     for number in (signals.SIGINT, signals.SIGTERM):
         signals.signal(number, lambda *_: stop.set())  # a step is never cut short
+    signals.pthread_sigmask(signals.SIG_UNBLOCK, {signals.SIGINT})  # the parent blocked it at the start
     try:
         plan = Plan.read(folder)
         torch.set_num_threads(plan.threads)
@@ -153,39 +164,56 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
 def _run_stages(
     plan: Plan, folder: Path, half: int, messages: "Queue[Message]", stop: threading.Event
 ) -> Iterator[bool]:
-    """Train stage after stage; yields whether each was finished."""
-    checkpoint = checkpoint_path(folder, half)
+    """Train stage after stage, each from the best map so far; yields whether each was finished.
+
+    The trials of the coarsest box all start from zero. The critic's gap estimates the distance of the two
+    distributions, so the trial with the smallest gap is the best of them.
+    """
+    checkpoint, particles = checkpoint_path(folder, half), folder / "particles.star"
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None
-    every, pictures = max(1, plan.total_steps // RECORDS), _snapshot_steps(plan.total_steps)
-    training: Training | None = None
-    before = 0
-    for index, stage in enumerate(plan.stages):
-        before += stage.steps
-        if saved is not None and index < saved["stage"]:
-            continue
-        coarser, training = training, build_training(plan, stage, folder / "particles.star", half)
-        if saved is not None and index == saved["stage"]:
+    first = 0 if saved is None else saved["stage"]
+    best: Training | None = None
+    if saved is not None and saved["best"] is not None:
+        best = build_training(plan, saved["best_stage"], particles, half)
+        best.load_state_dict(saved["best"])
+    best_stage = None if saved is None else saved["best_stage"]
+    every, pictures = max(1, plan.total_steps // RECORDS), _snapshot_steps(plan)
+    for index in range(first, len(plan.stages)):
+        before = sum(stage.steps for stage in plan.stages[:index])
+        training = build_training(plan, index, particles, half)
+        trial = plan.stages[index].box == plan.stages[0].box
+        if saved is not None and index == first:
             training.load_state_dict(saved["training"])
-        elif coarser is not None:
-            start_from(training, coarser)
+        elif best is not None and not trial:
+            start_from(training, best)
+        elif best is not None:
+            training.seconds = best.seconds
         written = time.monotonic()
         for record in training.run():
             if not np.isfinite(record["map_change"]):
                 raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
-            step = before - stage.steps + training.step
+            step = before + training.step
             if step in pictures:
                 _keep(plan, folder, half, step, training)
             if step % every == 0 or step in pictures:
-                messages.put(Message(half, "record", record | {"step": step, "box": stage.box}))
+                messages.put(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
             if stop.is_set():
                 break
             if time.monotonic() - written > 60 * plan.settings.checkpoint_minutes:
-                save_checkpoint(checkpoint, {"stage": index, "training": training.state_dict()})
+                _save(checkpoint, index, training, best_stage, best)
                 written = time.monotonic()
-        save_checkpoint(checkpoint, {"stage": index, "training": training.state_dict()})
+        _save(checkpoint, index, training, best_stage, best)
         yield not stop.is_set()
         if stop.is_set():
             return
+        if best is None or not trial or training.gap < best.gap:
+            best, best_stage = training, index
+
+
+def _save(path: Path, stage: int, training: Training, best_stage: int | None, best: Training | None) -> None:
+    """Write the stage that is running and the best one before it."""
+    state = {"stage": stage, "training": training.state_dict(), "best_stage": best_stage}
+    save_checkpoint(path, state | {"best": None if best is None else best.state_dict()})
 
 
 def _keep(plan: Plan, folder: Path, half: int, step: int, training: Training) -> None:
@@ -196,6 +224,12 @@ def _keep(plan: Plan, folder: Path, half: int, step: int, training: Training) ->
         draw_simulation(folder, training)
 
 
-def _snapshot_steps(steps: int) -> set[int]:
-    """Steps at which the map is kept: denser at the start, where it changes most; the last is among them."""
-    return {max(1, round(steps * (i / SNAPSHOTS) ** 2)) for i in range(1, SNAPSHOTS + 1)}
+def _snapshot_steps(plan: Plan) -> set[int]:
+    """Steps at which the map is kept: denser at the start, where it changes most; the last is among them.
+
+    Of several trials of the first stage only the last is pictured: which one goes on is not known before.
+    """
+    trials = [stage for stage in plan.stages if stage.box == plan.stages[0].box]
+    skipped = sum(stage.steps for stage in trials[:-1])
+    rest = plan.total_steps - skipped
+    return {skipped + max(1, round(rest * (i / SNAPSHOTS) ** 2)) for i in range(1, SNAPSHOTS + 1)}

@@ -53,7 +53,7 @@ def draw_simulation(folder: Path, training: Training) -> None:
     some = phi[:VIEWS]
     clean, modulated = to_images(simulator.project(spectrum, some)), simulator.clean(spectrum, some)
     simulator.generator.set_state(state)
-    real = training.particles.first(SPECTRUM_IMAGES)
+    real, _ = training.particles.first(SPECTRUM_IMAGES)
     draw_gallery(
         folder / "figures" / "gallery.png",
         *(images.cpu().numpy() for images in (clean, modulated, simulated[:VIEWS], real[:VIEWS])),

@@ -20,14 +20,14 @@ from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
 _DEFAULT_BOX = 64
-_COARSEST_BOX = 32
+_COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 _BACKGROUND_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run at one box."""
+    """A part of the run at one box; stages of the first box are trials, the others go on from the best map."""
 
     box: int
     steps: int  # volume updates
@@ -177,10 +177,9 @@ def _check_noise(plan: Plan, images: ParticleImages) -> str:
 
 
 def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
-    """Boxes that double up to the working one, from the smallest of at least 32 pixels."""
-    boxes = [box]
-    while settings.coarse_to_fine and boxes[0] % 4 == 0 and boxes[0] // 2 >= _COARSEST_BOX:
-        boxes.insert(0, boxes[0] // 2)
+    """The coarse boxes below the working one, where they are asked for, then that; the first several times."""
+    coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
     per_epoch = particles / (settings.batch_size * settings.critic_steps)
     fine = settings.steps or max(1, round(settings.epochs * per_epoch))
-    return tuple(Stage(each, fine if each == box else settings.coarse_steps) for each in boxes)
+    stages = [*(Stage(each, settings.coarse_steps) for each in coarse), Stage(box, fine)]
+    return (*[stages[0]] * (settings.starts - 1), *stages)

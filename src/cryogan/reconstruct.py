@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import multiprocessing.queues
 import queue
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +107,11 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.queues.Queue[Message] = context.Queue()
     workers = {half: context.Process(target=train_half, args=(folder, half, messages)) for half in HALVES}
+    # Ctrl-C waits until a half has its handler; before, it would end the process without a checkpoint.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for worker in workers.values():
         worker.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     waiting, failed, stopped = set(HALVES), "", False
     columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))

@@ -10,11 +10,11 @@ from torch import Tensor
 from cryogan.errors import InputError
 from cryogan.particles import read_star, write_stack, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.noise import ColouredNoise, Noise, WhiteNoise
+from cryogan.physics.noise import ColouredNoise, Noise, WhiteNoise, background_mask, normalise
 from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import triangular_shifts
-from cryogan.physics.simulator import Imaging, Simulator, background_mask, normalise
+from cryogan.physics.simulator import Imaging, Simulator
 
 BATCH = 256
 BACKGROUND_FRACTION = 0.875  # of the box; as `reconstruct` takes it by default

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,6 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is not a checkpoint of this program; start a new run.") from error
     return state

@@ -1,9 +1,12 @@
 """What changes over a run, as functions of the progress t from 0 to 1."""
 
 
-def falling_rate(t: float, final: float) -> float:
-    """Factor of the learning rates: exponential from 1 to `final`; the paper's 8 % an epoch is 0.92**epochs."""
-    return float(final**t)
+def falling_rate(t: float, hold: float, final: float) -> float:
+    """Factor of the learning rates: 1 until `hold`, then exponential to `final`.
+
+    The paper's 8 % an epoch is hold 0 and final 0.92**epochs.
+    """
+    return float(final ** (max(0.0, t - hold) / (1.0 - hold)))
 
 
 def rising_clip(t: float, ramp: float) -> float:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from cryogan.adversarial import schedules
 from cryogan.adversarial.losses import critic_loss, gradient_penalty, volume_loss
+from cryogan.adversarial.view import View
 from cryogan.config import Settings
-from cryogan.physics.noise import turn_and_mirror
-from cryogan.physics.simulator import Simulator, normalise
+from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 
 Record = dict[str, float]
+GAP_MEMORY = 100  # steps
 
 
 class Images(Protocol):
@@ -35,18 +36,19 @@ class Sampler:
         self._images, self._batch, self._generator, self._device = images, batch_size, generator, device
         self._order = torch.empty(0, dtype=torch.int64)
 
-    def __next__(self) -> Tensor:
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        """Images (B, D, D) and their rows (B,)."""
         while len(self._order) < self._batch:
             self._order = torch.cat([self._order, torch.randperm(len(self._images), generator=self._generator)])
         rows, self._order = self._order[: self._batch], self._order[self._batch :]
         return self._load(rows)
 
-    def first(self, count: int) -> Tensor:
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
         """The first particles of the set, for pictures; the order of the passes is not touched."""
         return self._load(torch.arange(min(count, len(self._images))))
 
-    def _load(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self._images.batch(rows.numpy())).to(self._device)
+    def _load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self._images.batch(rows.numpy())).to(self._device), rows.to(self._device)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"order": self._order, "generator": self._generator.get_state()}
@@ -63,8 +65,9 @@ class Training:
         settings: of the run.
         steps: volume updates.
         images: the real particles of this half.
-        simulator, volume, critic: what is trained; `simulator.region` normalises the real images too.
-        signal: s.d. of the particles' signal over that of their noise; the unit of the volume's learning rate.
+        simulator, volume, critic: what is trained; the simulator's particles are the rows of `images`.
+        signal: s.d. of the particles' signal over that of their noise; over the box, about that of a voxel,
+            it is the unit of the volume's learning rate.
         seed: of the order of the particles.
     """
 
@@ -81,13 +84,14 @@ class Training:
     ) -> None:
         self.settings, self.steps = settings, steps
         self.simulator, self.volume, self.critic, self.signal = simulator, volume, critic, signal
+        self.view = View(settings, simulator)
         device = simulator.generator.device
         self.particles = Sampler(images, settings.batch_size, torch.Generator().manual_seed(seed), device)
         adam: dict[str, Any] = {"betas": (0.5, 0.9), "eps": 1e-8, "fused": True}
         self.critic_optimiser = torch.optim.Adam(critic.parameters(), lr=settings.critic_rate, **adam)
         scales = [simulator.log_signal, simulator.log_noise] if settings.learn_scales else []
         groups = [
-            {"params": [volume.density], "lr": settings.volume_rate * signal},
+            {"params": [volume.density], "lr": settings.volume_rate * signal / volume.density.shape[0]},
             {"params": scales, "lr": settings.scale_rate},
         ]
         self.volume_optimiser = torch.optim.Adam(groups, **adam)
@@ -97,6 +101,7 @@ class Training:
         self.step = 0
         self.critic_step = 0
         self.seconds = 0.0
+        self.gap = 0.0  # running mean of the critic's gap: an estimate of the distance of the distributions
 
     def run(self, until: int | None = None) -> Iterator[Record]:
         """Train to step `until` (default: the end), yielding a record after each volume update."""
@@ -105,14 +110,15 @@ class Training:
             start = time.perf_counter()
             t = self.step / self.steps
             clip = schedules.rising_clip((self.step + 1) / self.steps, s.clip_ramp)
-            self._set_rates(schedules.falling_rate(t, s.final_rate))
+            self._set_rates(schedules.falling_rate(t, s.hold_rate, s.final_rate))
 
             with torch.no_grad():
                 spectrum = simulator.projector.transform(self.volume())
-            for _ in range(s.critic_steps):
+            # A new critic knows nothing yet: the volume waits for it.
+            for _ in range(s.critic_steps if self.step else s.critic_warmup):
                 with torch.no_grad():
-                    real = self._seen(normalise(next(self.particles), simulator.region))
-                    simulated = self._seen(simulator(spectrum, simulator.draw(s.batch_size)))
+                    real = self.view(*next(self.particles))
+                    simulated = self._simulate(spectrum)
                 with self._autocast():
                     real_scores, simulated_scores = critic(real), critic(simulated)
                     loss = critic_loss(real_scores, simulated_scores)
@@ -127,10 +133,9 @@ class Training:
 
             before = self.volume.density.detach().clone()
             spectrum = simulator.projector.transform(self.volume())
-            simulated = self._seen(simulator(spectrum, simulator.draw(s.batch_size)))
             critic.requires_grad_(False)
             with self._autocast():
-                loss = volume_loss(critic(simulated))
+                loss = volume_loss(critic(self._simulate(spectrum)))
             self.volume_optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             critic.requires_grad_(True)
@@ -158,6 +163,7 @@ class Training:
             "step": self.step,
             "critic_step": self.critic_step,
             "seconds": self.seconds,
+            "gap": self.gap,
             "average": self.average,
             "volume": self.volume.state_dict(),
             "simulator": self.simulator.state_dict(),
@@ -168,7 +174,8 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.critic_step, self.seconds = state["step"], state["critic_step"], state["seconds"]
+        self.step, self.critic_step = state["step"], state["critic_step"]
+        self.seconds, self.gap = state["seconds"], state["gap"]
         self.average.copy_(state["average"])
         self.volume.load_state_dict(state["volume"])
         self.simulator.load_state_dict(state["simulator"])
@@ -178,9 +185,10 @@ class Training:
         self.particles.load_state_dict(state["particles"])
         self.simulator.generator.set_state(state["generator"].cpu())
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """What the critic sees of either stream."""
-        return turn_and_mirror(images, self.simulator.generator) if self.settings.augment else images
+    def _simulate(self, spectrum: Tensor) -> Tensor:
+        """A batch drawn from p(y|x), as the critic sees it."""
+        phi = self.simulator.draw(self.settings.batch_size)
+        return self.view(self.simulator(spectrum, phi), phi.particles)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.simulator.generator.device.type, torch.bfloat16, enabled=self.settings.bf16)
@@ -192,11 +200,13 @@ class Training:
 
     def _record(self, real_scores: Tensor, simulated_scores: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
+        gap = (real_scores.mean() - simulated_scores.mean()).item()
+        self.gap += (gap - self.gap) / min(self.step, GAP_MEMORY)
         ranked = (real_scores[:, None] > simulated_scores).float().mean()
         return {
             "step": self.step,
             "minutes": self.seconds / 60.0,
-            "critic_gap": (real_scores.mean() - simulated_scores.mean()).item(),
+            "critic_gap": gap,
             "critic_auc": ranked.item(),
             "signal_scale": self.simulator.log_signal.exp().item(),
             "noise_scale": self.simulator.log_noise.exp().item(),

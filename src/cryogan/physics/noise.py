@@ -23,7 +23,7 @@ class PatchNoise:
     Args:
         patches: (M, D, D), each normalised to mean 0 and s.d. 1.
         patch_micrographs: (M,) names.
-        particle_micrographs: (N,) names, each among the patches', of the particles that `sample` is asked for.
+        particle_micrographs: (N,) names; of particles without a patch, no noise may be asked for.
         turn: turn patches by multiples of 90 degrees and mirror them at random: a few thousand of them can be
             learned by heart otherwise.
     """
@@ -34,7 +34,7 @@ class PatchNoise:
         device = patches.device
         names, micrograph = np.unique(patch_micrographs, return_inverse=True)
         count = np.bincount(micrograph, minlength=len(names))
-        position = np.searchsorted(names, particle_micrographs)
+        position = np.minimum(np.searchsorted(names, particle_micrographs), len(names) - 1)
         self._patches = patches[torch.from_numpy(np.argsort(micrograph, kind="stable")).to(device)]
         self._first = torch.from_numpy((np.cumsum(count) - count)[position]).to(device)
         self._count = torch.from_numpy(count[position]).to(device)
@@ -94,3 +94,17 @@ def turn_and_mirror(images: Tensor, generator: torch.Generator) -> Tensor:
     images = where(0, images.flip(-1), images)
     images = where(1, images.flip(-2), images)
     return where(2, images.transpose(-1, -2), images)
+
+
+def background_mask(box: int, radius: float, device: torch.device) -> Tensor:
+    """(D, D) bool: the pixels farther than `radius` pixels from the centre pixel D // 2."""
+    axis = torch.arange(box, device=device) - box // 2
+    return axis[:, None].square() + axis.square() > radius**2
+
+
+def normalise(images: Tensor, region: Tensor) -> Tensor:
+    """Images (B, D, D) with mean 0 and s.d. 1 over the pixels of `region` (D, D) bool."""
+    weight = region.to(images.dtype) / region.sum()
+    mean = (images * weight).sum((-2, -1), keepdim=True)
+    variance = ((images - mean).square() * weight).sum((-2, -1), keepdim=True)
+    return (images - mean) / variance.sqrt()

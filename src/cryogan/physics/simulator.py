@@ -35,12 +35,11 @@ class Simulator(nn.Module):
         projector: P.
         optics: the particles' CTF parameters, N rows.
         noise: n; asked for the same particles as the CTF.
+        drawable: (M,) int64, the particles whose CTF is drawn; None draws any.
         pixel_size: A.
         max_shift: A, half width of the triangular distribution of shifts.
         generator: source of every random number; it sits on the device that simulates.
         envelope_at_nyquist, aperture_cutoff: see `ctf`.
-        region: (D, D) bool, the pixels of each noisy image that get mean 0 and s.d. 1, as preprocessing did to
-            the particles; None leaves the images as they are.
     """
 
     def __init__(
@@ -54,13 +53,13 @@ class Simulator(nn.Module):
         generator: torch.Generator,
         envelope_at_nyquist: float = 1.0,
         aperture_cutoff: float = float("inf"),
-        region: Tensor | None = None,
+        drawable: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.projector, self.optics, self.noise = projector, optics, noise
         self.pixel_size, self.max_shift, self.generator = pixel_size, max_shift, generator
         self.envelope_at_nyquist, self.aperture_cutoff = envelope_at_nyquist, aperture_cutoff
-        self.region = region
+        self._drawable = torch.arange(len(optics), device=generator.device) if drawable is None else drawable
         # Learned as logarithms: a scale stays positive and its step is relative.
         self.log_signal = nn.Parameter(torch.zeros((), device=generator.device))
         self.log_noise = nn.Parameter(torch.zeros((), device=generator.device))
@@ -71,7 +70,7 @@ class Simulator(nn.Module):
         return Imaging(
             uniform_rotations(count, generator),
             triangular_shifts(count, self.max_shift, generator),
-            torch.randint(len(self.optics), (count,), generator=generator, device=generator.device),
+            self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
         )
 
     def project(self, spectrum: Tensor, phi: Imaging) -> Tensor:
@@ -81,33 +80,19 @@ class Simulator(nn.Module):
     def clean(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """C S P x, noiseless images (B, D, D) of the volume's `projector.transform`."""
         half_planes = shift(self.project(spectrum, phi), phi.shifts, self.pixel_size)
-        transfer = ctf(
-            self.optics[phi.particles],
+        return to_images(half_planes * self.transfer(phi.particles))
+
+    def transfer(self, particles: Tensor) -> Tensor:
+        """C, the CTF of the given particles (B,), on half-planes (B, D, D // 2 + 1)."""
+        return ctf(
+            self.optics[particles],
             self.projector.box,
             self.pixel_size,
             envelope_at_nyquist=self.envelope_at_nyquist,
             aperture_cutoff=self.aperture_cutoff,
         )
-        return to_images(half_planes * transfer)
 
     def forward(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """y = C S P x + n with learned scales, images (B, D, D)."""
         noise = self.noise.sample(phi.particles, self.generator)
-        images = self.log_signal.exp() * self.clean(spectrum, phi) + self.log_noise.exp() * noise
-        return normalise(images, self.region)
-
-
-def background_mask(box: int, radius: float, device: torch.device) -> Tensor:
-    """(D, D) bool: the pixels farther than `radius` pixels from the centre pixel D // 2."""
-    axis = torch.arange(box, device=device) - box // 2
-    return axis[:, None].square() + axis.square() > radius**2
-
-
-def normalise(images: Tensor, region: Tensor | None) -> Tensor:
-    """Images (B, D, D) with mean 0 and s.d. 1 over the pixels of `region`; None leaves them as they are."""
-    if region is None:
-        return images
-    weight = region.to(images.dtype) / region.sum()
-    mean = (images * weight).sum((-2, -1), keepdim=True)
-    variance = ((images - mean).square() * weight).sum((-2, -1), keepdim=True)
-    return (images - mean) / variance.sqrt()
+        return self.log_signal.exp() * self.clean(spectrum, phi) + self.log_noise.exp() * noise

@@ -45,5 +45,5 @@ class Volume(nn.Module):
         border, which is how we read the paper's clipping: depth 0, early in a run, is positivity, and grows
         to 0.1.
         """
-        bound = -depth * self.density.max().clamp(min=0.0) * (1.0 - self.radius_fraction)
+        bound = -depth * (self.density * self.mask).max().clamp(min=0.0) * (1.0 - self.radius_fraction)
         self.density.copy_(torch.maximum(self.density, bound) * self.mask)
