@@ -211,6 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complaint = first_complaint(cause) if isinstance(cause, ValidationError) else str(error)
         console.print(f"cryogan: {complaint}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder without permission
+        console.print(f"cryogan: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as error:
         console.print(str(error) or "Interrupted.", highlight=False)
         sys.exit(130)

@@ -63,7 +63,7 @@ class Settings(BaseModel):
         0.1,
         ge=0,
         le=1,
-        description="Most negative density at the centre, as a fraction of the maximum; reached at the end of the run.",
+        description="Most negative density at the centre, as a fraction of the maximum; reached at the end of each stage.",
     )
 
     # Critic and training
@@ -107,13 +107,7 @@ class Settings(BaseModel):
     )
     critic_clip: float = Field(1e6, gt=0, description="Largest norm of the critic's gradient.")
     volume_clip: float = Field(1e3, gt=0, description="Largest gradient of one voxel.")
-    clip_ramp: float = Field(0.125, ge=0, le=1, description="Fraction of the run over which both clips rise from zero.")
-    volume_average: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Memory per step of the exponential average that is the result; 0 takes the last volume.",
-    )
+    clip_ramp: float = Field(0.125, ge=0, le=1, description="Fraction of a stage over which both clips rise from zero.")
     bf16: bool = Field(False, description="Run the critic in bfloat16.")
 
     # Half maps
@@ -131,8 +125,7 @@ class Settings(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # The supplementary material's synthetic experiment, number by number. What differs: lambda, where our
-    # norm over an image's pixels makes theirs, taken as printed, the weight of (10).
+    # The supplementary material's synthetic experiment, number by number; docs/method.md says what cannot be kept.
     "paper": {
         "max_shift": 0.0,
         "learn_scales": True,

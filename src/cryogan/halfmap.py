@@ -135,7 +135,6 @@ def start_from(training: Training, coarser: Training) -> None:
     fine = resample(coarser.volume.density.detach().cpu().numpy(), old.pixel_size, new.projector.box, new.pixel_size)
     unit = training.signal / coarser.signal * old.projector.box / new.projector.box
     training.volume.start_from(torch.from_numpy(fine * unit).to(training.volume.density))
-    training.average.copy_(training.volume.density)
     new.load_state_dict(old.state_dict())
     training.seconds = coarser.seconds
 

@@ -1,6 +1,7 @@
 """The pictures of a run: figures 2 and 3 of the paper, drawn from what the run keeps."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,21 @@ def snapshot_path(folder: Path, half: int, step: int) -> Path:
     return folder / "snapshots" / f"half{half}_step{step:06d}.mrc"
 
 
-def snapshots(folder: Path, half: int, plan: Plan) -> dict[int, np.ndarray]:
-    """The kept maps of a half by their step, all on the final grid."""
+@dataclass(frozen=True)
+class Snapshot:
+    """A map of the run, on the final grid."""
+
+    volume: np.ndarray  # (D, D, D)
+    nyquist: int  # shell of the Nyquist frequency of its own stage
+
+
+def snapshots(folder: Path, half: int, plan: Plan) -> dict[int, Snapshot]:
+    """The kept maps of a half by their step."""
     maps = {}
     for path in sorted(snapshot_path(folder, half, 0).parent.glob(f"half{half}_step*.mrc")):
         volume, pixel_size = read_volume(path)
-        maps[int(path.stem[-6:])] = resample(volume, pixel_size, plan.box, plan.pixel_size).astype(np.float32)
+        fine = resample(volume, pixel_size, plan.box, plan.pixel_size).astype(np.float32)
+        maps[int(path.stem[-6:])] = Snapshot(fine, len(volume) // 2)
     return maps
 
 
@@ -73,10 +83,10 @@ def draw_history(folder: Path, plan: Plan) -> None:
     maps = snapshots(folder, 1, plan)
     minutes = {r["step"]: r["minutes"] for r in records(folder) if r["half"] == 1}
     labels = {step: f"{minutes[step]:.1f} min" if step in minutes else f"step {step}" for step in maps}
-    draw_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], v) for s, v in maps.items()])
+    draw_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], m.volume) for s, m in maps.items()])
     projector = FourierProjector(plan.box, device=torch.device("cpu"))
     rotations = uniform_rotations(VIEWS, torch.Generator().manual_seed(plan.settings.seed))
-    rows = [(labels[s], projector(torch.from_numpy(v), rotations).numpy()) for s, v in maps.items()]
+    rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
     draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
     draw_progress(folder / "figures" / "progress.png", [r for r in records(folder) if r["half"] == 1])
 
@@ -93,11 +103,11 @@ def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCu
     draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
     minutes = {r["step"]: r["minutes"] for r in records(folder) if r["half"] == 1}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
-    grown = [
-        (f"{minutes[step]:.1f} min", fsc(first[step], alignment.apply(second[step], plan.pixel_size)))
-        for step in first
-        if step in second and step in minutes
-    ]
+    grown = []
+    for step in sorted(first.keys() & second.keys() & minutes.keys()):
+        curve = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
+        curve[first[step].nyquist :] = np.nan  # a coarse stage has nothing there
+        grown.append((f"{minutes[step]:.1f} min", curve))
     if grown:
         draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, grown)
 

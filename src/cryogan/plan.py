@@ -35,7 +35,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run: its inputs, its settings without a None that matters, and what was read off the particles."""
+    """A run: its inputs, its settings, and the numbers that follow from both."""
 
     settings: Settings
     particles: Path
@@ -182,4 +182,5 @@ def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
     per_epoch = particles / (settings.batch_size * settings.critic_steps)
     fine = settings.steps or max(1, round(settings.epochs * per_epoch))
     stages = [*(Stage(each, settings.coarse_steps) for each in coarse), Stage(box, fine)]
-    return (*[stages[0]] * (settings.starts - 1), *stages)
+    trials = settings.starts if coarse else 1
+    return (*[stages[0]] * (trials - 1), *stages)

@@ -106,7 +106,7 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
     """Both halves, each in a process of its own; this one shows and records their progress."""
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.queues.Queue[Message] = context.Queue()
-    workers = {half: context.Process(target=train_half, args=(folder, half, messages)) for half in HALVES}
+    workers = {half: context.Process(target=train_half, args=(folder, half, messages), daemon=True) for half in HALVES}
     # Ctrl-C waits until a half has its handler; before, it would end the process without a checkpoint.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for worker in workers.values():

@@ -97,7 +97,6 @@ class Training:
         self.volume_optimiser = torch.optim.Adam(groups, **adam)
         self._optimisers = (self.critic_optimiser, self.volume_optimiser)
         self._full_rates = [[group["lr"] for group in o.param_groups] for o in self._optimisers]
-        self.average = volume.density.detach().clone()
         self.step = 0
         self.critic_step = 0
         self.seconds = 0.0
@@ -142,7 +141,6 @@ class Training:
             nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
             self.volume_optimiser.step()
             self.volume.clip(schedules.clip_depth(t, s.clip_depth))
-            self.average.lerp_(self.volume.density.detach(), 1.0 - s.volume_average)
 
             self.step += 1
             self.seconds += time.perf_counter() - start
@@ -150,11 +148,8 @@ class Training:
 
     @torch.no_grad()
     def result(self) -> Tensor:
-        """The map so far, (D, D, D): the average of the last volumes, masked, symmetric, in simulated units."""
-        last = self.volume.density.clone()
-        self.volume.density.copy_(self.average)
+        """The map so far, (D, D, D): masked, symmetric, in the unit of the images."""
         result: Tensor = self.volume() * self.simulator.log_signal.exp()
-        self.volume.density.copy_(last)
         return result
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,7 +159,6 @@ class Training:
             "critic_step": self.critic_step,
             "seconds": self.seconds,
             "gap": self.gap,
-            "average": self.average,
             "volume": self.volume.state_dict(),
             "simulator": self.simulator.state_dict(),
             "critic": self.critic.state_dict(),
@@ -176,7 +170,6 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.critic_step = state["step"], state["critic_step"]
         self.seconds, self.gap = state["seconds"], state["gap"]
-        self.average.copy_(state["average"])
         self.volume.load_state_dict(state["volume"])
         self.simulator.load_state_dict(state["simulator"])
         self.critic.load_state_dict(state["critic"])

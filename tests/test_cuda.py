@@ -1,0 +1,29 @@
+"""The same program on a CUDA device."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryogan.config import resolve
+from cryogan.halfmap import build_training, start_from
+from cryogan.physics.density import phantom
+from cryogan.plan import make_plan
+from cryogan.simulate import simulate
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_two_stages_on_cuda(tmp_path: Path) -> None:
+    simulate(phantom(32, 6.0, 0), 6.0, tmp_path / "set", count=80)
+    star, noise = tmp_path / "set" / "particles.star", tmp_path / "set" / "noise.star"
+    flags = {"device": "cuda", "symmetry": "D2", "batch_size": 8, "steps": 2, "coarse_steps": 2, "starts": 1}
+    plan, _, _ = make_plan(star, noise, None, resolve("default", None, flags))
+    coarse, fine = (build_training(plan, index, star, 1) for index in range(2))
+    assert len(list(coarse.run())) == 2
+    start_from(fine, coarse)
+    assert len(list(fine.run())) == 2
+    volume = fine.result().cpu().numpy()
+    assert np.isfinite(volume).all()
+    assert volume.any()
