@@ -63,7 +63,7 @@ class Settings(BaseModel):
         0.1,
         ge=0,
         le=1,
-        description="Most negative density at the centre, as a fraction of the maximum; reached at the end of each stage.",
+        description="Most negative density at the centre, as a fraction of the maximum, at each stage's end.",
     )
 
     # Critic and training
