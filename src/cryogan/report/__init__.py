@@ -8,7 +8,6 @@ from cryogan.report.figures import (
     draw_progress,
     draw_projections_over_time,
     draw_volume_over_time,
-    radial_power,
 )
 
 __all__ = [
@@ -19,5 +18,4 @@ __all__ = [
     "draw_progress",
     "draw_projections_over_time",
     "draw_volume_over_time",
-    "radial_power",
 ]

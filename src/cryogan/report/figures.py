@@ -181,7 +181,7 @@ def draw_power_spectra(path: str | Path, frequency_1_per_A: Array, real: Array, 
     Args:
         path: PNG to write.
         frequency_1_per_A: (n,) shell frequencies, 1/A; the first, zero, is not drawn.
-        real: (n,) power of the particles, e.g. from `radial_power`.
+        real: (n,) power of the particles.
         simulated: (n,) power of the simulated images.
 
     Raises:
@@ -230,27 +230,6 @@ def draw_progress(path: str | Path, records: Sequence[Mapping[str, float]]) -> N
         unused.set_visible(False)
     figure.supxlabel("Time (minutes)", fontsize=10)
     _save(figure, path)
-
-
-def radial_power(images: Array) -> NDArray[np.float64]:
-    """Mean power spectrum of images in rings of one frequency step.
-
-    The power is |DFT|^2 / D^2, averaged over the images and over the frequencies whose distance from zero rounds
-    to the ring's number: white noise of variance s^2 gives s^2 in every ring. The mean is not subtracted.
-
-    Args:
-        images: (n, D, D).
-
-    Returns:
-        (D//2 + 1,) power, in image units squared; ring i is at frequency i / (D pixel size).
-    """
-    box = images.shape[-1]
-    power = (np.abs(np.fft.fft2(images.astype(np.float64))) ** 2).mean(axis=0) / box**2
-    k = np.fft.fftfreq(box) * box
-    ring = np.rint(np.hypot(k[:, None], k)).astype(int).ravel()
-    rings = box // 2 + 1
-    mean: NDArray[np.float64] = np.bincount(ring, power.ravel())[:rings] / np.bincount(ring)[:rings]
-    return mean
 
 
 def _require(what: str, content: Sequence[object] | Mapping[str, object]) -> None:
