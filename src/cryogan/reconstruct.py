@@ -68,7 +68,7 @@ def reconstruct(
         raise InputError(f"{out} is not an empty folder; give another --out, or --resume {out} to go on with a run.")
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
     for remark in remarks:
-        console.print(remark, highlight=False)
+        console.print(remark, highlight=False, soft_wrap=True)
     subset = np.full(len(images), 2)
     subset[half_rows(len(images), 1, settings.seed)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
@@ -98,6 +98,7 @@ def _run(folder: Path, plan: Plan, console: Console) -> Result:
         f"{result.alignment.correlation:.3f}, other hand {other:.3f}; the absolute hand is unknown.\n"
         f"Map: {folder / 'map.mrc'}",
         highlight=False,
+        soft_wrap=True,
     )
     return result
 
@@ -163,6 +164,7 @@ def _show(bars: Progress, task: TaskID, record: Record) -> None:
             f"half {bars.tasks[task].fields['half']}: step {record['step']:.0f} of {total:.0f}, {minutes:.1f} min, "
             f"about {left:.1f} min left; {state}",
             highlight=False,
+            soft_wrap=True,
         )
 
 
