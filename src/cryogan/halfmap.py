@@ -136,7 +136,6 @@ def start_from(training: Training, coarser: Training) -> None:
     unit = training.signal / coarser.signal * old.projector.box / new.projector.box
     training.volume.start_from(torch.from_numpy(fine * unit).to(training.volume.density))
     new.load_state_dict(old.state_dict())
-    training.seconds = coarser.seconds
 
 
 def checkpoint_path(folder: Path, half: int) -> Path:
@@ -177,16 +176,16 @@ def _run_stages(
         best.load_state_dict(saved["best"])
     best_stage = None if saved is None else saved["best_stage"]
     every, pictures = max(1, plan.total_steps // RECORDS), _snapshot_steps(plan)
+    seconds = 0.0
     for index in range(first, len(plan.stages)):
         before = sum(stage.steps for stage in plan.stages[:index])
         training = build_training(plan, index, particles, half)
         trial = plan.stages[index].box == plan.stages[0].box
+        training.seconds = seconds
         if saved is not None and index == first:
             training.load_state_dict(saved["training"])
         elif best is not None and not trial:
             start_from(training, best)
-        elif best is not None:
-            training.seconds = best.seconds
         written = time.monotonic()
         for record in training.run():
             if not np.isfinite(record["map_change"]):
@@ -205,6 +204,7 @@ def _run_stages(
         yield not stop.is_set()
         if stop.is_set():
             return
+        seconds = training.seconds
         if best is None or not trial or training.gap < best.gap:
             best, best_stage = training, index
 

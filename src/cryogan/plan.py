@@ -52,6 +52,11 @@ class Plan:
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
+    def work(self, step: int) -> float:
+        """Share, 0 to 1, of the run's work that is done after `step` volume updates: a step costs its pixels."""
+        costs = [stage.box**2 for stage in self.stages for _ in range(stage.steps)]
+        return sum(costs[:step]) / sum(costs)
+
     @property
     def device(self) -> torch.device:
         return torch.device(self.settings.device)

@@ -114,10 +114,10 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
         worker.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     waiting, failed, stopped = set(HALVES), "", False
-    columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.fields[step]} steps"))
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
     with Progress(*columns, *times, console=console) as bars, (folder / "progress.jsonl").open("a") as log:
-        tasks = {half: bars.add_task("", total=plan.total_steps, half=half, state="starting") for half in HALVES}
+        tasks = {half: bars.add_task("", total=1.0, half=half, step=0, state="starting") for half in HALVES}
         while waiting:
             try:
                 message = messages.get(timeout=1.0)
@@ -132,7 +132,7 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
             if message.record is not None:
                 log.write(json.dumps({"half": message.half} | message.record) + "\n")
                 log.flush()
-                _show(bars, tasks[message.half], message.record)
+                _show(bars, tasks[message.half], plan, message.record)
                 continue
             waiting.discard(message.half)
             stopped |= message.kind == "stopped"
@@ -149,20 +149,19 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
         raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
 
 
-def _show(bars: Progress, task: TaskID, record: Record) -> None:
+def _show(bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
+    """Move a half's bar; where there is no terminal for a bar, print a line for each tenth of the work."""
     state = (
         f"gap {record['critic_gap']:.2f}  signal {record['signal_scale']:.2f}  "
         f"noise {record['noise_scale']:.2f}  change {record['map_change']:.1%}"
     )
-    bars.update(task, completed=record["step"], state=state)
-    total = bars.tasks[task].total or 1
-    every = max(1, round(total / 10))
-    if not bars.console.is_terminal and record["step"] // every > (record["step"] - 1) // every:
+    before, done = bars.tasks[task].completed, plan.work(int(record["step"]))
+    bars.update(task, completed=done, step=f"{record['step']:.0f}/{plan.total_steps}", state=state)
+    if not bars.console.is_terminal and int(10 * done) > int(10 * before):
         minutes = record["minutes"]
-        left = minutes * (total - record["step"]) / record["step"]
         bars.console.print(
-            f"half {bars.tasks[task].fields['half']}: step {record['step']:.0f} of {total:.0f}, {minutes:.1f} min, "
-            f"about {left:.1f} min left; {state}",
+            f"half {bars.tasks[task].fields['half']}: step {record['step']:.0f} of {plan.total_steps}, "
+            f"{minutes:.1f} min, about {minutes * (1 - done) / done:.1f} min left; {state}",
             highlight=False,
             soft_wrap=True,
         )
