@@ -84,7 +84,7 @@ def draw_fsc_over_time(path: str | Path, frequency_1_per_A: Array, curves: Seque
         axes.plot(frequency_1_per_A, curve, color=colormaps["viridis"](shade), linewidth=width, label=label)
     _finish_fsc(axes, float(frequency_1_per_A[-1]), min(float(np.nanmin(curve)) for _, curve in curves))
     axes.set_title("Agreement of the half-maps as training goes on", loc="left")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.05, 0.5))
     _save(figure, path)
 
 
