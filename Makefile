@@ -15,7 +15,7 @@ DEMO_MAX_SHIFT ?= 0
 DEMO_SYMMETRY ?= D2
 DEMO_STEPS ?= 400
 DEMO_SEED ?= 0
-DEMO_OPTIONS ?= --coarse-steps 800 --starts 1
+DEMO_OPTIONS ?=
 
 # Tests: one thread in each of so many processes.
 TEST_WORKERS ?= 2
