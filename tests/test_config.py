@@ -154,6 +154,8 @@ def test_stages_grow_to_the_working_box(particles: Path) -> None:
     assert plan.box == images.box == 32
     assert plan.stages == (Stage(24, 3), Stage(24, 3), Stage(24, 3), Stage(32, 5))
     assert plan.total_steps == 14
+    assert [plan.work(step) for step in (0, 14)] == [0, 1]
+    assert plan.work(9) == pytest.approx(9 * 24**2 / (9 * 24**2 + 5 * 32**2))
     small, images, _ = make_plan(
         particles / "particles.star", None, None, resolve("default", None, chosen | {"box": 16, "starts": 1})
     )

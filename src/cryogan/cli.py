@@ -206,13 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True)
     try:
         app(arguments, exit_on_error=False, print_error=False)
-    except (InputError, CycloptsError) as error:
+    except (InputError, CycloptsError, OSError) as error:  # OSError: a full disk, a folder without permission
         cause = error.__cause__
         complaint = first_complaint(cause) if isinstance(cause, ValidationError) else str(error)
         console.print(f"cryogan: {complaint}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder without permission
-        console.print(f"cryogan: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as error:
         console.print(str(error) or "Interrupted.", highlight=False)

@@ -81,14 +81,15 @@ def draw_simulation(folder: Path, training: Training) -> None:
 def draw_history(folder: Path, plan: Plan) -> None:
     """Half 1's map and its clean projections over time, and the recorded numbers."""
     maps = snapshots(folder, 1, plan)
-    minutes = {r["step"]: r["minutes"] for r in records(folder) if r["half"] == 1}
+    course = records(folder, 1)
+    minutes = {r["step"]: r["minutes"] for r in course}
     labels = {step: f"{minutes[step]:.1f} min" if step in minutes else f"step {step}" for step in maps}
     draw_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], m.volume) for s, m in maps.items()])
     projector = FourierProjector(plan.box, device=torch.device("cpu"))
     rotations = uniform_rotations(VIEWS, torch.Generator().manual_seed(plan.settings.seed))
     rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
     draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
-    draw_progress(folder / "figures" / "progress.png", [r for r in records(folder) if r["half"] == 1])
+    draw_progress(folder / "figures" / "progress.png", course)
 
 
 def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCurves) -> None:
@@ -101,7 +102,7 @@ def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCu
         f"corrected, 0.143 at {resolution:.1f} Å": curves.corrected,
     }
     draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
-    minutes = {r["step"]: r["minutes"] for r in records(folder) if r["half"] == 1}
+    minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
     grown = []
     for step in sorted(first.keys() & second.keys() & minutes.keys()):
@@ -112,10 +113,11 @@ def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCu
         draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, grown)
 
 
-def records(folder: Path) -> list[dict[str, float]]:
-    """The lines of `progress.jsonl`; of a step that was run twice (a resumed run), the later."""
-    last: dict[tuple[float, float], dict[str, float]] = {}
+def records(folder: Path, half: int) -> list[dict[str, float]]:
+    """A half's lines of `progress.jsonl`; of a step that was run twice (a resumed run), the later."""
+    last: dict[float, dict[str, float]] = {}
     for line in (folder / "progress.jsonl").read_text().splitlines():
         record = json.loads(line)
-        last[record["half"], record["step"]] = record
+        if record["half"] == half:
+            last[record["step"]] = record
     return [last[key] for key in sorted(last)]

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cryogan.physics.symmetry import point_group
 RUN_FILE = "run.toml"
 _DEFAULT_BOX = 64
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
-_BACKGROUND_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
+PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
 
 
@@ -54,8 +55,10 @@ class Plan:
 
     def work(self, step: int) -> float:
         """Share, 0 to 1, of the run's work that is done after `step` volume updates: a step costs its pixels."""
-        costs = [stage.box**2 for stage in self.stages for _ in range(stage.steps)]
-        return sum(costs[:step]) / sum(costs)
+        ends = accumulate(stage.steps for stage in self.stages)
+        left = [max(0, min(stage.steps, end - step)) for stage, end in zip(self.stages, ends, strict=True)]
+        total = sum(stage.steps * stage.box**2 for stage in self.stages)
+        return 1.0 - sum(n * stage.box**2 for n, stage in zip(left, self.stages, strict=True)) / total
 
     @property
     def device(self) -> torch.device:
@@ -113,7 +116,7 @@ def make_plan(
     even = table.box - table.box % 2
     box = settings.box or min(_DEFAULT_BOX, even)
     width = table.pixel_size * even
-    diameter = settings.particle_diameter or _BACKGROUND_FRACTION * width
+    diameter = settings.particle_diameter or PARTICLE_FRACTION * width
     images = ParticleImages(table, box, diameter / 2, settings.invert)
 
     remarks = [

@@ -15,9 +15,9 @@ from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, unifor
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import triangular_shifts
 from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.plan import PARTICLE_FRACTION
 
 BATCH = 256
-BACKGROUND_FRACTION = 0.875  # of the box; as `reconstruct` takes it by default
 VOLTAGE, ABERRATION, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
 DEFOCUS_RANGE = (8000.0, 18000.0)  # A
 ASTIGMATISM = 300.0  # A, the largest half difference of defocus U and V
@@ -85,7 +85,7 @@ def simulate(
     images = torch.cat(parts)
     out.mkdir(parents=True, exist_ok=True)
     if noise != "none":
-        background = background_mask(box, BACKGROUND_FRACTION * box / 2, images.device)
+        background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
         images *= (snr / images[:, ~background].var()).sqrt()
         images = normalise(images + model.sample(particles.phi.particles, generator), background)
         patches = normalise(model.sample(particles.phi.particles, generator), background)

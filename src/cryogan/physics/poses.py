@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
+from torch.nn.functional import affine_grid
 
 
 def uniform_rotations(count: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -31,3 +32,13 @@ def euler_to_rotations(rot: np.ndarray, tilt: np.ndarray, psi: np.ndarray) -> Te
 def rotations_to_euler(rotations: Tensor) -> np.ndarray:
     """RELION's Euler angles (N, 3): rot, tilt, psi in degrees; the inverse of `euler_to_rotations`."""
     return Rotation.from_matrix(rotations.double().cpu().numpy()).as_euler("ZYZ", degrees=True)
+
+
+def rotation_grid(rotation: Tensor, box: int) -> Tensor:
+    """Where `grid_sample` (align_corners=False) finds a turned volume's voxels, (1, D, D, D, 3): r at rotation r.
+
+    `grid_sample`'s cube is centred on (D - 1) / 2, a volume on D // 2.
+    """
+    shift = (torch.eye(3, dtype=rotation.dtype, device=rotation.device) - rotation) @ rotation.new_full((3,), 1 / box)
+    theta = torch.cat([rotation, shift[:, None]], dim=1)[None]
+    return affine_grid(theta, [1, 1, box, box, box], align_corners=False)

@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 from cryogan.physics.fourier import to_images
+from cryogan.physics.poses import rotation_grid
 
 
 class FourierProjector:
@@ -88,9 +89,6 @@ def project_in_real_space(volume: Tensor, rotations: Tensor) -> Tensor:
     box = volume.shape[-1]
     images = []
     for rotation in rotations:
-        # grid_sample's cube is centred on (D - 1) / 2, the volume on D // 2.
-        shift = (torch.eye(3, dtype=volume.dtype, device=volume.device) - rotation) @ volume.new_full((3,), 1 / box)
-        theta = torch.cat([rotation, shift[:, None]], dim=1)[None]
-        grid = affine_grid(theta, [1, 1, box, box, box], align_corners=False)
+        grid = rotation_grid(rotation, box)
         images.append(grid_sample(volume[None, None], grid, align_corners=False)[0, 0].sum(0))
     return torch.stack(images)

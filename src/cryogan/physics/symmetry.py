@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 from cryogan.errors import InputError
+from cryogan.physics.poses import rotation_grid
 
 _PHI = (1 + 5**0.5) / 2
 _Axis = tuple[int, tuple[float, float, float]]
@@ -81,10 +82,7 @@ class Symmetriser:
                 to = [(r[i, 0] * x + r[i, 1] * y + r[i, 2] * z + box // 2) % box for i in range(3)]
                 self._permutations.append(((to[2] * box + to[1]) * box + to[0]).flatten().to(device))
             else:
-                matrix = torch.from_numpy(rotation)
-                shift = (torch.eye(3, dtype=matrix.dtype) - matrix) @ matrix.new_full((3,), 1 / box)
-                theta = torch.cat([matrix, shift[:, None]], dim=1)[None]
-                grid = affine_grid(theta, [1, 1, box, box, box], align_corners=False)
+                grid = rotation_grid(torch.from_numpy(rotation), box)
                 self._grids.append(grid.to(device=device, dtype=dtype))
 
     def __call__(self, volume: Tensor) -> Tensor:
