@@ -55,6 +55,19 @@ class Settings(BaseModel):
         False, description="Learn the scales of signal and noise, beside the map, whose own scale is learned anyway."
     )
 
+    # View critic
+    critic: Literal["views", "convolutional"] = Field(
+        "views",
+        description="views: compares images with views of the current map; convolutional: the paper's, Figure 5.",
+    )
+    views: int = Field(4608, ge=100, description="Rotations in the view critic's bank, over all of SO(3).")
+    search_steps: int = Field(150, ge=1, description="Volume updates of the view critic's search from zero.")
+    search_batch: int = Field(200, ge=2, description="Images of either stream for each of them.")
+    sharpen_steps: int = Field(
+        4, ge=1, description="Volume updates at the full frequency, after those that lead there."
+    )
+    sharpen_images: int = Field(10000, ge=2, description="Images of either stream, at most, for each of these.")
+
     # Volume
     mask_diameter: float | None = Field(
         None, gt=0, description="Diameter of the spherical mask. Default: 0.95 of the box, as the paper."
@@ -120,6 +133,9 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, ...")
     threads: int | None = Field(None, ge=1, description="CPU threads for each half. Default: half of the cores.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Stop in time to have everything written after so many minutes."
+    )
     checkpoint_minutes: float = Field(2.0, gt=0, description="Minutes from one checkpoint to the next.")
 
 
@@ -128,6 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The supplementary material's synthetic experiment, number by number; docs/method.md says what cannot be kept.
     "paper": {
         "max_shift": 0.0,
+        "critic": "convolutional",
         "learn_scales": True,
         "envelope_at_nyquist": 0.2,
         "critic_width": 96,

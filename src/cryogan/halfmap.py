@@ -16,6 +16,7 @@ from torch import Tensor
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
 from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.training import Record, Training
+from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, read_particles, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
@@ -32,10 +33,12 @@ from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 from cryogan.pictures import draw_simulation, snapshot_path
 from cryogan.plan import Plan
-from cryogan.validation import resample
+from cryogan.validation import find_axes, resample
 
+AnyTraining = Training | ViewTraining
 SNAPSHOTS = 8  # of the map over a run, for the figures
 RECORDS = 500  # lines of progress.jsonl a half, about
+COMPARISON_SECONDS = 30.0  # of --max-minutes, left for the comparison of the half maps
 LEAST_SIGNAL = 0.1  # floor of the estimated signal s.d.: below it the estimate is noise
 
 
@@ -55,7 +58,7 @@ def half_rows(count: int, half: int, seed: int) -> np.ndarray:
     return np.sort(order[: count // 2] if half == 1 else order[count // 2 :])
 
 
-def build_training(plan: Plan, index: int, particles: Path, half: int) -> Training:
+def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTraining:
     """The training of one half at one stage, from a zero volume.
 
     Args:
@@ -88,9 +91,16 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> Traini
         aperture_cutoff=cutoff,
         drawable=drawable,
     )
+    radius = plan.mask_radius / pixel_size
+    if stage.method != "convolutional":
+        # The search finds a molecule without its symmetry more surely; the axes are found afterwards.
+        search = stage.method == "search"
+        volume = Volume(stage.box, radius, "C1" if search else s.symmetry, device)
+        kind, batch_size = (Search, s.search_batch) if search else (Sharpening, CHUNK)
+        return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]))
     start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
     critic = Discriminator(stage.box, s.critic_width, start).to(device)
-    volume = Volume(stage.box, plan.mask_radius / pixel_size, s.symmetry, device)
+    volume = Volume(stage.box, radius, s.symmetry, device)
     return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]))
 
 
@@ -125,14 +135,17 @@ def _spread(images: ParticleImages) -> np.ndarray:
     return np.unique(np.linspace(0, len(images) - 1, 1000).astype(int))
 
 
-def start_from(training: Training, coarser: Training) -> None:
+def start_from(training: AnyTraining, coarser: AnyTraining) -> None:
     """Carry map and scales over from the stage before.
 
     Voxels are smaller now, so a projection sums more of them; and the images' unit, the s.d. of the
     background, has grown with the frequencies that were let in.
     """
     old, new = coarser.simulator, training.simulator
-    fine = resample(coarser.volume.density.detach().cpu().numpy(), old.pixel_size, new.projector.box, new.pixel_size)
+    coarse: np.ndarray = coarser.volume.density.detach().cpu().numpy()
+    if len(coarser.volume.point_group) < len(training.volume.point_group):
+        coarse = find_axes(coarse, old.pixel_size, training.settings.symmetry).apply(coarse, old.pixel_size)
+    fine = resample(coarse, old.pixel_size, new.projector.box, new.pixel_size)
     unit = training.signal / coarser.signal * old.projector.box / new.projector.box
     training.volume.start_from(torch.from_numpy(fine * unit).to(training.volume.density))
     new.load_state_dict(old.state_dict())
@@ -170,23 +183,24 @@ def _run_stages(
     checkpoint, particles = checkpoint_path(folder, half), folder / "particles.star"
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None
     first = 0 if saved is None else saved["stage"]
-    best: Training | None = None
+    best: AnyTraining | None = None
     if saved is not None and saved["best"] is not None:
         best = build_training(plan, saved["best_stage"], particles, half)
         best.load_state_dict(saved["best"])
     best_stage = None if saved is None else saved["best_stage"]
     every, pictures = max(1, plan.total_steps // RECORDS), _snapshot_steps(plan)
-    seconds = 0.0
+    seconds, started = 0.0, time.monotonic()
+    limit = 60 * (plan.settings.max_minutes or float("inf")) - COMPARISON_SECONDS
     for index in range(first, len(plan.stages)):
         before = sum(stage.steps for stage in plan.stages[:index])
         training = build_training(plan, index, particles, half)
-        trial = plan.stages[index].box == plan.stages[0].box
+        trial = plan.stages[index] == plan.stages[0]
         training.seconds = seconds
         if saved is not None and index == first:
             training.load_state_dict(saved["training"])
         elif best is not None and not trial:
             start_from(training, best)
-        written = time.monotonic()
+        written = before_step = time.monotonic()
         for record in training.run():
             if not np.isfinite(record["map_change"]):
                 raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
@@ -195,27 +209,34 @@ def _run_stages(
                 _keep(plan, folder, half, step, training)
             if step % every == 0 or step in pictures:
                 messages.put(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
-            if stop.is_set():
+            now = time.monotonic()
+            late = now - started + (now - before_step) > limit
+            before_step = now
+            if stop.is_set() or late:
                 break
             if time.monotonic() - written > 60 * plan.settings.checkpoint_minutes:
                 _save(checkpoint, index, training, best_stage, best)
                 written = time.monotonic()
         _save(checkpoint, index, training, best_stage, best)
+        if late and not stop.is_set():
+            _keep(plan, folder, half, plan.total_steps, training)
+            yield True
+            return
         yield not stop.is_set()
         if stop.is_set():
             return
         seconds = training.seconds
-        if best is None or not trial or training.gap < best.gap:
+        if best is None or not trial or training.distance < best.distance:
             best, best_stage = training, index
 
 
-def _save(path: Path, stage: int, training: Training, best_stage: int | None, best: Training | None) -> None:
+def _save(path: Path, stage: int, training: AnyTraining, best_stage: int | None, best: AnyTraining | None) -> None:
     """Write the stage that is running and the best one before it."""
     state = {"stage": stage, "training": training.state_dict(), "best_stage": best_stage}
     save_checkpoint(path, state | {"best": None if best is None else best.state_dict()})
 
 
-def _keep(plan: Plan, folder: Path, half: int, step: int, training: Training) -> None:
+def _keep(plan: Plan, folder: Path, half: int, step: int, training: AnyTraining) -> None:
     """Keep the map of this step, and let half 1 draw what its simulator makes of it."""
     pixel_size = training.simulator.pixel_size
     write_volume(snapshot_path(folder, half, step), training.result().cpu().numpy(), pixel_size)
@@ -228,7 +249,7 @@ def _snapshot_steps(plan: Plan) -> set[int]:
 
     Of several trials of the first stage only the last is pictured: which one goes on is not known before.
     """
-    trials = [stage for stage in plan.stages if stage.box == plan.stages[0].box]
+    trials = [stage for stage in plan.stages if stage == plan.stages[0]]
     skipped = sum(stage.steps for stage in trials[:-1])
     rest = plan.total_steps - skipped
     return {skipped + max(1, round(rest * (i / SNAPSHOTS) ** 2)) for i in range(1, SNAPSHOTS + 1)}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cryogan.adversarial.training import Training
+from cryogan.adversarial.view_training import ViewTraining
 from cryogan.particles import read_volume
 from cryogan.physics.fourier import radial_power, to_images
 from cryogan.physics.poses import uniform_rotations
@@ -52,7 +53,7 @@ def snapshots(folder: Path, half: int, plan: Plan) -> dict[int, Snapshot]:
 
 
 @torch.no_grad()
-def draw_simulation(folder: Path, training: Training) -> None:
+def draw_simulation(folder: Path, training: Training | ViewTraining) -> None:
     """Gallery of clean, CTF-modulated, simulated and real images, and the power spectra of the last two."""
     simulator, s = training.simulator, training.settings
     # A generator of their own: drawing pictures must not change the run.

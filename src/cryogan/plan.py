@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tomli_w
 import torch
 
+from cryogan.adversarial.view_training import sharpening_steps
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, contrast_sign, read_particles
@@ -21,6 +22,7 @@ from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
 _DEFAULT_BOX = 64
+_SEARCH_BOX = 32  # holds the search's frequencies well
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
@@ -28,10 +30,19 @@ _MASK_FRACTION = 0.95  # the paper: 171 of 180
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run at one box; stages of the first box are trials, the others go on from the best map."""
+    """A part of the run; stages equal to the first are trials, the others go on from the best map."""
 
     box: int
     steps: int  # volume updates
+    method: Literal["convolutional", "search", "sharpening"] = "convolutional"
+
+    def seconds(self, particles: int, settings: Settings) -> float:
+        """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run."""
+        if self.method == "convolutional":
+            return 1.3e-4 * self.box**2
+        if self.method == "search":
+            return 1.2e-3 * settings.search_batch
+        return 2.0e-3 * min(particles, settings.sharpen_images) * (self.box / 64) ** 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Plan:
     pixel_size: float  # A, at the working box
     particle_radius: float  # A
     mask_radius: float  # A
+    particle_count: int
     stages: tuple[Stage, ...]  # coarse to fine; the last has the working box
     threads: int
 
@@ -54,11 +66,12 @@ class Plan:
         return sum(stage.steps for stage in self.stages)
 
     def work(self, step: int) -> float:
-        """Share, 0 to 1, of the run's work that is done after `step` volume updates: a step costs its pixels."""
+        """Share, 0 to 1, of the run's work that is done after `step` volume updates."""
         ends = accumulate(stage.steps for stage in self.stages)
         left = [max(0, min(stage.steps, end - step)) for stage, end in zip(self.stages, ends, strict=True)]
-        total = sum(stage.steps * stage.box**2 for stage in self.stages)
-        return 1.0 - sum(n * stage.box**2 for n, stage in zip(left, self.stages, strict=True)) / total
+        costs = [stage.seconds(self.particle_count // 2, self.settings) for stage in self.stages]
+        total = sum(stage.steps * cost for stage, cost in zip(self.stages, costs, strict=True))
+        return 1.0 - sum(n * cost for n, cost in zip(left, costs, strict=True)) / total
 
     @property
     def device(self) -> torch.device:
@@ -147,6 +160,7 @@ def make_plan(
         pixel_size=images.pixel_size,
         particle_radius=diameter / 2,
         mask_radius=(settings.mask_diameter or _MASK_FRACTION * width) / 2,
+        particle_count=len(images),
         stages=_stages(box, len(images) // 2, settings),
         threads=settings.threads or max(1, cores // 2),
     )
@@ -185,7 +199,10 @@ def _check_noise(plan: Plan, images: ParticleImages) -> str:
 
 
 def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
-    """The coarse boxes below the working one, where they are asked for, then that; the first several times."""
+    """The stages of a run; the first of several is tried several times."""
+    if settings.critic == "views":
+        search = Stage(min(box, _SEARCH_BOX), settings.search_steps, "search")
+        return (*[search] * settings.starts, Stage(box, sharpening_steps(box, settings.sharpen_steps), "sharpening"))
     coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
     per_epoch = particles / (settings.batch_size * settings.critic_steps)
     fine = settings.steps or max(1, round(settings.epochs * per_epoch))

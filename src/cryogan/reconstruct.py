@@ -20,7 +20,7 @@ from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
 from cryogan.plan import Plan, make_plan
-from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resolution_at, soft_mask
+from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
 HALVES = (1, 2)
 
@@ -151,10 +151,9 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
 
 def _show(bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
     """Move a half's bar; where there is no terminal for a bar, print a line for each tenth of the work."""
-    state = (
-        f"gap {record['critic_gap']:.2f}  signal {record['signal_scale']:.2f}  "
-        f"noise {record['noise_scale']:.2f}  change {record['map_change']:.1%}"
-    )
+    state = f"gap {record['critic_gap']:.2f}  change {record['map_change']:.1%}"
+    if plan.settings.learn_scales:
+        state += f"  signal {record['signal_scale']:.2f}  noise {record['noise_scale']:.2f}"
     before, done = bars.tasks[task].completed, plan.work(int(record["step"]))
     bars.update(task, completed=done, step=f"{record['step']:.0f}/{plan.total_steps}", state=state)
     if not bars.console.is_terminal and int(10 * done) > int(10 * before):
@@ -169,7 +168,7 @@ def _show(bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
 
 def _compare(folder: Path, plan: Plan) -> Result:
     """Align half 2 to half 1, compare, and write every file that a user takes along."""
-    half1, half2 = (read_volume(snapshot_path(folder, half, plan.total_steps))[0] for half in HALVES)
+    half1, half2 = (_last_map(folder, half, plan) for half in HALVES)
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)
     aligned = alignment.apply(half2, plan.pixel_size)
     average = (half1 + aligned) / 2
@@ -188,6 +187,12 @@ def _compare(folder: Path, plan: Plan) -> Result:
         alignment,
         curves,
     )
+
+
+def _last_map(folder: Path, half: int, plan: Plan) -> np.ndarray:
+    """A half's map at the working box; --max-minutes may have ended the run at a coarser one."""
+    volume, pixel_size = read_volume(snapshot_path(folder, half, plan.total_steps))
+    return resample(volume, pixel_size, plan.box, plan.pixel_size) if len(volume) != plan.box else volume
 
 
 def write_fsc(folder: Path, curves: FscCurves) -> None:

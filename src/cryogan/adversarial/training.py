@@ -100,7 +100,7 @@ class Training:
         self.step = 0
         self.critic_step = 0
         self.seconds = 0.0
-        self.gap = 0.0  # running mean of the critic's gap: an estimate of the distance of the distributions
+        self.distance = 0.0  # running mean of the critic's gap: an estimate of the distance of the distributions
 
     def run(self, until: int | None = None) -> Iterator[Record]:
         """Train to step `until` (default: the end), yielding a record after each volume update."""
@@ -158,7 +158,7 @@ class Training:
             "step": self.step,
             "critic_step": self.critic_step,
             "seconds": self.seconds,
-            "gap": self.gap,
+            "distance": self.distance,
             "volume": self.volume.state_dict(),
             "simulator": self.simulator.state_dict(),
             "critic": self.critic.state_dict(),
@@ -169,7 +169,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.critic_step = state["step"], state["critic_step"]
-        self.seconds, self.gap = state["seconds"], state["gap"]
+        self.seconds, self.distance = state["seconds"], state["distance"]
         self.volume.load_state_dict(state["volume"])
         self.simulator.load_state_dict(state["simulator"])
         self.critic.load_state_dict(state["critic"])
@@ -194,7 +194,7 @@ class Training:
     def _record(self, real_scores: Tensor, simulated_scores: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
         gap = (real_scores.mean() - simulated_scores.mean()).item()
-        self.gap += (gap - self.gap) / min(self.step, GAP_MEMORY)
+        self.distance += (gap - self.distance) / min(self.step, GAP_MEMORY)
         ranked = (real_scores[:, None] > simulated_scores).float().mean()
         return {
             "step": self.step,

@@ -41,6 +41,37 @@ def shells(box: int, *, device: torch.device) -> Tensor:
     return torch.hypot(kx, ky).round().long()
 
 
+class Disc:
+    """The coefficients of a half-plane up to a cut-off, each one once and the constant left out; K of them.
+
+    Args:
+        box: D.
+        cutoff: shell; frequencies below it are in the disc. At most D / 2.
+    """
+
+    def __init__(self, box: int, cutoff: float, *, device: torch.device) -> None:
+        kx, ky = frequencies(box, 1.0 / box, device=device, dtype=torch.float32)
+        kx, ky = kx.expand(box, -1), ky.expand(-1, box // 2 + 1)
+        radius = torch.hypot(kx, ky)
+        # At kx = 0 a real image's coefficient at -ky is the conjugate of that at ky.
+        inside = (radius < cutoff) & (radius > 0.5) & ((kx > 0) | (ky > 0))
+        self.frequencies = torch.stack([kx[inside], ky[inside]])  # (2, K), cycles per box
+        self.shell = radius[inside].round().long()  # (K,)
+        self._index = inside.flatten().nonzero().squeeze(1)
+
+    def __len__(self) -> int:
+        return len(self.shell)
+
+    def take(self, half_planes: Tensor) -> Tensor:
+        """The disc's coefficients (B, K) of half-planes (B, D, D // 2 + 1)."""
+        return half_planes.flatten(1)[:, self._index]
+
+    def mean_by_shell(self, values: Tensor) -> Tensor:
+        """Mean over each shell, (last shell + 1,), of values (K,); 0 for a shell without coefficients."""
+        count = torch.bincount(self.shell)
+        return torch.bincount(self.shell, weights=values) / count.clamp(min=1)
+
+
 def radial_power(images: Tensor) -> Tensor:
     """Mean power |F|^2 / D^2 of images (B, D, D) in each shell, (D // 2 + 1,); white noise of s.d. 1 gives 1."""
     box = images.shape[-1]

@@ -19,6 +19,46 @@ def uniform_rotations(count: int, generator: torch.Generator, dtype: torch.dtype
     return torch.stack(rows, dim=1).view(count, 3, 3)
 
 
+def super_fibonacci(count: int) -> np.ndarray:
+    """Rotations (count, 3, 3) spread evenly over SO(3) along a spiral (Alexa, CVPR 2022).
+
+    Of 4,608 of them the nearest is 7 degrees away on average, 13 at most.
+    """
+    s = np.arange(count) + 0.5
+    inner, outer = np.sqrt(s / count), np.sqrt(1 - s / count)
+    a, b = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
+    quaternions = [inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)]
+    return np.asarray(Rotation.from_quat(np.stack(quaternions, axis=1)).as_matrix())
+
+
+def spread_rotations(count: int, group: np.ndarray, generator: torch.Generator) -> Tensor:
+    """About `count` rotations (M, 3, 3), float32, evenly over the distinct views of a symmetric volume.
+
+    `super_fibonacci` under a random turn; of the poses that the point group makes equal, the one with the
+    smallest angle is kept.
+
+    Args:
+        count: wanted.
+        group: (n, 3, 3), from `point_group`.
+        generator: draws the turn.
+    """
+    turn = uniform_rotations(1, generator)[0].double().cpu().numpy()
+    rotations = turn @ super_fibonacci(count * len(group))
+    traces = np.einsum("gij,nji->ng", group, rotations)  # they fall with the angle
+    kept = rotations[traces[:, 0] >= traces.max(axis=1) - 1e-9]
+    return torch.from_numpy(kept).float().to(generator.device)
+
+
+def small_rotations(vectors: Tensor) -> Tensor:
+    """Rotations (B, 3, 3) by |v| radians about the axes of v (B, 3): Rodrigues' formula."""
+    angle = vectors.norm(dim=1).clamp(min=1e-9)[:, None, None]
+    x, y, z = vectors.unbind(1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3) / angle
+    rotations: Tensor = torch.eye(3, device=vectors.device) + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
+    return rotations
+
+
 def euler_to_rotations(rot: np.ndarray, tilt: np.ndarray, psi: np.ndarray) -> Tensor:
     """Rotations (N, 3, 3) float64 of RELION's Euler angles (`_rlnAngleRot`, `Tilt`, `Psi`, degrees).
 

@@ -38,12 +38,12 @@ class FourierProjector:
         phase = torch.complex(angle.cos(), angle.sin())
         half = torch.cat([phase[padded // 2 :], phase[:1].conj()])
         self._after = (phase[:, None, None] * phase[None, :, None], half[None, None, :])
-        # Slice coordinates (kx, ky, 0), in voxels of the padded transform, inside the Nyquist disc.
+        # The coefficients inside the Nyquist disc.
         kx = torch.arange(box // 2 + 1, device=device, dtype=dtype)[None, :].expand(box, -1)
         ky = torch.fft.fftfreq(box, 1.0 / box, device=device, dtype=dtype)[:, None].expand(-1, box // 2 + 1)
         inside = torch.hypot(kx, ky) < box / 2
         self._inside = inside.flatten().nonzero().squeeze(1)
-        self._points = torch.stack([kx[inside], ky[inside]], dim=0) * (padded / box)
+        self._points = torch.stack([kx[inside], ky[inside]])
 
     def transform(self, volume: Tensor) -> Tensor:
         """Spectrum (2, P, P, P // 2 + 1), real and imaginary part, of a volume (D, D, D) in z, y, x."""
@@ -56,14 +56,23 @@ class FourierProjector:
         return torch.view_as_real(spectrum).permute(3, 0, 1, 2)
 
     def slices(self, spectrum: Tensor, rotations: Tensor) -> Tensor:
-        """Half-planes (B, D, D // 2 + 1) of the projections along the rotated z axis.
+        """Half-planes (B, D, D // 2 + 1) of the projections along the rotated z axis; zero outside the Nyquist disc.
 
         Args:
             spectrum: from `transform`.
             rotations: (B, 3, 3), mapping (kx, ky, 0) to the volume's (kx, ky, kz).
         """
+        samples = torch.view_as_real(self.samples(spectrum, rotations, self._points))
+        plane = torch.zeros(
+            len(rotations), self.box * (self.box // 2 + 1), 2, device=samples.device, dtype=samples.dtype
+        )
+        plane = plane.index_copy(1, self._inside, samples)
+        return torch.view_as_complex(plane).view(len(rotations), self.box, self.box // 2 + 1)
+
+    def samples(self, spectrum: Tensor, rotations: Tensor, frequencies: Tensor) -> Tensor:
+        """The projections' coefficients (B, K) at frequencies (2, K), kx and ky in cycles per box; else as `slices`."""
         batch, p = len(rotations), self.padded
-        k = rotations[:, :, :2] @ self._points  # (B, 3, points)
+        k = rotations[:, :, :2] @ (frequencies * (p / self.box))  # (B, 3, K), in voxels of the padded transform
         flip = k[:, 0] < 0  # a real volume's spectrum at -k is the conjugate of that at k
         k = torch.where(flip[:, None], -k, k)
         grid = torch.stack([2 * k[:, 0] / (p // 2) - 1, 2 * k[:, 1] / (p - 1), 2 * k[:, 2] / (p - 1)], dim=-1)
@@ -71,10 +80,7 @@ class FourierProjector:
         grid = grid + grid.new_tensor([0.0, offset, offset])
         values = grid_sample(spectrum[None], grid.view(1, batch, 1, -1, 3), align_corners=True, mode="bilinear")
         real, imaginary = values[0, 0, :, 0], values[0, 1, :, 0]
-        imaginary = torch.where(flip, -imaginary, imaginary)
-        plane = torch.zeros(batch, self.box * (self.box // 2 + 1), 2, device=k.device, dtype=k.dtype)
-        plane = plane.index_copy(1, self._inside, torch.stack([real, imaginary], dim=-1))
-        return torch.view_as_complex(plane).view(batch, self.box, self.box // 2 + 1)
+        return torch.complex(real, torch.where(flip, -imaginary, imaginary))
 
     def __call__(self, volume: Tensor, rotations: Tensor) -> Tensor:
         """Projections (B, D, D) of a volume (D, D, D) for rotations (B, 3, 3)."""

@@ -24,8 +24,8 @@ _FIXED: dict[str, list[_Axis]] = {
 }
 
 
-def point_group(name: str) -> np.ndarray:
-    """Rotations (n, 3, 3) of a point group, identity first, acting on (x, y, z).
+def group_generators(name: str) -> list[np.ndarray]:
+    """Rotations (3, 3) that generate a point group, acting on (x, y, z); for C1 only the identity.
 
     Args:
         name: C1, Cn, Dn, T, O, I (= I2), I1, I2, I3 or I4; axes as RELION sets them.
@@ -43,7 +43,12 @@ def point_group(name: str) -> np.ndarray:
         generators = _FIXED[text]
     else:
         raise InputError(f"Unknown symmetry {name!r}: give C1, Cn, Dn, T, O, I, I1, I2, I3 or I4.")
-    return _closure([_rotation(order, axis) for order, axis in generators])
+    return [_rotation(order, axis) for order, axis in generators]
+
+
+def point_group(name: str) -> np.ndarray:
+    """Rotations (n, 3, 3) of a point group, identity first; else as `group_generators`."""
+    return _closure(group_generators(name))
 
 
 def _rotation(order: int, axis: tuple[float, float, float]) -> np.ndarray:

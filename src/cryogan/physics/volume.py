@@ -25,11 +25,12 @@ class Volume(nn.Module):
         distance = (axis[:, None, None].square() + axis[:, None].square() + axis.square()).sqrt()
         self.register_buffer("radius_fraction", (distance / radius).clamp(max=1.0), persistent=False)
         self.register_buffer("mask", (distance <= radius).float(), persistent=False)
-        self._symmetrise = Symmetriser(point_group, box, device=device)
+        self.symmetrise = Symmetriser(point_group, box, device=device)
+        self.point_group = self.symmetrise.rotations  # (n, 3, 3)
 
     def forward(self) -> Tensor:
         """The masked, symmetrised map; the simulator sees this and a reader gets this."""
-        volume: Tensor = self._symmetrise(self.density * self.mask)
+        volume: Tensor = self.symmetrise(self.density * self.mask)
         return volume
 
     @torch.no_grad()

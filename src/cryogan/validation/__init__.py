@@ -1,6 +1,7 @@
 """What a reconstruction is worth: alignment of maps, FSC and masks."""
 
 from cryogan.validation.alignment import Alignment, align, resample
+from cryogan.validation.axes import find_axes
 from cryogan.validation.fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
 from cryogan.validation.masks import low_pass, soft_mask, spherical_mask
 
@@ -8,6 +9,7 @@ __all__ = [
     "Alignment",
     "FscCurves",
     "align",
+    "find_axes",
     "fsc",
     "fsc_curves",
     "low_pass",

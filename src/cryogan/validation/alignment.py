@@ -11,6 +11,7 @@ from scipy import ndimage, optimize, signal
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
+from cryogan.physics.poses import super_fibonacci
 from cryogan.validation.grid import Array, cubic, falling_cosine, half_frequency, positive, radius
 
 COARSE_BOX = 24
@@ -98,10 +99,10 @@ def align(
     if limit < 3:
         raise InputError(f"Alignment at {resolution_A} A has under 3 shells: give a finer resolution limit.")
 
-    maps[0] = _inscribed(maps[0])
-    coarse = _Comparison(maps[0], maps[1], min(box, COARSE_BOX), limit)
-    fine = _Comparison(maps[0], maps[1], min(box, FINE_BOX), limit)
-    rotations = _spiral(COARSE_ROTATIONS, seed)
+    maps[0] = inscribed(maps[0])
+    coarse = Comparison(maps[0], maps[1], min(box, COARSE_BOX), limit)
+    fine = Comparison(maps[0], maps[1], min(box, FINE_BOX), limit)
+    rotations = spiral(COARSE_ROTATIONS, seed)
     best = {hand: _search(coarse, fine, rotations, hand) for hand in set(hands)}
     hand = max(best, key=lambda each: best[each].correlation)
     found = best[hand]
@@ -135,13 +136,15 @@ def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size:
 
 
 @dataclass(frozen=True)
-class _Pose:
+class Pose:
+    """Where a map was moved to, and how well it lies there."""
+
     rotation: Array  # (3, 3) acting on (x, y, z)
     shift: Array  # (3,) voxels along (x, y, z)
     correlation: float
 
 
-class _Comparison:
+class Comparison:
     """The correlation of two maps, Fourier-cropped to `box`, as a function of the pose of the first."""
 
     def __init__(self, moving: Array, reference: Array, box: int, limit: float) -> None:
@@ -159,7 +162,7 @@ class _Comparison:
         target = torch.from_numpy(transform).flatten()[self.index]
         self.target = target / self._norm(target)
 
-    def try_rotations(self, rotations: Array, hand: int) -> list[_Pose]:
+    def try_rotations(self, rotations: Array, hand: int) -> list[Pose]:
         """The best translation, to a voxel, of each of the rotations (n, 3, 3)."""
         poses = []
         box, spectrum, target = self.box, self.moving.float(), self.target.to(torch.complex64)
@@ -175,36 +178,41 @@ class _Comparison:
             shift = np.stack(np.unravel_index(place.numpy(), (box, box, box))[::-1], 1).astype(np.float64)
             shift -= box * (shift >= (box + 1) // 2)
             poses += [
-                _Pose(rotation, each, float(top))
+                Pose(rotation, each, float(top))
                 for rotation, each, top in zip(batch.numpy(), shift, value, strict=True)
             ]
         return poses
 
-    def refine(self, start: _Pose, hand: int) -> _Pose:
+    def refine(self, start: Pose, hand: int) -> Pose:
         """The nearest maximum of the correlation over rotation and translation."""
         first = torch.from_numpy(start.rotation)
 
-        def pose(step: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            # A unit of each of the six moves density at a quarter of the box by a voxel.
-            turn = step[:3] / (self.box / 4)
-            zero = torch.zeros((), dtype=torch.float64)
-            cross = torch.stack([zero, -turn[2], turn[1], turn[2], zero, -turn[0], -turn[1], turn[0], zero])
-            return torch.linalg.matrix_exp(cross.view(3, 3)) @ first, step[3:]
-
         def loss(values: Array) -> tuple[float, Array]:
             step = torch.from_numpy(values.copy()).requires_grad_()
-            rotation, shift = pose(step)
-            moved = self._moved(rotation[None], hand, self.moving)[0]
-            phase = (self.frequency @ shift) * (-2 * math.pi / self.box)
-            moved = moved * torch.polar(torch.ones_like(phase), phase)
-            overlap = (self.weight * (self.target.conj() * moved).real).sum() / self._norm(moved)
+            overlap = self.overlap(self.small_turn(step[:3]) @ first, step[3:], hand)
             (gradient,) = torch.autograd.grad(-overlap, step)
             return -float(overlap.detach()), gradient.numpy()
 
         origin = np.concatenate([np.zeros(3), start.shift])
         result = optimize.minimize(loss, origin, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-        rotation, shift = pose(torch.from_numpy(np.asarray(result.x)))
-        return _Pose(rotation.numpy(), shift.numpy(), -float(result.fun))
+        rotation = self.small_turn(torch.from_numpy(np.asarray(result.x[:3]))) @ first
+        return Pose(rotation.numpy(), np.asarray(result.x[3:]), -float(result.fun))
+
+    def overlap(self, rotation: torch.Tensor, shift: torch.Tensor, hand: int) -> torch.Tensor:
+        """The correlation for a rotation (3, 3) and a shift (3,) in voxels; differentiable."""
+        moved = self._moved(rotation[None], hand, self.moving)[0]
+        phase = (self.frequency @ shift) * (-2 * math.pi / self.box)
+        moved = moved * torch.polar(torch.ones_like(phase), phase)
+        overlap: torch.Tensor = (self.weight * (self.target.conj() * moved).real).sum() / self._norm(moved)
+        return overlap
+
+    def small_turn(self, step: torch.Tensor) -> torch.Tensor:
+        """A rotation (3, 3) about an axis (3,) of which a unit moves density at a quarter of the box by a voxel."""
+        turn = step / (self.box / 4)
+        zero = torch.zeros((), dtype=torch.float64)
+        cross = torch.stack([zero, -turn[2], turn[1], turn[2], zero, -turn[0], -turn[1], turn[0], zero])
+        rotation: torch.Tensor = torch.linalg.matrix_exp(cross.view(3, 3))
+        return rotation
 
     def _moved(self, rotations: torch.Tensor, hand: int, spectrum: torch.Tensor) -> torch.Tensor:
         """(B, N) coefficients of the moving map, mirrored and turned: F(M R^T k)."""
@@ -223,41 +231,36 @@ class _Comparison:
         return (coefficients.real**2 + coefficients.imag**2).matmul(self.weight.to(coefficients.real.dtype)).sqrt()
 
 
-def _search(coarse: _Comparison, fine: _Comparison, rotations: Array, hand: int) -> _Pose:
+def _search(coarse: Comparison, fine: Comparison, rotations: Array, hand: int) -> Pose:
     ranked = sorted(coarse.try_rotations(rotations, hand), key=lambda each: -each.correlation)
-    chosen: list[_Pose] = []
+    chosen: list[Pose] = []
     for pose in ranked:
         if len(chosen) < CANDIDATES and all(
-            _angle(pose.rotation, other.rotation) > CANDIDATE_SPACING for other in chosen
+            angle_between(pose.rotation, other.rotation) > CANDIDATE_SPACING for other in chosen
         ):
             chosen.append(pose)
     scale = fine.box / coarse.box
     refined = []
     for pose in chosen:
         near = coarse.refine(pose, hand)
-        refined.append(fine.refine(_Pose(near.rotation, near.shift * scale, near.correlation), hand))
+        refined.append(fine.refine(Pose(near.rotation, near.shift * scale, near.correlation), hand))
     return max(refined, key=lambda each: each.correlation)
 
 
-def _angle(first: Array, second: Array) -> float:
+def angle_between(first: Array, second: Array) -> float:
+    """Degrees from one rotation (3, 3) to another."""
     cosine = (float(np.trace(first.T @ second)) - 1) / 2
     return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
 
 
-def _spiral(count: int, seed: int) -> Array:
-    """(count, 3, 3) rotations spread evenly: a super-Fibonacci spiral, turned at random by the seed."""
-    phi, psi = math.sqrt(2), 1.533751168755204288118041
-    step = np.arange(count) + 0.5
-    inner, outer = np.sqrt(step / count), np.sqrt(1 - step / count)
-    alpha, beta = 2 * math.pi * step / phi, 2 * math.pi * step / psi
-    quaternions = np.stack(
-        [inner * np.sin(alpha), inner * np.cos(alpha), outer * np.sin(beta), outer * np.cos(beta)], 1
-    )
-    turn = Rotation.from_quat(np.random.default_rng(seed).standard_normal(4))
-    return (turn * Rotation.from_quat(quaternions)).as_matrix()
+def spiral(count: int, seed: int) -> Array:
+    """(count, 3, 3) rotations spread evenly, turned at random by the seed."""
+    turn = Rotation.from_quat(np.random.default_rng(seed).standard_normal(4)).as_matrix()
+    spread: Array = turn @ super_fibonacci(count)
+    return spread
 
 
-def _inscribed(volume: Array) -> Array:
+def inscribed(volume: Array) -> Array:
     """The map less its background, within the inscribed sphere: a rotation moves no corner in or out."""
     box = volume.shape[0]
     edge = max(2.0, box / 16)

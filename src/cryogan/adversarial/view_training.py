@@ -1,0 +1,291 @@
+"""Training against the view critic: a search from zero, and the sharpening of what it found.
+
+The critic's parameter is a volume w. It looks at an image y from the views g of the current map x and scores
+
+    f_w(y) = sum_g a_g(y) <C S P_g w, y>,    a = softmax of the agreements l_g(y) (`cryogan.adversarial.views`).
+
+Real and simulated images pass through the same critic. With B(y) = sum_g a_g(y) P_g* S* C y, the mean score
+is <w, E B>, and the penalty on its gradient, E |C P w|^2 / 2 = <w, H w> / 2, makes the best critic
+w = H^-1 (E B(real) - E B(simulated)): it is computed instead of trained. The volume's gradient of the mean
+score of simulated images, whose poses are the simulator's, is H w; preconditioned by H it is w. Equal
+distributions give w = 0 whatever the attention is: an image that is looked at from a wrong view, real or
+simulated, adds the same to both means.
+"""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryogan.adversarial.training import Images, Record, Sampler
+from cryogan.adversarial.views import Observed, Views, shift_grid
+from cryogan.config import Settings
+from cryogan.physics.fourier import Disc, radial_power, to_half_planes
+from cryogan.physics.poses import spread_rotations
+from cryogan.physics.simulator import Simulator
+from cryogan.physics.volume import Volume
+
+SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and the end of the search, cycles per box
+SEARCH_RATE = 0.2
+ATTENTION = (5.0, 250.0)  # sharpness of the attention at the start and the end of the search, over the signal's nats
+BANK_SHELL = 11.0  # cut-off of the bank from which the sharpening climbs
+CUTOFF_GROWTH = 1.25  # from one sharpening to the next
+CURVATURE_FLOOR = 0.03  # of the mean curvature
+SHIFT_SPACING = 1.5 / 64  # of the box
+NOISE_IMAGES = 1000
+SIGNAL_IMAGES = 500
+CHUNK = 128
+RECORDED = 1000  # images of each stream whose scores are ranked
+
+
+class ViewTraining(ABC):
+    """One half map's run at one box against the view critic.
+
+    Args:
+        settings: of the run.
+        steps: volume updates.
+        images: the real particles of this half.
+        simulator, volume: what is trained; the simulator's particles are the rows of `images`.
+        signal: s.d. of the particles' signal over that of their noise.
+        batch_size: images that are read at once.
+        seed: of the order of the particles.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        steps: int,
+        images: Images,
+        simulator: Simulator,
+        volume: Volume,
+        signal: float,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.settings, self.steps, self.simulator, self.volume, self.signal = settings, steps, simulator, volume, signal
+        generator, box = simulator.generator, simulator.projector.box
+        device = self._device = generator.device
+        self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(seed), device)
+        self._count = len(images)
+        self._width = box * simulator.pixel_size
+        rows = simulator.draw(NOISE_IMAGES).particles
+        self._noise_power = radial_power(simulator.noise.sample(rows, generator))
+        self._shifts = shift_grid(simulator.max_shift, SHIFT_SPACING * self._width, device)
+        axis = torch.fft.fftfreq(box, 1.0 / box, device=device)
+        self._radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[: box // 2 + 1] ** 2).sqrt()
+        self.step = 0
+        self.seconds = 0.0
+        self.distance = 0.0  # minus the particles' mean agreement: their Kullback-Leibler distance up to a constant
+
+    @abstractmethod
+    def _update(self) -> tuple[Tensor, Tensor]:
+        """Move the volume; returns the agreements of some real and simulated images."""
+
+    def run(self, until: int | None = None) -> Iterator[Record]:
+        """Train to step `until` (default: the end), yielding a record after each volume update."""
+        while self.step < (self.steps if until is None else until):
+            start = time.perf_counter()
+            before = self.volume.density.detach().clone()
+            with torch.no_grad():
+                real, simulated = self._update()
+            self.step += 1
+            self.seconds += time.perf_counter() - start
+            yield self._record(real[:RECORDED], simulated[:RECORDED], before)
+
+    @torch.no_grad()
+    def result(self) -> Tensor:
+        """The map so far, (D, D, D): masked, symmetric, in the unit of the images."""
+        result: Tensor = self.volume()
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "distance": self.distance,
+            "volume": self.volume.state_dict(),
+            "particles": self.particles.state_dict(),
+            "generator": self.simulator.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds, self.distance = state["step"], state["seconds"], state["distance"]
+        self.volume.load_state_dict(state["volume"])
+        self.particles.load_state_dict(state["particles"])
+        self.simulator.generator.set_state(state["generator"].cpu())
+
+    def _views(self, spectrum: Tensor, disc: Disc) -> Views:
+        return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
+
+    def _rotations(self) -> Tensor:
+        count = max(1, self.settings.views // len(self.volume.point_group))
+        return spread_rotations(count, self.volume.point_group, self.simulator.generator)
+
+    def _real(self) -> tuple[Tensor, Tensor]:
+        """Half-planes and CTFs (B, D, D // 2 + 1) of the next real images."""
+        images, rows = next(self.particles)
+        return to_half_planes(images), self.simulator.transfer(rows)
+
+    def _simulated(self, spectrum: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        phi = self.simulator.draw(count)
+        return to_half_planes(self.simulator(spectrum, phi)), self.simulator.transfer(phi.particles)
+
+    def _back_project(self, disc: Disc, rotations: Tensor, values: Tensor, into: Tensor) -> None:
+        """Add the adjoint of `FourierProjector.samples`, of values (B, K), to a spectrum."""
+        for turns, part in zip(torch.split(rotations, 512), torch.split(values, 512), strict=True):
+            with torch.enable_grad():
+                probe = torch.zeros_like(into, requires_grad=True)
+                samples = self.simulator.projector.samples(probe, turns, disc.frequencies)
+                into += torch.autograd.grad(samples, probe, part)[0]
+
+    def _to_volume(self, spectrum: Tensor) -> Tensor:
+        """The adjoint of `FourierProjector.transform`, masked and symmetric; in Fourier space, (D, D, D // 2 + 1)."""
+        with torch.enable_grad():
+            probe = torch.zeros_like(self.volume.density, requires_grad=True)
+            transform = self.simulator.projector.transform(self.volume.symmetrise(probe * self.volume.mask))
+            (gradient,) = torch.autograd.grad(transform, probe, spectrum)
+        direction: Tensor = torch.fft.rfftn(self.volume.symmetrise(gradient))
+        return direction
+
+    def _curvature(self, disc: Disc, views: Views, transfer_power: Tensor, images: int) -> Tensor:
+        """H for each 3-D coefficient: by the slice theorem its mean over uniform views falls as 1 / |k|."""
+        by_shell = disc.mean_by_shell(transfer_power * views.precision)
+        by_shell = by_shell / (4.0 * torch.arange(len(by_shell), device=by_shell.device).clamp(min=1))
+        by_shell = images * self.volume.density.numel() * by_shell
+        shell = self._radius.round().long()
+        inside = torch.where(shell < len(by_shell), by_shell[shell.clamp(max=len(by_shell) - 1)], 0.0)
+        # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
+        return inside + CURVATURE_FLOOR * by_shell[1:].mean()
+
+    def _move(self, direction: Tensor, cutoff: float, rate: float) -> None:
+        """x <- x + rate w, for w in Fourier space; its mean stays, which no image tells from the background."""
+        window = (cutoff - self._radius).clamp(0.0, 1.5) / 1.5 * (self._radius > 0.5)
+        step = torch.fft.irfftn(direction * window, s=self.volume.density.shape)
+        self.volume.density.add_(self.volume.symmetrise(step * self.volume.mask), alpha=rate)
+
+    def _record(self, real: Tensor, simulated: Tensor, before: Tensor) -> Record:
+        density = self.volume.density.detach()
+        return {
+            "step": self.step,
+            "minutes": self.seconds / 60.0,
+            "critic_gap": (real.mean() - simulated.mean()).item(),
+            "critic_auc": (real[:, None] > simulated).float().mean().item(),
+            "signal_scale": 1.0,
+            "noise_scale": 1.0,
+            "map_change": ((density - before).norm() / density.norm().clamp(min=1e-12)).item(),
+        }
+
+
+class Search(ViewTraining):
+    """From zero to the lowest frequencies: small batches, attention that begins flat and becomes sharp."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        disc = Disc(self.simulator.projector.box, SEARCH_SHELLS[1], device=self._device)
+        images = disc.take(to_half_planes(self.particles.first(SIGNAL_IMAGES)[0]))
+        precision = 2.0 / (self._noise_power[disc.shell] * self.simulator.projector.box**2)
+        # Nats by which a particle's signal stands out: what the agreement with the true view will be.
+        nats = float(((images.abs().square() * precision).sum(1) / 2 - len(disc)).mean())
+        self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in ATTENTION)
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        t = self.step / self.steps
+        cutoff = SEARCH_SHELLS[0] + (SEARCH_SHELLS[1] - SEARCH_SHELLS[0]) * min(1.0, t / 0.7)
+        flat, sharp = self._sharpness
+        sharpness = flat * (sharp / flat) ** min(1.0, t / 0.8)
+
+        disc = Disc(self.simulator.projector.box, cutoff, device=self._device)
+        spectrum = self.simulator.projector.transform(self.volume())
+        views = self._views(spectrum, disc)
+        bank = views.bank(self._rotations(), self._shifts)
+        gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
+        agreements = []
+        streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
+        for (half_planes, transfer), sign in streams:
+            images = Observed(disc.take(half_planes), disc.take(transfer))
+            for part in images.split(64):
+                total, agreement = bank.attend(part, sharpness)
+                gathered += sign * total
+                agreements.append(agreement)
+        real, simulated = torch.split(torch.cat(agreements), self.settings.search_batch)
+
+        difference = torch.zeros_like(spectrum)
+        self._back_project(disc, bank.rotations, gathered, difference)
+        power = images.transfer.square().mean(0)
+        curvature = self._curvature(disc, views, power, self.settings.search_batch)
+        self._move(self._to_volume(difference) / curvature, cutoff, SEARCH_RATE)
+        self.volume.clip(0.0)
+        self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
+        return real, simulated
+
+
+class Sharpening(ViewTraining):
+    """From the lowest frequencies to the last: large batches, attention on the best view, found by climbing.
+
+    The critic is computed from either half of the images; for each shell their correlation r says what of
+    it is signal, and 2 r / (1 + r) of it moves the map. A shell in which the critic has nothing left to say,
+    or nothing yet, stays as it is.
+    """
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        projector, box = self.simulator.projector, self.simulator.projector.box
+        cutoff = min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (self.step + 1))
+        disc = Disc(box, cutoff, device=self._device)
+        coarse_disc = Disc(box, min(BANK_SHELL, cutoff), device=self._device)
+        spectrum = projector.transform(self.volume())
+        views, coarse_views = self._views(spectrum, disc), self._views(spectrum, coarse_disc)
+        bank = coarse_views.bank(self._rotations(), self._shifts)
+        spacing = float((8 * torch.pi**2 / (len(bank.rotations) * len(self.volume.point_group))) ** (1 / 3))
+        max_shift = self.simulator.max_shift
+
+        # Pairs of batches, so that both halves have as many images.
+        batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
+        differences = [torch.zeros_like(spectrum) for _ in range(2)]
+        power = torch.zeros(len(disc), device=self._device)
+        agreements: dict[float, list[Tensor]] = {1.0: [], -1.0: []}
+        for batch in range(batches):
+            for sign in (1.0, -1.0):
+                half_planes, transfer = self._real() if sign > 0 else self._simulated(spectrum, CHUNK)
+                coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
+                images = Observed(disc.take(half_planes), disc.take(transfer))
+                rotations, shifts = bank.best(coarse)
+                rotations, shifts, _ = coarse_views.climb(
+                    coarse, rotations, shifts, steps=1, largest=spacing, max_shift=max_shift
+                )
+                rotations, shifts, agreement = views.climb(
+                    images, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift
+                )
+                matched = sign * views.matched(images, shifts)
+                self._back_project(disc, rotations, matched, differences[batch % 2])
+                agreements[sign].append(agreement)
+            power += images.transfer.square().mean(0) / batches
+
+        first, second = (self._to_volume(difference) for difference in differences)
+        curvature = self._curvature(disc, views, power, batches * CHUNK)
+        trust = self._trust(first, second)
+        self._move((first + second) * trust / curvature, cutoff, 1.0)
+        real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
+        self.distance = -real.mean().item()
+        return real, simulated
+
+    def _trust(self, first: Tensor, second: Tensor) -> Tensor:
+        """2 r / (1 + r) on the 3-D coefficients, with r the correlation of two volumes in each shell."""
+        shell = self._radius.round().long().flatten()
+
+        def by_shell(values: Tensor) -> Tensor:
+            return torch.bincount(shell, weights=values.flatten().double())
+
+        norm = (by_shell(first.abs().square()) * by_shell(second.abs().square())).sqrt()
+        r = by_shell((first.conj() * second).real) / norm.clamp(min=1e-30)
+        trust = (2 * r / (1 + r).clamp(min=1e-6)).clamp(0.0, 1.0).float()
+        return trust[shell].view_as(self._radius)
+
+
+def sharpening_steps(box: int, after: int) -> int:
+    """Updates until the cut-off is at the Nyquist frequency of a box, and some after."""
+    return max(0, math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))) + after

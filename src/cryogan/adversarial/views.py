@@ -1,0 +1,161 @@
+"""Views of the current map: the features of the view critic."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryogan.physics.fourier import Disc
+from cryogan.physics.poses import small_rotations
+from cryogan.physics.projector import FourierProjector
+
+NEWTON_STEP = 0.5  # voxels of the padded spectrum by which the outermost coefficient moves in a finite difference
+DAMPING = 0.05
+
+
+@dataclass(frozen=True)
+class Observed:
+    """B images in Fourier space, on a disc of K coefficients."""
+
+    coefficients: Tensor  # y, (B, K) complex
+    transfer: Tensor  # C, (B, K)
+
+    def __len__(self) -> int:
+        return len(self.coefficients)
+
+    def split(self, size: int) -> list["Observed"]:
+        parts = zip(torch.split(self.coefficients, size), torch.split(self.transfer, size), strict=True)
+        return [Observed(*part) for part in parts]
+
+
+class Views:
+    """Projections of a volume, and how well images agree with them.
+
+    The agreement of an image y with the view g = (rotation, shift) of the volume x is
+    l_g(y) = Re <C S P x, y> - |C S P x|^2 / 2 with the noise whitened: the log-likelihood ratio, in nats,
+    of "y shows x from g" over "y is noise".
+
+    Args:
+        projector: P.
+        spectrum: of x, from `projector.transform`.
+        disc: the coefficients that take part.
+        noise_power: (D // 2 + 1,), of the images' noise, as `radial_power` gives it.
+        width_A: of the box, A.
+    """
+
+    def __init__(
+        self, projector: FourierProjector, spectrum: Tensor, disc: Disc, noise_power: Tensor, width_A: float
+    ) -> None:
+        self._projector, self._spectrum, self._disc, self._width = projector, spectrum, disc, width_A
+        # Half of the plane stands for all of it: each coefficient counts twice.
+        self.precision = 2.0 / (noise_power.float()[disc.shell] * projector.box**2)
+
+    def samples(self, rotations: Tensor) -> Tensor:
+        """P x, (B, K) complex."""
+        return self._projector.samples(self._spectrum, rotations, self._disc.frequencies)
+
+    def phase(self, shifts: Tensor) -> Tensor:
+        """S, (B, K), of shifts (B, 2) in A; see `cryogan.physics.shifts.shift`."""
+        angle = 2.0 * torch.pi / self._width * (shifts @ self._disc.frequencies)
+        return torch.complex(angle.cos(), angle.sin())
+
+    def matched(self, images: Observed, shifts: Tensor) -> Tensor:
+        """What is back-projected of images: S* C y, whitened, (B, K)."""
+        return images.coefficients * self.phase(shifts).conj() * images.transfer * self.precision
+
+    def bank(self, rotations: Tensor, shifts: Tensor) -> "Bank":
+        """The views of all pairs of M rotations and L shifts."""
+        return Bank(self, torch.cat([self.samples(part) for part in torch.split(rotations, 512)]), rotations, shifts)
+
+    def climb(
+        self, images: Observed, rotations: Tensor, shifts: Tensor, *, steps: int, largest: float, max_shift: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Climb from each image's view to the nearest maximum of its agreement, by Gauss-Newton.
+
+        Args:
+            images: B.
+            rotations, shifts: (B, 3, 3) and (B, 2) in A, where to start.
+            steps: at most so many; the best view on the way is returned.
+            largest: radians, by which a step may turn.
+            max_shift: A, bound of each shift.
+
+        Returns:
+            Rotations, shifts, agreement (B,) in nats.
+        """
+        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self._disc.shell.max())
+        turns = small_rotations(delta * torch.eye(3, device=rotations.device))
+        scale = self.precision.sqrt() * images.transfer
+        best = (rotations, shifts, rotations.new_full((len(images),), -torch.inf))
+        for step in range(steps + 1):
+            centred = images.coefficients * self.phase(shifts).conj() * self.precision.sqrt()
+            view = self.samples(rotations)
+            model = scale * view
+            agreement = (model.conj() * (centred - model / 2)).real.sum(1)
+            better = agreement > best[2]
+            best = (
+                torch.where(better[:, None, None], rotations, best[0]),
+                torch.where(better[:, None], shifts, best[1]),
+                torch.where(better, agreement, best[2]),
+            )
+            if step == steps:
+                break
+            slopes = [(self.samples(rotations @ turn) - view) / delta for turn in turns]
+            if max_shift > 0:
+                slopes += [2j * torch.pi / self._width * k * view for k in self._disc.frequencies]
+            jacobian = torch.view_as_real(torch.stack(slopes, 1) * scale[:, None]).flatten(2)
+            residual = torch.view_as_real(centred - model).flatten(1)
+            gradient, hessian = jacobian @ residual[:, :, None], jacobian @ jacobian.mT
+            # Damped, and bounded from below where a view does not depend on a direction (an empty map, a ball).
+            diagonal = hessian.diagonal(dim1=1, dim2=2)
+            hessian = hessian + torch.diag_embed(DAMPING * diagonal + 1e-3 * diagonal.amax(1, keepdim=True) + 1e-9)
+            move = torch.linalg.solve(hessian, gradient)[:, :, 0]
+            turn = move[:, :3] * (largest / move[:, :3].norm(dim=1, keepdim=True).clamp(min=largest))
+            rotations = rotations @ small_rotations(turn)
+            if max_shift > 0:
+                pixel = self._width / self._projector.box
+                shifts = (shifts + move[:, 3:].clamp(-pixel, pixel)).clamp(-max_shift, max_shift)
+        return best
+
+
+class Bank:
+    """M x L views of a volume; agreements by matrix products."""
+
+    def __init__(self, views: Views, samples: Tensor, rotations: Tensor, shifts: Tensor) -> None:
+        self._views, self.rotations, self.shifts = views, rotations, shifts
+        self._templates = torch.view_as_real(samples).flatten(1)  # (M, 2 K)
+        self._power = samples.abs().square()  # (M, K)
+
+    def agreements(self, images: Observed) -> tuple[Tensor, Tensor]:
+        """l, (B, L, M), and S* C y of the images for every shift, (B, L, 2 K)."""
+        size = (images.transfer.square() * self._views.precision) @ self._power.T / 2
+        matched = torch.stack(
+            [torch.view_as_real(self._views.matched(images, s[None])).flatten(1) for s in self.shifts], 1
+        )
+        return matched @ self._templates.T - size[:, None], matched
+
+    def attend(self, images: Observed, sharpness: float) -> tuple[Tensor, Tensor]:
+        """Softmax attention over all views.
+
+        Returns:
+            (M, K) complex: sum over images and shifts of a_g S* C y, with a = softmax(sharpness l); and the
+            attended agreement of each image, (B,).
+        """
+        agreements, matched = self.agreements(images)
+        attention = torch.softmax(sharpness * agreements.flatten(1), dim=1).view_as(agreements)
+        total = attention.flatten(0, 1).T @ matched.flatten(0, 1)
+        return torch.view_as_complex(total.view(len(total), -1, 2)), (attention * agreements).sum((1, 2))
+
+    def best(self, images: Observed) -> tuple[Tensor, Tensor]:
+        """Rotations (B, 3, 3) and shifts (B, 2) of each image's best view."""
+        agreements, _ = self.agreements(images)
+        index = agreements.flatten(1).argmax(1)
+        return self.rotations[index % len(self.rotations)], self.shifts[index // len(self.rotations)]
+
+
+def shift_grid(max_shift: float, spacing: float, device: torch.device) -> Tensor:
+    """Shifts (L, 2) in A on a square grid about 0, within a circle that reaches beyond max_shift by half a step."""
+    steps = np.arange(-np.ceil(max_shift / spacing), np.ceil(max_shift / spacing) + 1) * spacing
+    x, y = np.meshgrid(steps, steps)
+    inside = np.hypot(x, y) <= max_shift + (spacing / 2 if max_shift > 0 else 0)
+    return torch.from_numpy(np.stack([x[inside], y[inside]], axis=1)).float().to(device)

@@ -1,0 +1,98 @@
+"""The symmetry axes of a map that was made without them."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import optimize
+
+from cryogan.physics.symmetry import group_generators
+from cryogan.validation.alignment import (
+    CANDIDATE_SPACING,
+    CANDIDATES,
+    COARSE_BOX,
+    COARSE_ROTATIONS,
+    FINE_BOX,
+    Alignment,
+    Comparison,
+    Pose,
+    angle_between,
+    inscribed,
+    spiral,
+)
+from cryogan.validation.grid import Array, cubic, positive
+
+
+def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: int = 0) -> Alignment:
+    """The rotation and translation that bring a map's axes into RELION's setting of a point group.
+
+    For each of 3,000 frames (`super_fibonacci`) the map, turned by the group's generators, is correlated with
+    itself; the best 3 are refined together with their centre. `symmetrise` the map once it is there.
+
+    Args:
+        volume: (D, D, D), of a molecule that has the symmetry, in any frame.
+        pixel_size: A.
+        symmetry: see `point_group`; C1 gives the identity.
+        seed: turns the 3,000 frames as a whole.
+
+    Returns:
+        Its `correlation` is the mean over the generators.
+
+    Raises:
+        InputError: unknown point group, or the map is not cubic or not finite.
+    """
+    generators = np.stack(group_generators(symmetry) or [np.eye(3)])
+    array = inscribed(cubic(volume))
+    box = array.shape[0]
+    if symmetry.strip().upper() == "C1":
+        return Alignment(np.eye(3), np.zeros(3), False, 1.0, float("nan"))
+    coarse, fine = (Comparison(array, array, min(box, each), np.inf) for each in (COARSE_BOX, FINE_BOX))
+
+    frames = spiral(COARSE_ROTATIONS, seed)
+    turns = frames.transpose(0, 2, 1)[:, None] @ generators @ frames[:, None]  # (n, generators, 3, 3)
+    poses = coarse.try_rotations(turns.reshape(-1, 3, 3), 1)
+    score = np.reshape([pose.correlation for pose in poses], turns.shape[:2]).mean(1)
+    shifts = np.reshape([pose.shift for pose in poses], (*turns.shape[:2], 3))
+    chosen: list[int] = []
+    for index in np.argsort(-score):
+        if len(chosen) < CANDIDATES and all(
+            _distance(frames[index], frames[other], generators) > CANDIDATE_SPACING for other in chosen
+        ):
+            chosen.append(int(index))
+    refined = []
+    for index in chosen:
+        # A turn about the centre c shifts by (1 - turn) c.
+        matrix = np.concatenate(list(np.eye(3) - turns[index]))
+        centre = np.linalg.lstsq(matrix, shifts[index].ravel(), rcond=0.1)[0]
+        near = _refine(coarse, Pose(frames[index], centre, score[index]), generators)
+        start = Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation)
+        refined.append(_refine(fine, start, generators))
+    best = max(refined, key=lambda each: each.correlation)
+    shift = -best.rotation @ best.shift * positive(pixel_size, "pixel size") * box / fine.box
+    return Alignment(best.rotation, shift, False, best.correlation, float("nan"))
+
+
+def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:
+    """The nearest maximum over frame and centre (`shift`, in the map)."""
+    first, group = torch.from_numpy(start.rotation), torch.from_numpy(generators)
+
+    def loss(values: Array) -> tuple[float, Array]:
+        step = torch.from_numpy(values.copy()).requires_grad_()
+        frame = comparison.small_turn(step[:3]) @ first
+        turns = frame.T @ group @ frame
+        shifts = (torch.eye(3, dtype=torch.float64) - turns) @ step[3:]
+        overlap = torch.stack(
+            [comparison.overlap(turn, shift, 1) for turn, shift in zip(turns, shifts, strict=True)]
+        ).mean()
+        (gradient,) = torch.autograd.grad(-overlap, step)
+        return -float(overlap.detach()), gradient.numpy()
+
+    origin = np.concatenate([np.zeros(3), start.shift])
+    result = optimize.minimize(loss, origin, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+    frame = comparison.small_turn(torch.from_numpy(np.asarray(result.x[:3]))) @ first
+    return Pose(frame.numpy(), np.asarray(result.x[3:]), -float(result.fun))
+
+
+def _distance(first: Array, second: Array, generators: Array) -> float:
+    """Largest angle, degrees, between the turns of two frames: frames with the same axes are the same."""
+    pairs = zip(first.T @ generators @ first, second.T @ generators @ second, strict=True)
+    return max(angle_between(a, b) for a, b in pairs)
