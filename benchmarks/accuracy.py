@@ -28,6 +28,7 @@ COLUMNS = {
     "set": "data set",
     "seed": "seed",
     "minutes": "minutes",
+    "cpu_minutes": "CPU minutes",
     "truth_05": "map and truth, FSC 0.5 (Å)",
     "truth_0143": "map and truth, FSC 0.143 (Å)",
     "halves_unmasked": "half maps, FSC 0.143 unmasked (Å)",
@@ -41,19 +42,23 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
     command = [sys.executable, "-m", "cryogan.cli", "reconstruct", str(data / "particles.star")]
     command += ["--noise", str(data / "noise.star"), "--seed", str(seed), "--out", str(out), *options]
     start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True)
     minutes = (time.monotonic() - start) / 60
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
     truth, pixel_size = read_volume(data / "truth.mrc")
     volume = read_volume(out / "map.mrc")[0]
     curve = fsc(align(volume, truth, pixel_size).apply(volume, pixel_size), truth)
     halves = (read_volume(out / f"half{half}_map_unfil.mrc")[0] for half in (1, 2))
     curves = fsc_curves(*halves, pixel_size, read_volume(out / "mask.mrc")[0])
     # The largest of all processes that this one waited for, kilobytes on Linux: a half.
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    memory = after.ru_maxrss / 2**20
     return {
         "set": data.name,
         "seed": seed,
         "minutes": minutes,
+        "cpu_minutes": cpu_minutes,
         "truth_05": resolution_at(curve, pixel_size, 0.5),
         "truth_0143": resolution_at(curve, pixel_size, 0.143),
         "halves_unmasked": resolution_at(curves.unmasked, pixel_size, 0.143),
@@ -62,11 +67,11 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
         "truth_fsc": [round(float(value), 4) for value in curve],
         "options": options,
         "versions": {"cryogan": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.machine()

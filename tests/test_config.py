@@ -149,7 +149,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_stages_grow_to_the_working_box(particles: Path) -> None:
-    chosen = {"steps": 5, "batch_size": 8, "coarse_steps": 3, "starts": 3}
+    chosen = {"critic": "convolutional", "steps": 5, "batch_size": 8, "coarse_steps": 3, "starts": 3}
     plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
     assert plan.box == images.box == 32
     assert plan.stages == (Stage(24, 3), Stage(24, 3), Stage(24, 3), Stage(32, 5))
@@ -165,6 +165,17 @@ def test_stages_grow_to_the_working_box(particles: Path) -> None:
 
 
 def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:
-    chosen = {"steps": 0, "epochs": 3.0, "batch_size": 4, "critic_steps": 2, "coarse_to_fine": False, "starts": 1}
+    chosen = {"steps": 0, "epochs": 3.0, "batch_size": 4, "critic_steps": 2, "coarse_to_fine": False}
+    chosen |= {"critic": "convolutional", "starts": 1}
     plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
     assert plan.stages == (Stage(32, round(3 * (len(images) // 2) / 8)),)
+
+
+def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> None:
+    chosen = {"starts": 3, "search_steps": 7, "sharpen_steps": 2}
+    plan, _, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
+    # Cut-offs 11.25, 14.1 and 16 of 16 shells, then two more at 16.
+    assert plan.stages == (*[Stage(32, 7, "search")] * 3, Stage(32, 5, "sharpening"))
+    assert [plan.work(step) for step in (0, 26)] == [0, 1]
+    search, sharpening = (stage.seconds(200, plan.settings) for stage in plan.stages[2:])
+    assert plan.work(21) == pytest.approx(21 * search / (21 * search + 5 * sharpening))

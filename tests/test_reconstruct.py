@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from rich.console import Console
 
@@ -29,39 +30,52 @@ from cryogan.reconstruct import Result, reconstruct
 from cryogan.simulate import simulate
 from cryogan.validation import resolution_at
 
-STEPS = 30
-VALUES = {
-    "steps": STEPS,
-    "symmetry": "D2",
-    "max_shift": 4.0,
-    "batch_size": 16,
-    "critic_steps": 2,
-    "penalty_every": 2,
-    "critic_width": 4,
-    "seed": 3,
-    "threads": 1,
-    "coarse_to_fine": False,
-    "starts": 1,
-    "critic_warmup": 4,
+SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
+VALUES: dict[str, dict[str, object]] = {
+    "views": SHARED
+    | {
+        "critic": "views",
+        "views": 800,
+        "search_steps": 10,
+        "search_batch": 50,
+        "sharpen_steps": 1,
+        "sharpen_images": 200,
+        "starts": 2,
+    },
+    "convolutional": SHARED
+    | {
+        "critic": "convolutional",
+        "steps": 30,
+        "critic_steps": 2,
+        "penalty_every": 2,
+        "critic_width": 4,
+        "coarse_to_fine": False,
+        "starts": 1,
+        "critic_warmup": 4,
+    },
 }
-FLAGS = [
-    text
-    for name, value in VALUES.items()
-    for text in (["--no-coarse-to-fine"] if value is False else [f"--{name.replace('_', '-')}", str(value)])
-]
+STEPS = {"views": 10 + 10 + 4, "convolutional": 30}
 MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc", "map.mrc")
 
 
-def settings(**changes: object) -> Settings:
-    return resolve("default", None, VALUES | changes)
+def settings(critic: str = "views", **changes: object) -> Settings:
+    return resolve("default", None, VALUES[critic] | changes)
+
+
+@pytest.fixture(scope="module", params=VALUES)
+def critic(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="module")
-def result(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def result(critic: str, particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("run") / "out"
     console = Console(file=(out.parent / "said.txt").open("w"), width=200)
-    done = reconstruct(particles / "particles.star", out, settings(), noise=particles / "noise.star", console=console)
+    done = reconstruct(
+        particles / "particles.star", out, settings(critic), noise=particles / "noise.star", console=console
+    )
     console.file.close()
     return done
 
@@ -171,15 +185,15 @@ def test_half_rows_part_the_set(count: int) -> None:
         assert 30 < (first < 50).sum() / len(first) * 100 < 70  # spread over the file
 
 
-def test_progress_and_run_record(result: Result) -> None:
+def test_progress_and_run_record(critic: str, result: Result) -> None:
     records = [json.loads(line) for line in (result.folder / "progress.jsonl").read_text().splitlines()]
     for half in (1, 2):
         steps = [record["step"] for record in records if record["half"] == half]
         assert steps == sorted(steps)
-        assert steps[-1] == STEPS
+        assert steps[-1] == STEPS[critic]
     assert all(np.isfinite(value) for record in records for value in record.values())
     run = tomllib.loads((result.folder / "run.toml").read_text())
-    assert VALUES.items() <= run["settings"].items()
+    assert VALUES[critic].items() <= run["settings"].items()
     assert run["plan"]["box"] == 32
     assert run["plan"]["pixel_size"] == pytest.approx(4.0)
 
@@ -217,9 +231,13 @@ def wait_for_records(log: Path, process: subprocess.Popen[str]) -> None:
     pytest.fail(f"no progress: {process.communicate()[1]}")
 
 
-def test_an_interrupted_run_goes_on_to_the_same_maps(result: Result, particles: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    command = ("reconstruct", particles / "particles.star", "--noise", particles / "noise.star", "--out", out, *FLAGS)
+def test_an_interrupted_run_goes_on_to_the_same_maps(
+    critic: str, result: Result, particles: Path, tmp_path: Path
+) -> None:
+    out, chosen = tmp_path / "out", tmp_path / "settings.toml"
+    chosen.write_text(tomli_w.dumps(VALUES[critic]))
+    inputs = (particles / "particles.star", "--noise", particles / "noise.star", "--config", chosen)
+    command = ("reconstruct", *inputs, "--out", out)
     process = cryogan(*command)
     wait_for_records(out / "progress.jsonl", process)
     os.killpg(process.pid, signal.SIGINT)
@@ -227,8 +245,9 @@ def test_an_interrupted_run_goes_on_to_the_same_maps(result: Result, particles: 
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert f"cryogan reconstruct --resume {out}" in err.replace("\n", "")
-    steps = [torch.load(out / f"half{half}.pt")["training"]["step"] for half in (1, 2)]
-    assert min(steps) < STEPS  # it was interrupted, not finished
+    saved = [torch.load(out / f"half{half}.pt") for half in (1, 2)]
+    last_stage = len(Plan.read(out).stages) - 1
+    assert any(each["stage"] < last_stage or each["training"]["step"] < 30 for each in saved)  # not finished
     assert not (out / "map.mrc").exists()
 
     process = cryogan("reconstruct", "--resume", out)
@@ -281,10 +300,14 @@ def planned(folder: Path, particles: Path, chosen: Settings) -> Path:
 
 @pytest.mark.usefixtures("handlers")
 def test_a_half_is_resumed_within_and_between_stages(
-    particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cryogan.plan._COARSE_BOXES", (16,))  # smaller than by default, for speed
-    chosen = settings(steps=4, coarse_to_fine=True, coarse_steps=5, starts=2)
+    monkeypatch.setattr("cryogan.plan._SEARCH_BOX", 16)
+    if critic == "views":
+        chosen = settings(critic, search_steps=5, sharpen_steps=1)
+    else:
+        chosen = settings(critic, steps=4, coarse_to_fine=True, coarse_steps=5, starts=2)
     whole, parts = (planned(tmp_path / name, particles, chosen) for name in ("whole", "parts"))
     assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(16, 5), (16, 5), (32, 4)]
     undisturbed: queue.Queue[Message] = queue.Queue()
@@ -307,14 +330,14 @@ def test_a_half_is_resumed_within_and_between_stages(
 
 
 @pytest.mark.parametrize("noise", [True, False])
-def test_the_seed_and_the_half_decide_the_map(noise: bool, particles: Path) -> None:
+def test_the_seed_and_the_half_decide_the_map(critic: str, noise: bool, particles: Path) -> None:
     star, patches = particles / "particles.star", particles / "noise.star" if noise else None
 
     def map_of(half: int, seed: int) -> np.ndarray:
-        plan, _, _ = make_plan(star, patches, None, settings(seed=seed, steps=3))
+        plan, _, _ = make_plan(star, patches, None, settings(critic, seed=seed))
         training = build_training(plan, 0, star, half)
         assert not training.volume.density.any()  # from zero
-        assert len(list(training.run())) == 3
+        assert len(list(training.run(until=3))) == 3
         return training.result().numpy()
 
     one = map_of(1, 0)
@@ -325,7 +348,9 @@ def test_the_seed_and_the_half_decide_the_map(noise: bool, particles: Path) -> N
 
 def test_critics_start_alike_only_if_asked(particles: Path) -> None:
     for shared in (True, False):
-        plan, _, _ = make_plan(particles / "particles.star", None, None, settings(shared_critic_start=shared))
+        plan, _, _ = make_plan(
+            particles / "particles.star", None, None, settings("convolutional", shared_critic_start=shared)
+        )
         critics = [build_training(plan, 0, plan.particles, half).critic for half in (1, 2)]
         weights = [torch.cat([p.flatten() for p in critic.parameters()]) for critic in critics]
         assert torch.equal(*weights) == shared
@@ -343,14 +368,14 @@ def test_a_spoilt_checkpoint_ends_in_one_line(particles: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_particles_of_pure_noise_give_no_map(tmp_path: Path) -> None:
+def test_particles_of_pure_noise_give_no_map(critic: str, tmp_path: Path) -> None:
     """Negative control: two halves of noise agree on nothing beyond 40 A."""
     box, pixel_size = 48, 4.0
     simulate(phantom(box, pixel_size, 1), pixel_size, tmp_path / "set", count=600, snr=1e-6, seed=5)
     done = reconstruct(
         tmp_path / "set" / "particles.star",
         tmp_path / "out",
-        settings(steps=150, coarse_steps=150, coarse_to_fine=True, symmetry="C1", critic_width=8),
+        resolve("default", None, {"seed": 3, "critic": critic, "steps": 150, "coarse_steps": 150, "critic_width": 8}),
         noise=tmp_path / "set" / "noise.star",
     )
     assert done.resolution > 40

@@ -200,7 +200,7 @@ def _run_stages(
             training.load_state_dict(saved["training"])
         elif best is not None and not trial:
             start_from(training, best)
-        written = before_step = time.monotonic()
+        written, before_step, late = time.monotonic(), time.monotonic(), False
         for record in training.run():
             if not np.isfinite(record["map_change"]):
                 raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")

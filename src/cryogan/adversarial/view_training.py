@@ -186,16 +186,18 @@ class Search(ViewTraining):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        disc = Disc(self.simulator.projector.box, SEARCH_SHELLS[1], device=self._device)
+        box = self.simulator.projector.box
+        self._cutoffs = tuple(min(box / 2, each) for each in SEARCH_SHELLS)
+        disc = Disc(box, self._cutoffs[1], device=self._device)
         images = disc.take(to_half_planes(self.particles.first(SIGNAL_IMAGES)[0]))
-        precision = 2.0 / (self._noise_power[disc.shell] * self.simulator.projector.box**2)
+        precision = 2.0 / (self._noise_power[disc.shell] * box**2)
         # Nats by which a particle's signal stands out: what the agreement with the true view will be.
         nats = float(((images.abs().square() * precision).sum(1) / 2 - len(disc)).mean())
         self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in ATTENTION)
 
     def _update(self) -> tuple[Tensor, Tensor]:
         t = self.step / self.steps
-        cutoff = SEARCH_SHELLS[0] + (SEARCH_SHELLS[1] - SEARCH_SHELLS[0]) * min(1.0, t / 0.7)
+        cutoff = self._cutoffs[0] + (self._cutoffs[1] - self._cutoffs[0]) * min(1.0, t / 0.7)
         flat, sharp = self._sharpness
         sharpness = flat * (sharp / flat) ** min(1.0, t / 0.8)
 
