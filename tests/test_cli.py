@@ -231,6 +231,11 @@ def test_patches_of_another_box(refused: Run, copied: Callable[..., Path], tmp_p
     assert "extract both alike" in line
 
 
+def test_scales_that_the_view_critic_does_not_learn(refused: Run, particles: Path, tmp_path: Path) -> None:
+    line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--learn-scales")
+    assert "--critic convolutional" in line
+
+
 def test_half_of_an_aperture(refused: Run, particles: Path, tmp_path: Path) -> None:
     line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--aperture-diameter", 50)
     assert "--focal-length" in line

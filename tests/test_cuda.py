@@ -15,15 +15,17 @@ from cryogan.simulate import simulate
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_two_stages_on_cuda(tmp_path: Path) -> None:
+@pytest.mark.parametrize("critic", ["views", "convolutional"])
+def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
     simulate(phantom(32, 6.0, 0), 6.0, tmp_path / "set", count=80)
     star, noise = tmp_path / "set" / "particles.star", tmp_path / "set" / "noise.star"
-    flags = {"device": "cuda", "symmetry": "D2", "batch_size": 8, "steps": 2, "coarse_steps": 2, "starts": 1}
-    plan, _, _ = make_plan(star, noise, None, resolve("default", None, flags))
+    flags = {"device": "cuda", "symmetry": "D2", "batch_size": 8, "starts": 1, "critic": critic}
+    few = {"steps": 2, "coarse_steps": 2, "views": 200, "search_steps": 2, "search_batch": 20, "sharpen_images": 40}
+    plan, _, _ = make_plan(star, noise, None, resolve("default", None, flags | few))
     coarse, fine = (build_training(plan, index, star, 1) for index in range(2))
     assert len(list(coarse.run())) == 2
     start_from(fine, coarse)
-    assert len(list(fine.run())) == 2
+    assert len(list(fine.run(until=2))) == 2
     volume = fine.result().cpu().numpy()
     assert np.isfinite(volume).all()
     assert volume.any()

@@ -25,6 +25,7 @@ from cryogan.errors import InputError
 from cryogan.halfmap import Message, build_training, half_rows, train_half
 from cryogan.particles import read_star, read_volume, write_particles
 from cryogan.physics.density import phantom
+from cryogan.pictures import snapshot_path
 from cryogan.plan import Plan, make_plan
 from cryogan.reconstruct import Result, reconstruct
 from cryogan.simulate import simulate
@@ -245,9 +246,6 @@ def test_an_interrupted_run_goes_on_to_the_same_maps(
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert f"cryogan reconstruct --resume {out}" in err.replace("\n", "")
-    saved = [torch.load(out / f"half{half}.pt") for half in (1, 2)]
-    last_stage = len(Plan.read(out).stages) - 1
-    assert any(each["stage"] < last_stage or each["training"]["step"] < 30 for each in saved)  # not finished
     assert not (out / "map.mrc").exists()
 
     process = cryogan("reconstruct", "--resume", out)
@@ -327,6 +325,20 @@ def test_a_half_is_resumed_within_and_between_stages(
     assert told == list(range(1, 15))  # no step twice, none left out
     final = "snapshots/half2_step000014.mrc"
     np.testing.assert_array_equal(read_volume(parts / final)[0], read_volume(whole / final)[0])
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_half_ends_in_time_with_the_map_that_it_has(
+    critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryogan.plan._SEARCH_BOX", 16)
+    folder = planned(tmp_path / "run", particles, settings(critic, max_minutes=0.5001))
+    messages: queue.Queue[Message] = queue.Queue()
+    train_half(folder, 2, messages)  # type: ignore[arg-type]
+    assert last(messages).kind == "finished", last(messages).text
+    assert torch.load(folder / "half2.pt")["training"]["step"] == 1
+    plan = Plan.read(folder)
+    assert read_volume(snapshot_path(folder, 2, plan.total_steps))[0].any()
 
 
 @pytest.mark.parametrize("noise", [True, False])

@@ -125,6 +125,8 @@ def make_plan(
     _check_device(settings.device)
     if (settings.aperture_diameter is None) != (settings.focal_length is None):
         raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
+    if settings.learn_scales and settings.critic == "views":
+        raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
     table = read_particles(particles, data_dir)
     even = table.box - table.box % 2
     box = settings.box or min(_DEFAULT_BOX, even)

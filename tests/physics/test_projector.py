@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryogan.physics.ctf import CtfParameters, ctf
-from cryogan.physics.fourier import radial_power, shells, to_half_planes, to_images
+from cryogan.physics.fourier import Disc, radial_power, shells, to_half_planes, to_images
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.poses import euler_to_rotations, uniform_rotations
 from cryogan.physics.projector import FourierProjector, project_in_real_space
@@ -48,6 +48,12 @@ def projector(oversampling: float) -> Operator:
     return lambda volume: project(volume, rotations(4))
 
 
+def sampler(volume: Tensor) -> Tensor:
+    project = FourierProjector(BOX, device=CPU, dtype=F64)
+    frequencies = Disc(BOX, 5.0, device=CPU).frequencies.double()
+    return torch.view_as_real(project.samples(project.transform(volume), rotations(4), frequencies))
+
+
 def shifter(images: Tensor) -> Tensor:
     shifts = torch.tensor([[3.1, -7.2], [0.0, 5.0], [-11.0, 0.4]], dtype=F64)
     return to_images(shift(to_half_planes(images), shifts, PIXEL))
@@ -61,6 +67,7 @@ VOLUME, IMAGES = (BOX, BOX, BOX), (3, BOX, BOX)
 OPERATORS: dict[str, tuple[Operator, tuple[int, ...]]] = {
     **{f"Fourier projector at {o:g}": (projector(o), VOLUME) for o in (1.0, 1.5, 2.0)},
     "real-space projector": (lambda volume: project_in_real_space(volume, rotations(4)), VOLUME),
+    "Fourier projector on a disc": (sampler, VOLUME),
     "shift": (shifter, IMAGES),
     "CTF": (modulator, IMAGES),
     **{f"symmetriser {n}": (Symmetriser(n, BOX, device=CPU, dtype=F64), VOLUME) for n in ("C1", "C5", "D2", "T", "O")},
@@ -172,3 +179,31 @@ def test_radial_power_of_white_noise_is_one_in_each_shell() -> None:
     coefficients = torch.bincount(shells(box, device=CPU).flatten())[: box // 2 + 1] * count
     # A coefficient's power has s.d. 1, a real one's (few, here all of shell 0) sqrt 2.
     assert ((power - 1).abs() < 6 / coefficients.sqrt()).all()
+
+
+@pytest.mark.parametrize(("box", "cutoff"), [(12, 4.0), (16, 8.0), (32, 9.5)])
+def test_a_disc_has_each_coefficient_once(box: int, cutoff: float) -> None:
+    """Parseval: twice the disc's power is that of the images between the mean and the cut-off."""
+    disc = Disc(box, cutoff, device=CPU)
+    images = torch.randn(3, box, box, generator=torch.Generator().manual_seed(0))
+    k = torch.fft.fftfreq(box, 1 / box)
+    radius = torch.hypot(k[:, None], k)
+    whole = torch.fft.fft2(images).abs().square()[:, (radius > 0.5) & (radius < cutoff)].sum(1)
+    taken = disc.take(to_half_planes(images))
+    assert taken.shape == (3, len(disc))
+    torch.testing.assert_close(2 * taken.abs().square().sum(1), whole)
+    radius = disc.frequencies.norm(dim=0)
+    assert radius.max() < cutoff
+    mean = disc.mean_by_shell(radius)
+    assert mean[0] == 0
+    torch.testing.assert_close(mean[1:], torch.arange(1, len(mean)).float(), atol=0.5, rtol=0)
+
+
+def test_a_disc_takes_what_the_projector_samples_there(gaussians: "Gaussians") -> None:
+    project = FourierProjector(32, device=CPU, dtype=F64)
+    disc = Disc(32, 11.0, device=CPU)
+    spectrum = project.transform(gaussians.volume(32))
+    torch.testing.assert_close(
+        project.samples(spectrum, rotations(3), disc.frequencies.double()),
+        disc.take(project.slices(spectrum, rotations(3))),
+    )

@@ -1,0 +1,82 @@
+"""Images of a known map from known views, and a training against the view critic on them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cryogan.adversarial.view_training import Search
+from cryogan.config import Settings
+from cryogan.physics.ctf import CtfParameters
+from cryogan.physics.density import phantom
+from cryogan.physics.noise import WhiteNoise
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.physics.volume import Volume
+
+CPU = torch.device("cpu")
+BOX, PIXEL, COUNT, MAX_SHIFT = 32, 4.0, 600, 6.0
+
+
+class Held:
+    """Images in memory."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        images: np.ndarray = self._images[rows]
+        return images
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Particles of a map, in units of their noise's s.d., and the views that they show."""
+
+    truth: Tensor
+    images: Tensor
+    phi: Imaging
+
+    @staticmethod
+    def simulator(count: int, seed: int) -> Simulator:
+        """Of `count` particles, each of another defocus."""
+        ones = torch.ones(count)
+        defocus = 8000 + 12000 * torch.linspace(0, 1, count)
+        optics = CtfParameters(defocus, defocus, 0 * ones, 300 * ones, 2.7 * ones, 0.1 * ones, 0 * ones, 0 * ones, ones)
+        return Simulator(
+            FourierProjector(BOX, device=CPU),
+            optics,
+            WhiteNoise(BOX),
+            pixel_size=PIXEL,
+            max_shift=MAX_SHIFT,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def training(self, kind: type[Any], steps: int, seed: int = 0, **settings: Any) -> Any:
+        """A `Search` or a `Sharpening` of these particles, from a zero map."""
+        values = {"views": 1000, "search_batch": 100, "sharpen_images": COUNT, "max_shift": MAX_SHIFT} | settings
+        volume = Volume(BOX, 15, "C1", CPU)
+        simulator = self.simulator(COUNT, seed + 1)
+        batch = values["search_batch"] if kind is Search else 128
+        return kind(Settings(**values), steps, Held(self.images.numpy()), simulator, volume, 3.0, batch, seed)
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Experiment:
+    """600 particles of a map without symmetry, at a high signal-to-noise ratio."""
+    truth = torch.from_numpy(phantom(BOX, PIXEL, 1)).float()
+    truth[:, : BOX // 2] *= 0.3  # the phantom has D2
+    truth[:, :, : BOX // 2] *= 0.5
+    simulator = Experiment.simulator(COUNT, 7)
+    truth *= 3.0 / simulator.projector(truth, simulator.draw(100).rotations).std()
+    phi = simulator.draw(COUNT)
+    phi = Imaging(phi.rotations, phi.shifts, torch.arange(COUNT))
+    with torch.no_grad():
+        images = simulator(simulator.projector.transform(truth), phi)
+    return Experiment(truth, images, phi)
