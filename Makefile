@@ -1,5 +1,5 @@
 # Every target works from a clean clone and leaves all that it makes inside it.
-# Change a number with e.g. `make demo DEMO_STEPS=500`.
+# Change a number with e.g. `make demo DEMO_SNR=0.1`.
 
 PYTHON ?= python3
 # What is installed first. Another build of PyTorch: make demo TORCH=torch CONSTRAINTS=
@@ -7,13 +7,12 @@ TORCH ?= torch==2.13.0
 CONSTRAINTS ?= -c constraints.txt
 
 # The demonstration: a phantom with D2 symmetry, at most 4 minutes on two cores.
-DEMO_BOX ?= 32
-DEMO_PIXEL_SIZE ?= 7.6
+DEMO_BOX ?= 48
+DEMO_PIXEL_SIZE ?= 5
 DEMO_PARTICLES ?= 3000
-DEMO_SNR ?= 4
-DEMO_MAX_SHIFT ?= 0
+DEMO_SNR ?= 0.5
+DEMO_MAX_SHIFT ?= 5
 DEMO_SYMMETRY ?= D2
-DEMO_STEPS ?= 400
 DEMO_SEED ?= 0
 DEMO_OPTIONS ?=
 
@@ -48,7 +47,7 @@ demo: $(INSTALLED) ## Simulate particles of a phantom, reconstruct two half maps
 	$(CRYOGAN) simulate --box $(DEMO_BOX) --pixel-size $(DEMO_PIXEL_SIZE) --particles $(DEMO_PARTICLES) \
 		--snr $(DEMO_SNR) --max-shift $(DEMO_MAX_SHIFT) --seed $(DEMO_SEED) --out demo/particles
 	$(CRYOGAN) reconstruct demo/particles/particles.star --noise demo/particles/noise.star \
-		--symmetry $(DEMO_SYMMETRY) --max-shift $(DEMO_MAX_SHIFT) --steps $(DEMO_STEPS) --seed $(DEMO_SEED) $(DEMO_OPTIONS) --out demo/run
+		--symmetry $(DEMO_SYMMETRY) --max-shift $(DEMO_MAX_SHIFT) --seed $(DEMO_SEED) $(DEMO_OPTIONS) --out demo/run
 	$(CRYOGAN) align demo/run/map.mrc demo/particles/truth.mrc --out demo/map_on_truth.mrc
 	@echo; echo "FSC of the two half maps:"
 	@$(CRYOGAN) fsc demo/run/half1_map_unfil.mrc demo/run/half2_map_unfil.mrc --mask demo/run/mask.mrc --out demo/fsc_half_maps

@@ -256,6 +256,24 @@ def test_an_interrupted_run_goes_on_to_the_same_maps(
     assert (out / "fsc.csv").read_text() == (result.folder / "fsc.csv").read_text()
 
 
+def test_sigterm_to_the_parent_alone_is_an_interruption(particles: Path, tmp_path: Path) -> None:
+    process = cryogan("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--max-shift", 4)
+    wait_for_records(tmp_path / "out" / "progress.jsonl", process)
+    process.terminate()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "--resume" in err
+    assert all((tmp_path / "out" / f"half{half}.pt").exists() for half in (1, 2))
+
+
+def test_halves_end_when_their_parent_is_killed(particles: Path, tmp_path: Path) -> None:
+    process = cryogan("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--max-shift", 4)
+    wait_for_records(tmp_path / "out" / "progress.jsonl", process)
+    process.kill()
+    process.communicate(timeout=60)  # until nobody holds its pipes: the halves have ended, too
+    assert all((tmp_path / "out" / f"half{half}.pt").exists() for half in (1, 2))
+
+
 class StopAfter(queue.Queue[Message]):
     """Interrupts its process once it was told of this many steps."""
 

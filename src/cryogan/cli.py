@@ -1,5 +1,6 @@
 """The command line: arguments in, one clear line out when they cannot be used."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -204,6 +205,7 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; input that cannot be used is one line on standard error and exit code 2."""
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how batch systems say Ctrl-C
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (InputError, CycloptsError, OSError) as error:  # OSError: a full disk, a folder without permission

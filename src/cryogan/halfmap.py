@@ -1,5 +1,6 @@
 """One half map: its training, built from a plan, and the process that runs it."""
 
+import multiprocessing
 import signal as signals
 import threading
 import time
@@ -209,6 +210,9 @@ def _run_stages(
                 _keep(plan, folder, half, step, training)
             if step % every == 0 or step in pictures:
                 messages.put(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
+            parent = multiprocessing.parent_process()
+            if parent is not None and not parent.is_alive():
+                stop.set()  # killed: nobody waits for this half any more
             now = time.monotonic()
             late = now - started + (now - before_step) > limit
             before_step = now

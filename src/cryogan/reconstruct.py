@@ -4,6 +4,7 @@ import csv
 import json
 import multiprocessing
 import multiprocessing.queues
+import os
 import queue
 import signal
 from dataclasses import dataclass
@@ -122,7 +123,11 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
             try:
                 message = messages.get(timeout=1.0)
             except KeyboardInterrupt:
-                stopped = True  # the halves got the signal too, and report when their checkpoint is written
+                # They report when their checkpoint is written. A terminal signals them too, a batch system may not.
+                stopped = True
+                for worker in workers.values():
+                    if worker.is_alive():
+                        os.kill(worker.pid or 0, signal.SIGINT)
                 continue
             except queue.Empty:
                 dead = [half for half in waiting if not workers[half].is_alive() and messages.empty()]

@@ -35,7 +35,7 @@ ATTENTION = (5.0, 250.0)  # sharpness of the attention at the start and the end 
 BANK_SHELL = 11.0  # cut-off of the bank from which the sharpening climbs
 CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 CURVATURE_FLOOR = 0.03  # of the mean curvature
-SHIFT_SPACING = 1.5 / 64  # of the box
+SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
 CHUNK = 128
@@ -122,8 +122,8 @@ class ViewTraining(ABC):
     def _views(self, spectrum: Tensor, disc: Disc) -> Views:
         return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
 
-    def _rotations(self) -> Tensor:
-        count = max(1, self.settings.views // len(self.volume.point_group))
+    def _rotations(self, share: float = 1.0) -> Tensor:
+        count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
         return spread_rotations(count, self.volume.point_group, self.simulator.generator)
 
     def _real(self) -> tuple[Tensor, Tensor]:
@@ -204,7 +204,8 @@ class Search(ViewTraining):
         disc = Disc(self.simulator.projector.box, cutoff, device=self._device)
         spectrum = self.simulator.projector.transform(self.volume())
         views = self._views(spectrum, disc)
-        bank = views.bank(self._rotations(), self._shifts)
+        # As many views as the frequencies need.
+        bank = views.bank(self._rotations((cutoff / self._cutoffs[1]) ** 3), self._shifts)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
         streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
