@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 CRYOGAN := $(BIN)/cryogan
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint docs-settings clean
+.PHONY: help install demo test slow benchmarks lint docs-settings clean
 
 help: ## This list.
 	@echo "CryoGAN. Targets of make:"
@@ -61,6 +61,21 @@ test: $(INSTALLED) ## All tests but the slow ones (under 15 minutes on two cores
 
 slow: $(INSTALLED) ## The tests that take minutes each, one after the other.
 	$(BIN)/python -m pytest -m slow $(TEST_OPTIONS)
+
+DATA ?= ../shared/data
+SEEDS ?= 0 1 2 3 4
+benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA, and write that page (hours; needs RELION).
+	rm -rf docs/runs && mkdir -p docs/runs
+	set -e; for set in bgal_paper:D2 bgal_hard:D2 ribo_c1:C1; do \
+		name=$${set%:*}; group=$${set#*:}; \
+		$(BIN)/python benchmarks/accuracy.py $(DATA)/$$name --seeds $(SEEDS) --out docs/runs -- --symmetry $$group; \
+		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion; \
+		$(BIN)/python benchmarks/ablation.py $(DATA)/$$name --symmetry $$group --out docs/runs/ablation_$$name.json; done
+	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
+	$(BIN)/python -m pytest benchmarks/operations.py --benchmark-json=docs/runs/operations.tmp
+	$(BIN)/python benchmarks/operations.py docs/runs/operations.tmp --out docs/runs/operations.json
+	find docs/runs -type f ! -name '*.json' -delete && find docs/runs -type d -empty -delete
+	$(BIN)/python benchmarks/report.py
 
 lint: $(INSTALLED) ## Style, types, the direction of imports, and whether docs/settings.md is up to date.
 	$(BIN)/ruff check .

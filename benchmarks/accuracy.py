@@ -18,11 +18,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cryogan import __version__
 from cryogan.particles import read_volume
-from cryogan.validation import align, fsc, fsc_curves, resolution_at
+from cryogan.validation import align, fsc, fsc_curves, resample, resolution_at
 
 COLUMNS = {
     "set": "data set",
@@ -47,9 +48,7 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
     minutes = (time.monotonic() - start) / 60
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
-    truth, pixel_size = read_volume(data / "truth.mrc")
-    volume = read_volume(out / "map.mrc")[0]
-    curve = fsc(align(volume, truth, pixel_size).apply(volume, pixel_size), truth)
+    curve, pixel_size = judge(*read_volume(out / "map.mrc"), data)
     halves = (read_volume(out / f"half{half}_map_unfil.mrc")[0] for half in (1, 2))
     curves = fsc_curves(*halves, pixel_size, read_volume(out / "mask.mrc")[0])
     # The largest of all processes that this one waited for, kilobytes on Linux: a half.
@@ -65,10 +64,31 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
         "halves_corrected": resolution_at(curves.corrected, pixel_size, 0.143),
         "memory_gib": memory,
         "truth_fsc": [round(float(value), 4) for value in curve],
+        "course": course(data, out, cpu_minutes),
         "options": options,
         "versions": {"cryogan": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
     }
+
+
+def judge(volume: np.ndarray, pixel_size: float, data: Path) -> tuple[np.ndarray, float]:
+    """FSC of a map with the truth, aligned to it in both hands; and the truth's pixel size."""
+    truth, true_pixel_size = read_volume(data / "truth.mrc")
+    volume = resample(volume, pixel_size, len(truth), true_pixel_size)
+    return fsc(align(volume, truth, true_pixel_size).apply(volume, true_pixel_size), truth), true_pixel_size
+
+
+def course(data: Path, out: Path, cpu_minutes: float) -> list[dict[str, float]]:
+    """FSC 0.5 of half map 1 with the truth during the run; of the CPU time, the share that had passed by then."""
+    records = [json.loads(line) for line in (out / "progress.jsonl").read_text().splitlines()]
+    minutes = {record["step"]: record["minutes"] for record in records if record["half"] == 1}
+    points = []
+    for path in sorted(out.glob("snapshots/half1_step*.mrc")):
+        step = int(path.stem.split("step")[1])
+        curve, pixel_size = judge(*read_volume(path), data)
+        spent = cpu_minutes * minutes[step] / max(minutes.values())
+        points.append({"step": step, "cpu_minutes": spent, "truth_05": resolution_at(curve, pixel_size, 0.5)})
+    return points
 
 
 def processor() -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from accuracy import processor
+from accuracy import judge, processor
 from cryogan.particles import read_volume
-from cryogan.validation import align, fsc, resolution_at
+from cryogan.validation import resolution_at
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -93,18 +93,6 @@ def run(arguments: list[str], out: Path) -> dict[str, object]:
     return {"exit_code": child.wait(), "iterations": iterations}
 
 
-def judge(path: Path, data: Path) -> dict[str, object]:
-    """FSC of a map with the truth."""
-    truth, pixel_size = read_volume(data / "truth.mrc")
-    volume, _ = read_volume(path)
-    curve = fsc(align(volume, truth, pixel_size).apply(volume, pixel_size), truth)
-    return {
-        "truth_05": resolution_at(curve, pixel_size, 0.5),
-        "truth_0143": resolution_at(curve, pixel_size, 0.143),
-        "truth_fsc": [round(float(value), 4) for value in curve],
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -129,7 +117,11 @@ def main() -> None:
     }
     record |= run(arguments, a.out)
     for each in record["iterations"]:
-        each |= judge(a.out / f"run/run_it{each['iteration']:03d}_class001.mrc", a.data)
+        path = a.out / f"run/run_it{each['iteration']:03d}_class001.mrc"
+        curve, pixel_size = judge(*read_volume(path), a.data)
+        each["truth_05"] = resolution_at(curve, pixel_size, 0.5)
+        each["truth_0143"] = resolution_at(curve, pixel_size, 0.143)
+        each["truth_fsc"] = [round(float(value), 4) for value in curve]
         print({name: value for name, value in each.items() if name != "truth_fsc"}, flush=True)
     (a.out / "relion.json").write_text(json.dumps(record, indent=1))
 

@@ -1,0 +1,224 @@
+"""Write docs/results.md and its figures from the records of the other benchmarks.
+
+    python benchmarks/report.py
+
+Reads docs/runs: `<set>_seed<n>/accuracy.json`, `<set>_relion/relion.json`, `ablation_<set>.json`, `scaling.json` and
+`operations.json`, as `make benchmarks` leaves them. Nothing in the page is typed by hand.
+"""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RUNS, IMAGES = DOCS / "runs", DOCS / "images"
+SETS = {
+    "bgal_paper": "the paper's synthetic experiment at 64 px of 3.822 A: beta-galactosidase, D2, SNR 4.45, no shifts",
+    "bgal_hard": "the same molecule, SNR 0.2, shifts up to 10 A",
+    "ribo_c1": "a ribosome, 64 px of 5.0 A, C1, SNR 0.5, shifts up to 10 A",
+}
+# FSC 0.5 with the truth, half-map FSC 0.143, minutes, GiB.
+TARGETS = {"bgal_paper": (8.0, 7.65, 20, 2), "bgal_hard": (12.0, 10.0, 60, 2), "ribo_c1": (15.0, 12.0, 60, 2)}
+RIGHT_A = 20.0  # a run that ends in a coarser map than this found a wrong one
+Record = dict[str, Any]
+
+
+def accuracy(name: str) -> list[Record]:
+    return [json.loads(path.read_text()) for path in sorted(RUNS.glob(f"{name}_seed*/accuracy.json"))]
+
+
+def relion(name: str) -> Record | None:
+    path = RUNS / f"{name}_relion" / "relion.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(head: list[str], rows: list[list[object]]) -> str:
+    cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *cells])
+
+
+def summary() -> str:
+    head = ["set", "seeds", "wrong maps", "map and truth, FSC 0.5 (A): median, worst", "target"]
+    head += ["half maps, FSC 0.143 (A): median, worst", "target", "minutes: median, worst", "target"]
+    head += ["GiB a half, worst", "target"]
+    rows: list[list[object]] = []
+    for name, target in TARGETS.items():
+        records = accuracy(name)
+        if not records:
+            continue
+        truth, halves, minutes = ([r[key] for r in records] for key in ("truth_05", "halves_corrected", "minutes"))
+        wrong = sum(value > RIGHT_A for value in truth)
+        row: list[object] = [f"`{name}`", len(records), wrong]
+        for values, bound in zip((truth, halves, minutes), target[:3], strict=True):
+            row += [f"{median(values):.2f}, {max(values):.2f}", bound]
+        rows.append([*row, max(r["memory_gib"] for r in records), target[3]])
+    return table(head, rows)
+
+
+def seeds() -> str:
+    head = ["set", "seed", "minutes", "CPU minutes", "map and truth, FSC 0.5 (A)", "FSC 0.143 (A)"]
+    head += ["half maps, FSC 0.143, unmasked (A)", "corrected (A)"]
+    keys = ("set", "seed", "minutes", "cpu_minutes", "truth_05", "truth_0143", "halves_unmasked", "halves_corrected")
+    return table(head, [[record[key] for key in keys] for name in SETS for record in accuracy(name)])
+
+
+def beside_relion() -> str:
+    """The last map of RELION, and the best that it had within twice our CPU time."""
+    head = ["set", "CryoGAN, median: FSC 0.5 (A)", "CPU minutes"]
+    head += ["RELION, last map: FSC 0.5 (A)", "iterations", "CPU minutes"]
+    head += ["RELION, best map within twice CryoGAN's CPU time: FSC 0.5 (A)"]
+    rows: list[list[object]] = []
+    for name in SETS:
+        other, records = relion(name), accuracy(name)
+        if other is None or not records:
+            continue
+        spent = median(record["cpu_minutes"] for record in records)
+        last = other["iterations"][-1]
+        early = [each["truth_05"] for each in other["iterations"] if each["cpu_seconds"] <= 120 * spent]
+        row: list[object] = [f"`{name}`", median(record["truth_05"] for record in records), spent]
+        row += [last["truth_05"], last["iteration"], last["cpu_seconds"] / 60, min(early, default=float("nan"))]
+        rows.append(row)
+    return table(head, rows)
+
+
+def draw_course() -> None:
+    """FSC 0.5 with the truth over CPU minutes, both programs."""
+    fig, panels = plt.subplots(1, len(SETS), figsize=(12, 3.6), constrained_layout=True)
+    for panel, name in zip(panels, SETS, strict=True):
+        for index, record in enumerate(accuracy(name)):
+            points = [(each["cpu_minutes"], each["truth_05"]) for each in record["course"]]
+            points.append((record["cpu_minutes"], record["truth_05"]))
+            label = "CryoGAN, half 1; last point: the map" if index == 0 else None
+            panel.plot(*zip(*points, strict=True), "o-", color="C0", ms=3, lw=1, alpha=0.7, label=label)
+        other = relion(name)
+        if other is not None:
+            points = [(each["cpu_seconds"] / 60, each["truth_05"]) for each in other["iterations"]]
+            panel.plot(*zip(*points, strict=True), "s-", color="C1", ms=3, lw=1, label="RELION, initial model")
+        panel.set(title=name, xlabel="CPU minutes", ylabel="FSC 0.5 with the truth (A)", yscale="log", xscale="log")
+        panel.set_yticks([8, 10, 15, 20, 30, 50, 100], ["8", "10", "15", "20", "30", "50", "100"])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    fig.savefig(IMAGES / "course.png", dpi=110)
+    plt.close(fig)
+
+
+def draw_fsc() -> None:
+    """The last map's FSC with the truth, both programs."""
+    fig, panels = plt.subplots(1, len(SETS), figsize=(12, 3.2), sharey=True, constrained_layout=True)
+    for panel, name in zip(panels, SETS, strict=True):
+        for index, record in enumerate(accuracy(name)):
+            panel.plot(record["truth_fsc"], color="C0", lw=1, alpha=0.7, label="CryoGAN" if index == 0 else None)
+        other = relion(name)
+        if other is not None:
+            panel.plot(other["iterations"][-1]["truth_fsc"], color="C1", label="RELION, initial model")
+        panel.axhline(0.5, color="grey", lw=0.7)
+        panel.set(title=name, xlabel="shell (32 is the Nyquist frequency)", ylim=(-0.1, 1.05))
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("FSC with the truth")
+    panels[0].legend(fontsize=8)
+    fig.savefig(IMAGES / "truth_fsc.png", dpi=110)
+    plt.close(fig)
+
+
+def ablation() -> str:
+    head = ["set", "seed", "stage", "left out", "CPU minutes", "FSC 0.5 (A)", "FSC 0.143 (A)", "agreement (nats)"]
+    rows: list[list[object]] = []
+    for path in sorted(RUNS.glob("ablation_*.json")):
+        for record in json.loads(path.read_text()):
+            variant = "nothing" if record["variant"] in ("search", "sharpening") else record["variant"]
+            row = [record["set"], record["seed"], record["stage"], variant, record["cpu_minutes"]]
+            rows.append([*row, record["truth_05"], record["truth_0143"], record["agreement"]])
+    return table(head, rows)
+
+
+def draw_scaling(record: Record) -> None:
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    boxes = record["boxes"]
+    left.loglog([each["box"] for each in boxes], [each["cpu_seconds"] for each in boxes], "o-", label="CPU seconds")
+    left.loglog([each["box"] for each in boxes], [each["memory_gib"] for each in boxes], "s-", label="memory, GiB")
+    left.set(xlabel="box (px)", title=f"a sharpening step of {record['images']} images")
+    left.set_xticks([each["box"] for each in boxes], [str(each["box"]) for each in boxes])
+    left.minorticks_off()
+    left.legend()
+    for each in record["particles"]:
+        right.plot(each["particles"], each["truth_05"], "o", color="C0")
+        right.annotate(f"{each['cpu_minutes']:.1f} min", (each["particles"], each["truth_05"]), fontsize=7)
+    right.set(xlabel="particles", ylabel="FSC 0.5 with the truth (A)", xscale="log", title="CPU time beside each point")
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+    fig.savefig(IMAGES / "scaling.png", dpi=110)
+    plt.close(fig)
+
+
+def page() -> str:
+    everything = [record for name in SETS for record in accuracy(name)]
+    made = sorted({(r["machine"], json.dumps(r["versions"])) for r in everything})
+    parts = [
+        "# Results",
+        "Written by `benchmarks/report.py` from the records in [runs](runs); `make benchmarks` makes them anew. "
+        "The truth is read after a run, for the evaluation alone. Each command is `cryogan reconstruct particles.star "
+        "--noise noise.star --symmetry ...` with the default settings, both halves from zero. FSC with the truth is "
+        "that of `map.mrc`, the mean of the half maps, after `cryogan align`.",
+        "\n".join(f"- `{name}`: {what}." for name, what in SETS.items()),
+        "Each has 5,000 particles, with CTFs and background of EMPIAR-10061.",
+        "\n".join(f"Machine: {machine}. Versions: {versions}." for machine, versions in made),
+        "RELION ran on one core while CryoGAN's two halves shared both, so minutes are longer than on an idle machine. "
+        f"A map is called wrong if its FSC with the truth falls to 0.5 before {RIGHT_A:.0f} A.",
+        "## Against the targets",
+        summary(),
+        "![FSC with the truth](images/truth_fsc.png)",
+        "## Each run",
+        seeds(),
+        "## Beside RELION's initial model",
+        "`relion_refine --sgd --denovo_3dref`, version 3.1.3, the interface's defaults (300 iterations), one thread, "
+        "the same particles in float32; `benchmarks/relion.py` has the command. CPU time of both is user and system "
+        "time of all processes.",
+        beside_relion(),
+        "![Resolution over CPU time](images/course.png)",
+    ]
+    if any(RUNS.glob("ablation_*.json")):
+        parts += [
+            "## What each part is good for",
+            "One half, one thread, one search; FSC of the half map with the truth. The sharpenings start from the same "
+            "search. (`benchmarks/ablation.py`)",
+            ablation(),
+        ]
+    scaling = RUNS / "scaling.json"
+    if scaling.exists():
+        record = json.loads(scaling.read_text())
+        draw_scaling(record)
+        boxes = [[each["box"], each["cpu_seconds"], each["memory_gib"]] for each in record["boxes"]]
+        sizes = [[each["particles"], each["cpu_minutes"], each["truth_05"]] for each in record["particles"]]
+        parts += [
+            "## How the cost grows",
+            f"One thread. A sharpening step of {record['images']} real and as many simulated images, all frequencies; "
+            f"and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
+            table(["box (px)", "CPU seconds a step", "memory (GiB)"], boxes),
+            table(["particles", "CPU minutes", "map and truth, FSC 0.5 (A)"], sizes),
+            "![Scaling](images/scaling.png)",
+        ]
+    operations = RUNS / "operations.json"
+    if operations.exists():
+        record = json.loads(operations.read_text())
+        rows = [[each["name"], each["milliseconds"], each["gflop_s"], each["share"]] for each in record["operations"]]
+        parts += [
+            "## Operations",
+            f"One thread, 64 px; peak: {record['peak_gflop_s']:.0f} GFlop/s of a float32 matrix product in the same "
+            "run (`benchmarks/operations.py`).",
+            table(["operation", "milliseconds", "GFlop/s", "share of the peak"], rows),
+        ]
+    parts.append("What was tried on the way, and what did not help: [experiments](experiments.md).")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    draw_course()
+    draw_fsc()
+    (DOCS / "results.md").write_text(page())
