@@ -47,7 +47,7 @@ class SharpeningWithoutSimulated(NothingSimulated, Sharpening): ...
 
 class TrustingAll(Sharpening):
     def _trust(self, first, second):
-        return torch.ones_like(self._radius)
+        return torch.ones_like(self._back.radius)
 
 
 class Standing(Views):

@@ -59,40 +59,46 @@ def half_rows(count: int, half: int, seed: int) -> np.ndarray:
     return np.sort(order[: count // 2] if half == 1 else order[count // 2 :])
 
 
-def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTraining:
-    """The training of one half at one stage, from a zero volume.
+def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int) -> tuple[ParticleImages, Simulator]:
+    """The particles of one half at a box, and the simulator of images like them.
 
     Args:
         plan: of the run.
-        index: of the stage.
+        box: pixels.
         particles: the run folder's particle STAR, whose images are all usable.
         half: 1 or 2.
+        seed: of the simulator.
     """
-    s, device, stage = plan.settings, plan.device, plan.stages[index]
-    pixel_size = plan.pixel_size * plan.box / stage.box
+    s, device = plan.settings, plan.device
     table = read_particles(particles, plan.data_dir)
     table = table.select(half_rows(len(table), half, s.seed))
-    images = ParticleImages(table, stage.box, plan.particle_radius, s.invert)
-    seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
-    generator = torch.Generator(device).manual_seed(int(seeds[0]))
+    images = ParticleImages(table, box, plan.particle_radius, s.invert)
     optics = images.table.ctf
     noise, drawable = _noise(plan, images)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
     simulator = Simulator(
-        FourierProjector(stage.box, s.oversampling, device=device),
+        FourierProjector(box, s.oversampling, device=device),
         CtfParameters.from_columns(optics, device=device),
         noise,
-        pixel_size=pixel_size,
+        pixel_size=plan.pixel_size * plan.box / box,
         max_shift=s.max_shift,
-        generator=generator,
+        generator=torch.Generator(device).manual_seed(seed),
         # The setting is the envelope's value at the working box's Nyquist frequency.
-        envelope_at_nyquist=s.envelope_at_nyquist ** ((stage.box / plan.box) ** 2),
+        envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
         aperture_cutoff=cutoff,
         drawable=drawable,
     )
-    radius = plan.mask_radius / pixel_size
+    return images, simulator
+
+
+def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTraining:
+    """The training of one half at one stage (`index`), from a zero volume; else as `build_simulator`."""
+    s, device, stage = plan.settings, plan.device, plan.stages[index]
+    seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
+    images, simulator = build_simulator(plan, stage.box, particles, half, int(seeds[0]))
+    radius = plan.mask_radius / simulator.pixel_size
     if stage.method != "convolutional":
         # The search finds a molecule without its symmetry more surely; the axes are found afterwards.
         search = stage.method == "search"

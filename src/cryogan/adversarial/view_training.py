@@ -24,6 +24,7 @@ from torch import Tensor
 from cryogan.adversarial.training import Images, Record, Sampler
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
+from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.fourier import Disc, radial_power, to_half_planes
 from cryogan.physics.poses import spread_rotations
 from cryogan.physics.simulator import Simulator
@@ -34,7 +35,6 @@ SEARCH_RATE = 0.2
 ATTENTION = (5.0, 250.0)  # sharpness of the attention at the start and the end of the search, over the signal's nats
 BANK_SHELL = 11.0  # cut-off of the bank from which the sharpening climbs
 CUTOFF_GROWTH = 1.25  # from one sharpening to the next
-CURVATURE_FLOOR = 0.03  # of the mean curvature
 SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
@@ -75,8 +75,7 @@ class ViewTraining(ABC):
         rows = simulator.draw(NOISE_IMAGES).particles
         self._noise_power = radial_power(simulator.noise.sample(rows, generator))
         self._shifts = shift_grid(simulator.max_shift, SHIFT_SPACING * self._width, device)
-        axis = torch.fft.fftfreq(box, 1.0 / box, device=device)
-        self._radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[: box // 2 + 1] ** 2).sqrt()
+        self._back = BackProjector(simulator.projector, volume)
         self.step = 0
         self.seconds = 0.0
         self.distance = 0.0  # minus the particles' mean agreement: their Kullback-Leibler distance up to a constant
@@ -135,36 +134,9 @@ class ViewTraining(ABC):
         phi = self.simulator.draw(count)
         return to_half_planes(self.simulator(spectrum, phi)), self.simulator.transfer(phi.particles)
 
-    def _back_project(self, disc: Disc, rotations: Tensor, values: Tensor, into: Tensor) -> None:
-        """Add the adjoint of `FourierProjector.samples`, of values (B, K), to a spectrum."""
-        for turns, part in zip(torch.split(rotations, 512), torch.split(values, 512), strict=True):
-            with torch.enable_grad():
-                probe = torch.zeros_like(into, requires_grad=True)
-                samples = self.simulator.projector.samples(probe, turns, disc.frequencies)
-                into += torch.autograd.grad(samples, probe, part)[0]
-
-    def _to_volume(self, spectrum: Tensor) -> Tensor:
-        """The adjoint of `FourierProjector.transform`, masked and symmetric; in Fourier space, (D, D, D // 2 + 1)."""
-        with torch.enable_grad():
-            probe = torch.zeros_like(self.volume.density, requires_grad=True)
-            transform = self.simulator.projector.transform(self.volume.symmetrise(probe * self.volume.mask))
-            (gradient,) = torch.autograd.grad(transform, probe, spectrum)
-        direction: Tensor = torch.fft.rfftn(self.volume.symmetrise(gradient))
-        return direction
-
-    def _curvature(self, disc: Disc, views: Views, transfer_power: Tensor, images: int) -> Tensor:
-        """H for each 3-D coefficient: by the slice theorem its mean over uniform views falls as 1 / |k|."""
-        by_shell = disc.mean_by_shell(transfer_power * views.precision)
-        by_shell = by_shell / (4.0 * torch.arange(len(by_shell), device=by_shell.device).clamp(min=1))
-        by_shell = images * self.volume.density.numel() * by_shell
-        shell = self._radius.round().long()
-        inside = torch.where(shell < len(by_shell), by_shell[shell.clamp(max=len(by_shell) - 1)], 0.0)
-        # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
-        return inside + CURVATURE_FLOOR * by_shell[1:].mean()
-
     def _move(self, direction: Tensor, cutoff: float, rate: float) -> None:
         """x <- x + rate w, for w in Fourier space; its mean stays, which no image tells from the background."""
-        window = (cutoff - self._radius).clamp(0.0, 1.5) / 1.5 * (self._radius > 0.5)
+        window = (cutoff - self._back.radius).clamp(0.0, 1.5) / 1.5 * (self._back.radius > 0.5)
         step = torch.fft.irfftn(direction * window, s=self.volume.density.shape)
         self.volume.density.add_(self.volume.symmetrise(step * self.volume.mask), alpha=rate)
 
@@ -218,10 +190,10 @@ class Search(ViewTraining):
         real, simulated = torch.split(torch.cat(agreements), self.settings.search_batch)
 
         difference = torch.zeros_like(spectrum)
-        self._back_project(disc, bank.rotations, gathered, difference)
-        power = images.transfer.square().mean(0)
-        curvature = self._curvature(disc, views, power, self.settings.search_batch)
-        self._move(self._to_volume(difference) / curvature, cutoff, SEARCH_RATE)
+        self._back.add(difference, disc, bank.rotations, gathered)
+        weights = images.transfer.square().mean(0) * views.precision
+        curvature = self._back.curvature(disc, weights, self.settings.search_batch)
+        self._move(self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
         return real, simulated
@@ -264,12 +236,12 @@ class Sharpening(ViewTraining):
                     images, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift
                 )
                 matched = sign * views.matched(images, shifts)
-                self._back_project(disc, rotations, matched, differences[batch % 2])
+                self._back.add(differences[batch % 2], disc, rotations, matched)
                 agreements[sign].append(agreement)
             power += images.transfer.square().mean(0) / batches
 
-        first, second = (self._to_volume(difference) for difference in differences)
-        curvature = self._curvature(disc, views, power, batches * CHUNK)
+        first, second = (self._back.finish(difference) for difference in differences)
+        curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK)
         trust = self._trust(first, second)
         self._move((first + second) * trust / curvature, cutoff, 1.0)
         real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
@@ -278,7 +250,7 @@ class Sharpening(ViewTraining):
 
     def _trust(self, first: Tensor, second: Tensor) -> Tensor:
         """2 r / (1 + r) on the 3-D coefficients, with r the correlation of two volumes in each shell."""
-        shell = self._radius.round().long().flatten()
+        shell = self._back.shell.flatten()
 
         def by_shell(values: Tensor) -> Tensor:
             return torch.bincount(shell, weights=values.flatten().double())
@@ -286,7 +258,7 @@ class Sharpening(ViewTraining):
         norm = (by_shell(first.abs().square()) * by_shell(second.abs().square())).sqrt()
         r = by_shell((first.conj() * second).real) / norm.clamp(min=1e-30)
         trust = (2 * r / (1 + r).clamp(min=1e-6)).clamp(0.0, 1.0).float()
-        return trust[shell].view_as(self._radius)
+        return trust[shell].view_as(self._back.shell)
 
 
 def sharpening_steps(box: int, after: int) -> int:

@@ -1,0 +1,59 @@
+"""The adjoint of projection: coefficients of images, gathered into a volume."""
+
+import torch
+from torch import Tensor
+
+from cryogan.physics.fourier import Disc
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.volume import Volume
+
+CURVATURE_FLOOR = 0.03  # of the mean curvature
+PART = 512  # images at a time
+
+
+class BackProjector:
+    """P*, into the masked and symmetric volumes that P sees.
+
+    Args:
+        projector: P.
+        volume: whose mask and point group are taken.
+    """
+
+    def __init__(self, projector: FourierProjector, volume: Volume) -> None:
+        self._projector, self._volume = projector, volume
+        box = projector.box
+        axis = torch.fft.fftfreq(box, 1.0 / box, device=volume.mask.device)
+        # |k| of a volume's transform (D, D, D // 2 + 1), cycles per box.
+        self.radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[: box // 2 + 1] ** 2).sqrt()
+        self.shell = self.radius.round().long()
+
+    def add(self, into: Tensor, disc: Disc, rotations: Tensor, values: Tensor) -> None:
+        """Add the adjoint of `FourierProjector.samples`, of values (B, K), to a spectrum (2, P, P, P // 2 + 1)."""
+        for turns, part in zip(torch.split(rotations, PART), torch.split(values, PART), strict=True):
+            with torch.enable_grad():
+                probe = torch.zeros_like(into, requires_grad=True)
+                samples = self._projector.samples(probe, turns, disc.frequencies)
+                into += torch.autograd.grad(samples, probe, part)[0]
+
+    def finish(self, spectrum: Tensor) -> Tensor:
+        """The adjoint of `FourierProjector.transform`, masked and symmetric; in Fourier space, (D, D, D // 2 + 1)."""
+        volume = self._volume
+        with torch.enable_grad():
+            probe = torch.zeros_like(volume.density, requires_grad=True)
+            transform = self._projector.transform(volume.symmetrise(probe * volume.mask))
+            (gradient,) = torch.autograd.grad(transform, probe, spectrum)
+        result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
+        return result
+
+    def curvature(self, disc: Disc, weights: Tensor, images: int) -> Tensor:
+        """P* diag(weights) P summed over images from everywhere: a number for each 3-D coefficient.
+
+        By the slice theorem the mean of the weights (K,) over a shell, falling as 1 / |k|: a slice has |k|
+        coefficients where the volume has |k|^2.
+        """
+        by_shell = disc.mean_by_shell(weights)
+        by_shell = by_shell / (4.0 * torch.arange(len(by_shell), device=by_shell.device).clamp(min=1))
+        by_shell = images * self._volume.density.numel() * by_shell
+        inside = torch.where(self.shell < len(by_shell), by_shell[self.shell.clamp(max=len(by_shell) - 1)], 0.0)
+        # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
+        return inside + CURVATURE_FLOOR * by_shell[1:].mean()
