@@ -177,5 +177,5 @@ def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> No
     # Cut-offs 11.25, 14.1 and 16 of 16 shells, then two more at 16.
     assert plan.stages == (*[Stage(32, 7, "search")] * 3, Stage(32, 5, "sharpening"))
     assert [plan.work(step) for step in (0, 26)] == [0, 1]
-    search, sharpening = (stage.seconds(200, plan.settings) for stage in plan.stages[2:])
-    assert plan.work(21) == pytest.approx(21 * search / (21 * search + 5 * sharpening))
+    done = [plan.work(step) for step in range(27)]
+    assert done == sorted(done)

@@ -16,7 +16,9 @@ from cryogan.config import Settings, first_complaint, resolve
 from cryogan.errors import InputError
 from cryogan.particles import read_volume, write_volume
 from cryogan.physics.density import density_from_model, phantom
+from cryogan.plan import Plan
 from cryogan.reconstruct import Interrupted, reconstruct, resume, write_fsc
+from cryogan.refinement import find_poses, refine
 from cryogan.report import draw_fsc
 from cryogan.simulate import simulate
 from cryogan.validation import align, fsc_curves, resample, resolution_at
@@ -64,10 +66,43 @@ def reconstruct_command(
         if particles or out or noise or data_dir or preset or config or flags:
             raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
         resume(resume_from)
+        if Plan.read(resume_from).settings.refine:
+            refine(resume_from)
         return
     if particles is None or out is None:
         raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
-    reconstruct(particles, out, resolve(preset or "default", config, flags), noise=noise, data_dir=data_dir)
+    chosen = resolve(preset or "default", config, flags)
+    reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir)
+    if chosen.refine:
+        refine(out)
+
+
+@app.command(name="poses")
+def poses_command(run: Path, *, out: Path | None = None) -> None:
+    """A pose for each particle of a finished run, from its own half map.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished `cryogan reconstruct`.
+    out
+        Folder for particles.star, particles.cs and pictures. Default: poses in the run's folder.
+    """
+    find_poses(run, out)
+
+
+@app.command(name="refine")
+def refine_command(run: Path, *, out: Path | None = None) -> None:
+    """Refine the half maps of a finished run with the poses of its particles.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished `cryogan reconstruct`.
+    out
+        Folder for maps, FSC and poses. Default: refined in the run's folder.
+    """
+    refine(run, out)
 
 
 @app.command(name="simulate")

@@ -130,6 +130,7 @@ class Settings(BaseModel):
     )
 
     # Run
+    refine: bool = Field(False, description="Refine the finished half maps with poses, as `cryogan refine` does.")
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, ...")
     threads: int | None = Field(None, ge=1, description="CPU threads for each half. Default: half of the cores.")

@@ -93,8 +93,8 @@ def draw_history(folder: Path, plan: Plan) -> None:
     draw_progress(folder / "figures" / "progress.png", course)
 
 
-def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCurves) -> None:
-    """The FSC of the half maps, and how it grew; half 2 in half 1's frame as at the end."""
+def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:
+    """The FSC of the half maps."""
     resolution = resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box)
     named = {
         "unmasked": curves.unmasked,
@@ -103,6 +103,11 @@ def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCu
         f"corrected, 0.143 at {resolution:.1f} Å": curves.corrected,
     }
     draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
+
+
+def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCurves) -> None:
+    """The FSC of the half maps, and how it grew; half 2 in half 1's frame as at the end."""
+    draw_comparison(folder, plan, curves)
     minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
     grown = []

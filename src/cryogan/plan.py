@@ -6,7 +6,6 @@ import sys
 import tomllib
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 import tomli_w
 import torch
 
-from cryogan.adversarial.view_training import sharpening_steps
+from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, sharpening_steps
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, contrast_sign, read_particles
@@ -36,13 +35,13 @@ class Stage:
     steps: int  # volume updates
     method: Literal["convolutional", "search", "sharpening"] = "convolutional"
 
-    def seconds(self, particles: int, settings: Settings) -> float:
+    def seconds(self, step: int, particles: int, settings: Settings) -> float:
         """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run."""
         if self.method == "convolutional":
             return 1.3e-4 * self.box**2
         if self.method == "search":
-            return 1.2e-3 * settings.search_batch
-        return 2.0e-3 * min(particles, settings.sharpen_images) * (self.box / 64) ** 2
+            return settings.search_batch * (5e-4 + 3e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
+        return min(particles, settings.sharpen_images) * (1.6e-3 + 9e-6 * sharpening_cutoff(step, self.box) ** 2)
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,9 @@ class Plan:
 
     def work(self, step: int) -> float:
         """Share, 0 to 1, of the run's work that is done after `step` volume updates."""
-        ends = accumulate(stage.steps for stage in self.stages)
-        left = [max(0, min(stage.steps, end - step)) for stage, end in zip(self.stages, ends, strict=True)]
-        costs = [stage.seconds(self.particle_count // 2, self.settings) for stage in self.stages]
-        total = sum(stage.steps * cost for stage, cost in zip(self.stages, costs, strict=True))
-        return 1.0 - sum(n * cost for n, cost in zip(left, costs, strict=True)) / total
+        half, settings = self.particle_count // 2, self.settings
+        costs = [stage.seconds(each, half, settings) for stage in self.stages for each in range(stage.steps)]
+        return sum(costs[:step]) / sum(costs)
 
     @property
     def device(self) -> torch.device:

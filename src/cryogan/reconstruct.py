@@ -24,6 +24,7 @@ from cryogan.plan import Plan, make_plan
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
 HALVES = (1, 2)
+HALF_MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc")
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,9 @@ def _compare(folder: Path, plan: Plan) -> Result:
     half1, half2 = (_last_map(folder, half, plan) for half in HALVES)
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)
     aligned = alignment.apply(half2, plan.pixel_size)
-    average = (half1 + aligned) / 2
-    mask = soft_mask(average, plan.pixel_size)
+    mask = soft_mask((half1 + aligned) / 2, plan.pixel_size)
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
-    files: dict[str, np.ndarray] = {"half1_map_unfil": half1, "half2_map_unfil": aligned, "map": average, "mask": mask}
-    for name, volume in files.items():
-        write_volume(folder / f"{name}.mrc", volume, plan.pixel_size)
-    write_fsc(folder, curves)
+    write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     draw_history(folder, plan)
     draw_agreement(folder, plan, alignment, curves)
     return Result(
@@ -198,6 +195,16 @@ def _last_map(folder: Path, half: int, plan: Plan) -> np.ndarray:
     """A half's map at the working box; --max-minutes may have ended the run at a coarser one."""
     volume, pixel_size = read_volume(snapshot_path(folder, half, plan.total_steps))
     return resample(volume, pixel_size, plan.box, plan.pixel_size) if len(volume) != plan.box else volume
+
+
+def write_maps(
+    folder: Path, pixel_size: float, halves: tuple[np.ndarray, np.ndarray], mask: np.ndarray, curves: FscCurves
+) -> None:
+    """The half maps in one frame, their mean, the mask and the FSC, under the names that RELION looks for."""
+    files = (*halves, (halves[0] + halves[1]) / 2, mask)
+    for name, volume in zip((*HALF_MAPS, "map.mrc", "mask.mrc"), files, strict=True):
+        write_volume(folder / name, volume, pixel_size)
+    write_fsc(folder, curves)
 
 
 def write_fsc(folder: Path, curves: FscCurves) -> None:

@@ -159,8 +159,7 @@ class Search(ViewTraining):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         box = self.simulator.projector.box
-        self._cutoffs = tuple(min(box / 2, each) for each in SEARCH_SHELLS)
-        disc = Disc(box, self._cutoffs[1], device=self._device)
+        disc = Disc(box, min(box / 2, SEARCH_SHELLS[1]), device=self._device)
         images = disc.take(to_half_planes(self.particles.first(SIGNAL_IMAGES)[0]))
         precision = 2.0 / (self._noise_power[disc.shell] * box**2)
         # Nats by which a particle's signal stands out: what the agreement with the true view will be.
@@ -168,16 +167,16 @@ class Search(ViewTraining):
         self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in ATTENTION)
 
     def _update(self) -> tuple[Tensor, Tensor]:
-        t = self.step / self.steps
-        cutoff = self._cutoffs[0] + (self._cutoffs[1] - self._cutoffs[0]) * min(1.0, t / 0.7)
+        box = self.simulator.projector.box
+        cutoff = min(box / 2, search_cutoff(self.step, self.steps))
         flat, sharp = self._sharpness
-        sharpness = flat * (sharp / flat) ** min(1.0, t / 0.8)
+        sharpness = flat * (sharp / flat) ** min(1.0, self.step / self.steps / 0.8)
 
-        disc = Disc(self.simulator.projector.box, cutoff, device=self._device)
+        disc = Disc(box, cutoff, device=self._device)
         spectrum = self.simulator.projector.transform(self.volume())
         views = self._views(spectrum, disc)
         # As many views as the frequencies need.
-        bank = views.bank(self._rotations((cutoff / self._cutoffs[1]) ** 3), self._shifts)
+        bank = views.bank(self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3), self._shifts)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
         streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
@@ -209,7 +208,7 @@ class Sharpening(ViewTraining):
 
     def _update(self) -> tuple[Tensor, Tensor]:
         projector, box = self.simulator.projector, self.simulator.projector.box
-        cutoff = min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (self.step + 1))
+        cutoff = sharpening_cutoff(self.step, box)
         disc = Disc(box, cutoff, device=self._device)
         coarse_disc = Disc(box, min(BANK_SHELL, cutoff), device=self._device)
         spectrum = projector.transform(self.volume())
@@ -259,6 +258,17 @@ class Sharpening(ViewTraining):
         r = by_shell((first.conj() * second).real) / norm.clamp(min=1e-30)
         trust = (2 * r / (1 + r).clamp(min=1e-6)).clamp(0.0, 1.0).float()
         return trust[shell].view_as(self._back.shell)
+
+
+def search_cutoff(step: int, steps: int) -> float:
+    """Shell below which frequencies take part in a step of a search."""
+    first, last = SEARCH_SHELLS
+    return first + (last - first) * min(1.0, step / steps / 0.7)
+
+
+def sharpening_cutoff(step: int, box: int) -> float:
+    """The same of a sharpening."""
+    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (step + 1))
 
 
 def sharpening_steps(box: int, after: int) -> int:

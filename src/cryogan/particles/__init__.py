@@ -1,6 +1,7 @@
 """What the microscope gave: particle metadata, image stacks and preprocessed images."""
 
 from cryogan.particles.contrast import ContrastReport, contrast_sign
+from cryogan.particles.cryosparc import write_cs_particles
 from cryogan.particles.images import ParticleImages
 from cryogan.particles.mrc import open_stack, read_volume, write_stack, write_volume
 from cryogan.particles.reading import read_particles
@@ -18,6 +19,7 @@ __all__ = [
     "read_particles",
     "read_star",
     "read_volume",
+    "write_cs_particles",
     "write_particles",
     "write_stack",
     "write_star",

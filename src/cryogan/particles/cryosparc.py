@@ -79,6 +79,46 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Part
     )
 
 
+def write_cs_particles(
+    path: Path,
+    table: ParticleTable,
+    rotation_vectors: NDArray[np.floating],
+    shifts: NDArray[np.floating],
+    half: NDArray[np.integer],
+) -> None:
+    """Write a cryoSPARC particle file of format 1, with poses.
+
+    Args:
+        path: to write.
+        table: N particles.
+        rotation_vectors: (N, 3), axis times angle in radians, slice frame to volume frame.
+        shifts: (N, 2) x, y in A, the sign of _rlnOriginXAngst.
+        half: (N,) 1 or 2.
+    """
+    count, names = len(table), [str(stack.resolve()).encode() for stack in table.stacks]
+    columns: dict[str, NDArray[Any]] = {
+        "uid": np.arange(1, count + 1, dtype=np.uint64),
+        "blob/path": np.array(names)[table.stack_index],
+        "blob/idx": table.image_index.astype(np.uint32),
+        "blob/shape": np.full((count, 2), table.box, dtype=np.uint32),
+        "blob/psize_A": np.full(count, table.pixel_size, dtype=np.float32),
+        "blob/sign": np.ones(count, dtype=np.float32),
+        "alignments3D/split": (half - 1).astype(np.uint32),
+        "alignments3D/psize_A": np.full(count, table.pixel_size, dtype=np.float32),
+        "alignments3D/pose": rotation_vectors.astype(np.float32),
+        "alignments3D/shift": (shifts / table.pixel_size).astype(np.float32),
+        "location/micrograph_path": table.micrographs.astype(np.bytes_),
+    }
+    for key, (name, factor) in _CTF_FIELDS.items():
+        columns[name] = (table.ctf[key] / factor).astype(np.float32)
+    dtype = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
+    records = np.empty(count, dtype=dtype)
+    for name, values in columns.items():
+        records[name] = values
+    with path.open("wb") as file:  # np.save would add .npy to the name
+        np.save(file, records)
+
+
 def _load(path: Path) -> NDArray[Any]:
     try:
         with path.open("rb") as file:

@@ -1,6 +1,7 @@
 """Particle STAR files of RELION 3.0 (one table) and 3.1 and later (an optics table and a particle table)."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +86,19 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Pa
     )
 
 
-def write_particles(path: Path | str, table: ParticleTable, random_subset: NDArray[np.integer] | None = None) -> None:
+_ORIGINS_3_0 = ("rlnOriginX", "rlnOriginY")  # pixels; beside the angstroms of 3.1 they would be read first
+
+
+def write_particles(
+    path: Path | str,
+    table: ParticleTable,
+    random_subset: NDArray[np.integer] | None = None,
+    columns: Mapping[str, NDArray[np.floating]] | None = None,
+) -> None:
     """Write a RELION 3.1 particle STAR: all columns of the source, image names relative to the new file.
 
-    random_subset (N,) of 1 and 2 becomes _rlnRandomSubset. Where the source has no optics table (RELION 3.0,
+    random_subset (N,) of 1 and 2 becomes _rlnRandomSubset; columns are more of (N,) by RELION's name, or in
+    the place of the source's. Where the source has no optics table (RELION 3.0,
     a .cs file) one is made, a group for each voltage, spherical aberration and amplitude contrast. Raises
     ValueError for a random_subset of another length or other values.
     """
@@ -118,6 +128,10 @@ def write_particles(path: Path | str, table: ParticleTable, random_subset: NDArr
         if len(random_subset) != count or not np.isin(random_subset, (1, 2)).all():
             raise ValueError(f"random_subset must hold {count} values of 1 or 2")
         particles["rlnRandomSubset"] = [int(half) for half in random_subset]
+    if columns is not None and "rlnOriginXAngst" in columns:
+        for name in _ORIGINS_3_0:
+            particles.pop(name, None)
+    particles |= {name: values.tolist() for name, values in (columns or {}).items()}
     write_star(path, {"optics": optics, "particles": particles})
 
 

@@ -4,9 +4,11 @@ from cryogan.report.figures import (
     draw_fsc,
     draw_fsc_over_time,
     draw_gallery,
+    draw_histogram,
     draw_power_spectra,
     draw_progress,
     draw_projections_over_time,
+    draw_view_distribution,
     draw_volume_over_time,
 )
 
@@ -14,8 +16,10 @@ __all__ = [
     "draw_fsc",
     "draw_fsc_over_time",
     "draw_gallery",
+    "draw_histogram",
     "draw_power_spectra",
     "draw_progress",
     "draw_projections_over_time",
+    "draw_view_distribution",
     "draw_volume_over_time",
 ]

@@ -255,6 +255,30 @@ def _cycled(count: int) -> list[tuple[str, LineStyleType]]:
     return [_CURVE_STYLES[i % len(_CURVE_STYLES)] for i in range(count)]
 
 
+def draw_view_distribution(path: str | Path, rot_degrees: Array, tilt_degrees: Array) -> None:
+    """How many particles are seen from where: a map of the sphere on which equal areas are equal.
+
+    Args:
+        path: PNG to write.
+        rot_degrees, tilt_degrees: (N,) the first two of RELION's Euler angles.
+    """
+    figure, axes = _figure_with_axes(6.4, 3.4)
+    rot = (np.asarray(rot_degrees) + 180) % 360 - 180
+    counts, _, _ = np.histogram2d(np.cos(np.radians(tilt_degrees)), rot, bins=(18, 36), range=((-1, 1), (-180, 180)))
+    image = axes.imshow(counts, origin="lower", extent=(-180, 180, -1, 1), aspect="auto", cmap="cividis", vmin=0)
+    figure.colorbar(image, ax=axes, label="particles")
+    axes.set(xlabel="rot (degrees)", ylabel="cos(tilt)", title="View directions")
+    _save(figure, path)
+
+
+def draw_histogram(path: str | Path, values: Array, title: str, label: str) -> None:
+    """Histogram of one number per particle."""
+    figure, axes = _figure_with_axes(6.4, 3.4)
+    axes.hist(values, bins=60, color="#0072B2")
+    axes.set(xlabel=label, ylabel="particles", title=title)
+    _save(figure, path)
+
+
 def _figure_with_axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     return figure, figure.add_subplot()

@@ -1,0 +1,167 @@
+"""After the adversarial map: a pose for each particle, and a refinement of the half maps with them."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from cryogan.errors import InputError
+from cryogan.halfmap import half_rows
+from cryogan.matching import HalfSet, Poses
+from cryogan.particles import read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.physics.poses import rotations_to_euler
+from cryogan.pictures import draw_comparison
+from cryogan.plan import Plan
+from cryogan.reconstruct import HALF_MAPS, HALVES, write_maps
+from cryogan.report import draw_histogram, draw_view_distribution
+from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
+
+T = TypeVar("T")
+
+PASSES = 5  # of a refinement, at most
+STEPS = 5  # of conjugate gradients in each
+GAIN = 0.2  # shells of FSC; a pass that brings less is the last
+
+
+class Refinement:
+    """The two half sets of a finished run, their maps in one frame, and the poses of their particles.
+
+    Args:
+        run: folder of a finished `cryogan reconstruct`.
+
+    Raises:
+        InputError: it is not one.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.plan = Plan.read(run)
+        missing = [name for name in HALF_MAPS if not (run / name).exists()]
+        if missing:
+            raise InputError(f"{run} has no {missing[0]}: finish it with cryogan reconstruct --resume {run}.")
+        self.particles = run / "particles.star"
+        torch.set_num_threads(self.plan.threads)
+        self.halves = [HalfSet(self.plan, self.particles, half) for half in HALVES]
+        self.maps = [torch.from_numpy(read_volume(run / name)[0]).to(self.plan.device) for name in HALF_MAPS]
+        self.mask, self.curves = self.compare()
+
+    def compare(self) -> tuple[np.ndarray, FscCurves]:
+        """A soft mask of the mean map, and the FSC of the halves."""
+        half1, half2 = (each.cpu().numpy() for each in self.maps)
+        mask = soft_mask((half1 + half2) / 2, self.plan.pixel_size)
+        return mask, fsc_curves(half1, half2, self.plan.pixel_size, mask, seed=self.plan.settings.seed)
+
+    def match(self) -> list[Poses]:
+        """The poses of each half's particles against its own map, weighted by the FSC of the halves."""
+        weight = np.clip(self.curves.corrected, 0.0, 1.0)
+        gone = np.flatnonzero(weight[1:] < 0.143)
+        cutoff = float(gone[0] + 1 if len(gone) else self.plan.box // 2)
+        return self._of_both(lambda half, density: half.match(self._weighted(half, density, weight), max(cutoff, 4.0)))
+
+    def improve(self, poses: list[Poses]) -> None:
+        """Move the maps towards those that fit the particles at their poses best."""
+        self.maps = self._of_both(lambda half, density, own: half.fit(density, own, self.plan.box / 2, STEPS), poses)
+        self.mask, self.curves = self.compare()
+
+    def write_poses(self, folder: Path, poses: list[Poses]) -> None:
+        """`particles.star` and `particles.cs` with poses, and pictures of them."""
+        table = read_particles(self.particles, self.plan.data_dir)
+        rows = np.concatenate([half_rows(len(table), half, self.plan.settings.seed) for half in HALVES])
+        order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
+        both = Poses.cat(poses)
+        rotations, shifts, agreement, margin = (
+            each.double().cpu().numpy()[order] for each in (both.rotations, both.shifts, both.agreement, both.margin)
+        )
+        euler = rotations_to_euler(torch.from_numpy(rotations))
+        columns = {
+            **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
+            **{f"rlnOrigin{name}Angst": shifts[:, axis] for axis, name in enumerate("XY")},
+            "rlnLogLikeliContribution": agreement,
+            "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
+        }
+        write_particles(folder / "particles.star", table, random_subset=subset[order], columns=columns)
+        vectors = Rotation.from_matrix(rotations).as_rotvec()
+        write_cs_particles(folder / "particles.cs", table, vectors, shifts, subset[order])
+        (folder / "figures").mkdir(exist_ok=True)
+        draw_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
+        margins = folder / "figures" / "margins.png"
+        draw_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
+
+    def _of_both(self, task: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+        with ThreadPoolExecutor(len(HALVES)) as pool:
+            return list(pool.map(task, self.halves, self.maps, *arguments))
+
+    def _weighted(self, half: HalfSet, density: Tensor, weight: np.ndarray) -> Tensor:
+        by_shell = torch.from_numpy(weight).to(density)[half.back.shell.clamp(max=self.plan.box // 2)]
+        masked = density * torch.from_numpy(self.mask).to(density)
+        weighted: Tensor = torch.fft.irfftn(torch.fft.rfftn(masked) * by_shell, s=density.shape)
+        return weighted
+
+
+def find_poses(run: Path, out: Path | None = None, *, console: Console | None = None) -> Path:
+    """A pose for each particle of a finished run, from its own half map: `particles.star` and `particles.cs`.
+
+    Args:
+        run: folder of `cryogan reconstruct`.
+        out: folder for the results; default: `poses` in the run's.
+        console: what is said; default: standard error.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the run is not finished, or `out` is not empty.
+    """
+    console, folder = console or Console(stderr=True), _new_folder(out or run / "poses")
+    refinement = Refinement(run)
+    poses = refinement.match()
+    folder.mkdir(parents=True, exist_ok=True)
+    refinement.write_poses(folder, poses)
+    console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder / 'particles.star'}", soft_wrap=True)
+    return folder
+
+
+def refine(run: Path, out: Path | None = None, *, console: Console | None = None) -> Path:
+    """Refine both half maps of a finished run with the poses of their particles, until it no longer pays.
+
+    Each pass finds each particle's best pose against its own half map, and then moves the map towards the
+    least-squares map of these poses. The halves have nothing in common but the weights of their FSC and
+    the mask. Writes maps, FSC and poses; else as `find_poses`.
+    """
+    console, folder = console or Console(stderr=True), _new_folder(out or run / "refined")
+    refinement = Refinement(run)
+    plan, poses = refinement.plan, refinement.match()
+    for number in range(1, PASSES + 1):
+        before = refinement.curves.unmasked.sum()
+        refinement.improve(poses)
+        resolutions = [
+            resolution_at(curve, plan.pixel_size, 0.143, plan.box)
+            for curve in (refinement.curves.corrected, refinement.curves.unmasked)
+        ]
+        console.print(
+            f"Pass {number}: half maps agree to {resolutions[0]:.2f} A (FSC 0.143, mask-corrected; unmasked "
+            f"{resolutions[1]:.2f} A).",
+            highlight=False,
+            soft_wrap=True,
+        )
+        poses = refinement.match()
+        if refinement.curves.unmasked.sum() < before + GAIN:
+            break
+    folder.mkdir(parents=True, exist_ok=True)
+    half1, half2 = (each.cpu().numpy() for each in refinement.maps)
+    write_maps(folder, plan.pixel_size, (half1, half2), refinement.mask, refinement.curves)
+    refinement.write_poses(folder, poses)
+    draw_comparison(folder, plan, refinement.curves)
+    console.print(f"Map: {folder / 'map.mrc'}, poses: {folder / 'particles.star'}", soft_wrap=True)
+    return folder
+
+
+def _new_folder(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not an empty folder; give another --out.")
+    return folder

@@ -1,0 +1,140 @@
+"""Poses and refinement, from a run whose maps are the truth at low resolution."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.spatial.transform import Rotation
+
+from cryogan.config import resolve
+from cryogan.errors import InputError
+from cryogan.halfmap import half_rows
+from cryogan.particles import (
+    open_stack,
+    read_particles,
+    read_star,
+    read_volume,
+    write_particles,
+    write_stack,
+    write_volume,
+)
+from cryogan.physics.poses import euler_to_rotations
+from cryogan.physics.symmetry import point_group
+from cryogan.plan import make_plan
+from cryogan.reconstruct import HALF_MAPS
+from cryogan.refinement import find_poses, refine
+from cryogan.validation import fsc, low_pass
+
+PIXEL, SEED = 4.0, 3
+QUIET = Console(quiet=True)
+
+
+def poses_of(star: Path) -> np.ndarray:
+    table = read_star(star)["particles"]
+    return euler_to_rotations(*(table.floats(f"rlnAngle{name}") for name in ("Rot", "Tilt", "Psi"))).numpy()
+
+
+def degrees(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Between poses, up to D2."""
+    traces = np.einsum("gij,njk,nik->gn", point_group("D2"), first, second).max(axis=0)
+    return np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
+
+
+@pytest.fixture(scope="module")
+def run(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `cryogan reconstruct` leaves it, with half maps of 14 A."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    settings = resolve("default", None, {"symmetry": "D2", "max_shift": 4.0, "seed": SEED, "threads": 1})
+    plan, images, _ = make_plan(particles / "particles.star", particles / "noise.star", None, settings)
+    folder.mkdir()
+    plan.write(folder)
+    subset = np.full(len(images), 2)
+    subset[half_rows(len(images), 1, SEED)] = 1
+    write_particles(folder / "particles.star", images.table, random_subset=subset)
+    truth, _ = read_volume(particles / "truth.mrc")
+    generator = np.random.default_rng(0)
+    for name in HALF_MAPS:
+        noise = low_pass(generator.standard_normal(truth.shape), PIXEL, 16.0)
+        map_ = low_pass(truth, PIXEL, 14.0) + 0.02 * truth.std() / noise.std() * noise
+        write_volume(folder / name, map_.astype(np.float32), PIXEL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refined(run: Path) -> Path:
+    return refine(run, console=QUIET)
+
+
+def test_poses_are_those_of_the_simulation(run: Path, particles: Path) -> None:
+    folder = find_poses(run, console=QUIET)
+    error = degrees(poses_of(folder / "particles.star"), poses_of(particles / "truth.star"))
+    assert np.median(error) < 8
+    assert (error < 20).mean() > 0.95
+
+
+def test_refinement_reaches_the_nyquist_frequency(refined: Path, particles: Path) -> None:
+    truth, _ = read_volume(particles / "truth.mrc")
+    curve = fsc(read_volume(refined / "map.mrc")[0], truth)
+    assert curve[1:15].min() > 0.9
+    table = read_star(refined / "particles.star")["particles"]
+    true = read_star(particles / "truth.star")["particles"]
+    error = degrees(poses_of(refined / "particles.star"), poses_of(particles / "truth.star"))
+    assert np.median(error) < 1.5
+    assert (error < 10).mean() > 0.97
+    for axis in "XY":
+        off = table.floats(f"rlnOrigin{axis}Angst") - true.floats(f"rlnOrigin{axis}Angst")
+        assert np.median(np.abs(off)) < 0.15 * PIXEL
+    assert (table.floats("rlnMaxValueProbDistribution") >= 0.5).all()
+    assert (table.floats("rlnLogLikeliContribution") > 0).all()
+    np.testing.assert_array_equal(np.flatnonzero(table.floats("rlnRandomSubset") == 1), half_rows(400, 1, SEED))
+
+
+def test_every_file_is_there(refined: Path) -> None:
+    for name in (*HALF_MAPS, "map.mrc", "mask.mrc", "fsc.star", "fsc.csv", "particles.star", "particles.cs"):
+        assert (refined / name).stat().st_size > 1000
+    for name in ("fsc", "margins", "view_distribution"):
+        assert (refined / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cs_file_says_what_the_star_file_says(refined: Path) -> None:
+    records = np.load(refined / "particles.cs")
+    star = read_star(refined / "particles.star")["particles"]
+    from_vectors = Rotation.from_rotvec(records["alignments3D/pose"]).as_matrix()
+    assert degrees(from_vectors, poses_of(refined / "particles.star")).max() < 0.1
+    np.testing.assert_allclose(records["alignments3D/shift"][:, 0] * PIXEL, star.floats("rlnOriginXAngst"), atol=1e-3)
+    np.testing.assert_array_equal(records["alignments3D/split"] + 1, star.floats("rlnRandomSubset"))
+    ours, theirs = read_particles(refined / "particles.cs"), read_particles(refined / "particles.star")
+    np.testing.assert_array_equal(ours.image_index, theirs.image_index)
+    for key, values in theirs.ctf.items():
+        np.testing.assert_allclose(ours.ctf[key], values, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("relion_reconstruct") is None, reason="RELION is not installed")
+def test_relion_reconstructs_the_same_map_from_our_poses(refined: Path, tmp_path: Path) -> None:
+    table = read_particles(refined / "particles.star")
+    write_stack(tmp_path / "single.mrcs", np.asarray(open_stack(table.stacks[0]), dtype=np.float32), PIXEL)
+    text = (refined / "particles.star").read_text()
+    for name in {word for word in text.split() if word.endswith(".mrcs")}:
+        text = text.replace(name, f"{name.split('@')[0]}@single.mrcs")
+    (tmp_path / "particles.star").write_text(text)
+    command = ["relion_reconstruct", "--i", "particles.star", "--ctf", "--sym", "D2", "--o", "map.mrc"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    curve = fsc(read_volume(tmp_path / "map.mrc")[0], read_volume(refined / "map.mrc")[0])
+    assert curve[1:14].min() > 0.99
+
+
+def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("run.toml", "particles.star"):
+        (tmp_path / "run" / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(InputError, match="--resume"):
+        find_poses(tmp_path / "run", console=QUIET)
+    assert not (tmp_path / "run" / "poses").exists()
+
+
+def test_results_are_not_overwritten(refined: Path, run: Path) -> None:
+    with pytest.raises(InputError, match="is not an empty folder"):
+        refine(run, console=QUIET)
