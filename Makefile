@@ -69,6 +69,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	set -e; for set in bgal_paper:D2 bgal_hard:D2 ribo_c1:C1; do \
 		name=$${set%:*}; group=$${set#*:}; \
 		$(BIN)/python benchmarks/accuracy.py $(DATA)/$$name --seeds $(SEEDS) --out docs/runs -- --symmetry $$group; \
+		$(BIN)/python benchmarks/refinement.py $(DATA)/$$name docs/runs/$${name}_seed*; \
 		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion; \
 		$(BIN)/python benchmarks/ablation.py $(DATA)/$$name --symmetry $$group --out docs/runs/ablation_$$name.json; done
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json

@@ -87,6 +87,29 @@ def beside_relion() -> str:
     return table(head, rows)
 
 
+def refinements() -> str:
+    head = [
+        "set",
+        "seed",
+        "minutes",
+        "CPU minutes",
+        "map and truth, FSC 0.5 (A): before",
+        "after",
+        "half maps, FSC 0.143",
+    ]
+    head += ["angular error: median (degrees)", "within 10 degrees", "GiB"]
+    keys = ("halves_unmasked", "angle_median", "angle_within_10", "memory_gib")
+    rows: list[list[object]] = []
+    for name in SETS:
+        for record in accuracy(name):
+            path = RUNS / f"{name}_seed{record['seed']}" / "refinement.json"
+            if path.exists():
+                each = json.loads(path.read_text())
+                row = [f"`{name}`", each["seed"], each["minutes"], each["cpu_minutes"], record["truth_05"]]
+                rows.append([*row, each["truth_05"], *(each[key] for key in keys)])
+    return table(head, rows)
+
+
 def draw_course() -> None:
     """FSC 0.5 with the truth over CPU minutes, both programs."""
     fig, panels = plt.subplots(1, len(SETS), figsize=(12, 3.6), constrained_layout=True)
@@ -183,6 +206,14 @@ def page() -> str:
         beside_relion(),
         "![Resolution over CPU time](images/course.png)",
     ]
+    if any(RUNS.glob("*/refinement.json")):
+        parts += [
+            "## What refinement adds",
+            "`cryogan refine` on the runs above: poses of each half's particles against its own map, then a "
+            "least-squares map, until the FSC of the half maps stops growing. The minutes come on top of the run's "
+            "(`benchmarks/refinement.py`).",
+            refinements(),
+        ]
     if any(RUNS.glob("ablation_*.json")):
         parts += [
             "## What each part is good for",

@@ -4,6 +4,7 @@ import multiprocessing
 import signal as signals
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
@@ -255,11 +256,13 @@ def _keep(plan: Plan, folder: Path, half: int, step: int, training: AnyTraining)
 
 
 def _snapshot_steps(plan: Plan) -> set[int]:
-    """Steps at which the map is kept: denser at the start, where it changes most; the last is among them.
+    """Steps at which the map is kept, denser at the start, where it changes most; the last is among them.
 
     Of several trials of the first stage only the last is pictured: which one goes on is not known before.
     """
     trials = [stage for stage in plan.stages if stage == plan.stages[0]]
     skipped = sum(stage.steps for stage in trials[:-1])
-    rest = plan.total_steps - skipped
-    return {skipped + max(1, round(rest * (i / SNAPSHOTS) ** 2)) for i in range(1, SNAPSHOTS + 1)}
+    first = plan.work(skipped)
+    shares = [first + (1 - first) * (i / SNAPSHOTS) ** 2 for i in range(1, SNAPSHOTS)]
+    steps = range(skipped + 1, plan.total_steps + 1)
+    return {plan.total_steps} | {skipped + 1 + bisect_left(steps, share, key=plan.work) for share in shares}

@@ -5,7 +5,9 @@ import platform
 import sys
 import tomllib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,11 +66,16 @@ class Plan:
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-    def work(self, step: int) -> float:
-        """Share, 0 to 1, of the run's work that is done after `step` volume updates."""
+    @cached_property
+    def _work(self) -> list[float]:
         half, settings = self.particle_count // 2, self.settings
         costs = [stage.seconds(each, half, settings) for stage in self.stages for each in range(stage.steps)]
-        return sum(costs[:step]) / sum(costs)
+        total = sum(costs)
+        return [done / total for done in accumulate(costs, initial=0.0)]
+
+    def work(self, step: int) -> float:
+        """Share, 0 to 1, of the run's work that is done after `step` volume updates."""
+        return self._work[step]
 
     @property
     def device(self) -> torch.device:
