@@ -22,7 +22,7 @@ from cryogan.config import resolve
 from cryogan.halfmap import build_training
 from cryogan.physics.density import phantom
 from cryogan.plan import make_plan
-from cryogan.simulate import simulate
+from cryogan.simulation import simulate
 
 BOXES = (32, 48, 64, 96, 128, 192)
 PARTICLES = (500, 1000, 2000, 5000, 10000, 20000)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cryogan.physics.density import phantom
-from cryogan.simulate import simulate
+from cryogan.simulation import simulate
 
 torch.set_num_threads(1)
 

@@ -3,18 +3,23 @@
 import contextlib
 import csv
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+import cryogan
 from cryogan.cli import main
 from cryogan.config import resolve
 from cryogan.particles import open_stack, read_particles, read_star, read_volume, write_stack, write_volume
 from cryogan.physics.density import phantom
 from cryogan.plan import make_plan
+from cryogan.validation import Alignment, align, fsc
 
 Run = Callable[..., str]
 
@@ -413,3 +418,42 @@ def test_help_and_version(said: Run) -> None:
 
 def test_the_command_is_installed() -> None:
     assert shutil.which("cryogan") or Path(__file__).parents[1].joinpath(".venv", "bin", "cryogan").exists()
+
+
+def test_the_command_line_starts_without_the_slow_libraries() -> None:
+    code = "import sys, cryogan.cli; print([name for name in ('torch', 'scipy', 'matplotlib') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_python_has_what_the_package_promises() -> None:
+    assert set(cryogan.__all__) <= set(dir(cryogan))
+    for name in cryogan.__all__:
+        assert callable(getattr(cryogan, name))
+    with pytest.raises(AttributeError, match="no attribute 'reconstrut'"):
+        _ = cryogan.reconstrut
+
+
+@pytest.mark.skipif(shutil.which("relion_image_handler") is None, reason="RELION is not installed")
+@pytest.mark.parametrize("box", [24, 32])
+def test_flip_hand_is_relions(box: int, said: Run, tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).standard_normal((box, box, box)).astype(np.float32)
+    write_volume(tmp_path / "map.mrc", volume, 3.0)
+    said("flip-hand", tmp_path / "map.mrc", "--out", tmp_path / "ours.mrc")
+    command = ["relion_image_handler", "--i", "map.mrc", "--o", "theirs.mrc", "--invert_hand"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    ours, pixel_size = read_volume(tmp_path / "ours.mrc")
+    assert pixel_size == 3.0
+    np.testing.assert_array_equal(ours, read_volume(tmp_path / "theirs.mrc")[0])
+
+
+def test_symmetrise_finds_the_axes_of_a_turned_map(said: Run, tmp_path: Path) -> None:
+    volume = phantom(32, 4.0, 1)
+    turned = Alignment(Rotation.random(random_state=3).as_matrix(), np.array([3.0, -2.0, 1.0]), False, 1.0, 1.0)
+    write_volume(tmp_path / "map.mrc", turned.apply(volume, 4.0), 4.0)
+    assert "correlate 1.00" in said("symmetrise", tmp_path / "map.mrc", "D2", "--out", tmp_path / "out.mrc")
+    found, _ = read_volume(tmp_path / "out.mrc")
+    inside = found[1:, 1:, 1:]
+    np.testing.assert_allclose(inside, inside[::-1, ::-1, :], atol=1e-4 * found.max())
+    curve = fsc(align(found, volume, 4.0).apply(found, 4.0), volume)
+    assert curve[1:10].min() > 0.9

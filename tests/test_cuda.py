@@ -10,7 +10,7 @@ from cryogan.config import resolve
 from cryogan.halfmap import build_training, start_from
 from cryogan.physics.density import phantom
 from cryogan.plan import make_plan
-from cryogan.simulate import simulate
+from cryogan.simulation import simulate
 
 
 @pytest.mark.cuda

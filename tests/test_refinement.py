@@ -24,7 +24,7 @@ from cryogan.particles import (
 from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
 from cryogan.plan import make_plan
-from cryogan.reconstruct import HALF_MAPS
+from cryogan.reconstruction import HALF_MAPS
 from cryogan.refinement import find_poses, refine
 from cryogan.validation import fsc, low_pass
 

@@ -6,22 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
 from cryogan import __version__
 from cryogan.config import Settings, first_complaint, resolve
-from cryogan.errors import InputError
-from cryogan.particles import read_volume, write_volume
-from cryogan.physics.density import density_from_model, phantom
-from cryogan.plan import Plan
-from cryogan.reconstruct import Interrupted, reconstruct, resume, write_fsc
-from cryogan.refinement import find_poses, refine
-from cryogan.report import draw_fsc
-from cryogan.simulate import simulate
-from cryogan.validation import align, fsc_curves, resample, resolution_at
+from cryogan.errors import InputError, Interrupted
+
+# PyTorch, SciPy and Matplotlib take seconds to import: each command imports what it needs.
 
 app = App(
     name="cryogan",
@@ -61,6 +54,10 @@ def reconstruct_command(
     resume_from
         Go on with the run in this folder.
     """
+    from cryogan.plan import Plan
+    from cryogan.reconstruction import reconstruct, resume
+    from cryogan.refinement import refine
+
     flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
     if resume_from is not None:
         if particles or out or noise or data_dir or preset or config or flags:
@@ -88,6 +85,8 @@ def poses_command(run: Path, *, out: Path | None = None) -> None:
     out
         Folder for particles.star, particles.cs and pictures. Default: poses in the run's folder.
     """
+    from cryogan.refinement import find_poses
+
     find_poses(run, out)
 
 
@@ -102,6 +101,8 @@ def refine_command(run: Path, *, out: Path | None = None) -> None:
     out
         Folder for maps, FSC and poses. Default: refined in the run's folder.
     """
+    from cryogan.refinement import refine
+
     refine(run, out)
 
 
@@ -153,6 +154,10 @@ def simulate_command(
     seed
         Of everything random.
     """
+    from cryogan.particles import read_volume
+    from cryogan.physics.density import density_from_model, phantom
+    from cryogan.simulation import simulate
+
     if model is not None and volume is not None:
         raise InputError("Give --model or --volume, not both.")
     if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0:
@@ -190,6 +195,11 @@ def align_command(map: Path, reference: Path, *, out: Path) -> None:
     out
         The moved map, on the reference's grid.
     """
+    import numpy as np
+
+    from cryogan.particles import read_volume, write_volume
+    from cryogan.validation import align, resample
+
     moving, moving_pixel = read_volume(map)
     fixed, pixel_size = read_volume(reference)
     if moving.shape != fixed.shape or abs(moving_pixel / pixel_size - 1) > 1e-4:
@@ -203,6 +213,53 @@ def align_command(map: Path, reference: Path, *, out: Path) -> None:
         f"{'mirrored, ' if alignment.mirrored else ''}shifted by ({x:.2f}, {y:.2f}, {z:.2f}) A; rotation\n"
         f"{alignment.rotation.round(4)}"
     )
+
+
+@app.command(name="flip-hand")
+def flip_hand_command(map: Path, *, out: Path) -> None:
+    """The other hand of a map: x to -x, as `relion_image_handler --invert_hand`.
+
+    Parameters
+    ----------
+    map
+        MRC.
+    out
+        The mirrored map.
+    """
+    from cryogan.particles import read_volume, write_volume
+    from cryogan.validation import flip_hand
+
+    volume, pixel_size = read_volume(map)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(out, flip_hand(volume), pixel_size)
+
+
+@app.command(name="symmetrise")
+def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> None:
+    """Find the symmetry axes of a map, bring them to RELION's setting, and average over the point group.
+
+    Parameters
+    ----------
+    map
+        MRC, in any frame.
+    symmetry
+        Point group: Cn, Dn, T, O, I, I1 to I4.
+    out
+        The symmetric map.
+    """
+    import torch
+
+    from cryogan.particles import read_volume, write_volume
+    from cryogan.physics.symmetry import Symmetriser
+    from cryogan.validation import find_axes
+
+    volume, pixel_size = read_volume(map)
+    found = find_axes(volume, pixel_size, symmetry)
+    placed = torch.from_numpy(found.apply(volume, pixel_size)).float()
+    average = Symmetriser(symmetry, len(volume), device=torch.device("cpu"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(out, average(placed).numpy(), pixel_size)
+    print(f"The map and its copies under {symmetry} correlate {found.correlation:.3f}.")
 
 
 @app.command(name="fsc")
@@ -222,6 +279,11 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     seed
         Of the random phases.
     """
+    from cryogan.particles import read_volume
+    from cryogan.reconstruction import write_fsc
+    from cryogan.report import draw_fsc
+    from cryogan.validation import fsc_curves, resolution_at
+
     (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
     if abs(other / pixel_size - 1) > 1e-4:
         raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}; resample one with cryogan align.")

@@ -1,4 +1,4 @@
-"""The one exception that a user meets."""
+"""The exceptions that a user meets."""
 
 
 class InputError(Exception):
@@ -6,3 +6,7 @@ class InputError(Exception):
 
     The command line prints the sentence and exits with code 2.
     """
+
+
+class Interrupted(Exception):
+    """The run was stopped; its checkpoints are written."""

@@ -18,7 +18,7 @@ from cryogan.particles import read_particles, read_volume, write_cs_particles, w
 from cryogan.physics.poses import rotations_to_euler
 from cryogan.pictures import draw_comparison
 from cryogan.plan import Plan
-from cryogan.reconstruct import HALF_MAPS, HALVES, write_maps
+from cryogan.reconstruction import HALF_MAPS, HALVES, write_maps
 from cryogan.report import draw_histogram, draw_view_distribution
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 

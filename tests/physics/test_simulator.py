@@ -25,7 +25,7 @@ from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, unifor
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
 from cryogan.physics.simulator import Simulator
-from cryogan.simulate import simulate
+from cryogan.simulation import simulate
 
 CPU = torch.device("cpu")
 BOX, PIXEL = 16, 4.0

@@ -3,6 +3,7 @@
 from cryogan.validation.alignment import Alignment, align, resample
 from cryogan.validation.axes import find_axes
 from cryogan.validation.fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
+from cryogan.validation.grid import flip_hand
 from cryogan.validation.masks import low_pass, soft_mask, spherical_mask
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "FscCurves",
     "align",
     "find_axes",
+    "flip_hand",
     "fsc",
     "fsc_curves",
     "low_pass",

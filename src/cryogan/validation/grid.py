@@ -49,3 +49,10 @@ def falling_cosine(distance: Array, start: float, width: float) -> Array:
         return (distance <= start).astype(np.float64)
     edge: Array = 0.5 + 0.5 * np.cos(np.pi * np.clip((distance - start) / width, 0, 1))
     return edge
+
+
+def flip_hand(volume: npt.ArrayLike) -> Array:
+    """The mirror image of a map (D, D, D), x to -x about voxel D // 2: `relion_image_handler --invert_hand`."""
+    array = cubic(volume)
+    flipped = array[:, :, ::-1]
+    return np.roll(flipped, 1, axis=2) if len(array) % 2 == 0 else flipped

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from cryogan.adversarial.training import Record
 from cryogan.config import Settings
-from cryogan.errors import InputError
+from cryogan.errors import InputError, Interrupted
 from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
@@ -36,10 +36,6 @@ class Result:
     resolution_unmasked: float
     alignment: Alignment
     curves: FscCurves
-
-
-class Interrupted(Exception):
-    """The run was stopped; its checkpoints are written."""
 
 
 def reconstruct(
@@ -205,6 +201,15 @@ def write_maps(
     for name, volume in zip((*HALF_MAPS, "map.mrc", "mask.mrc"), files, strict=True):
         write_volume(folder / name, volume, pixel_size)
     write_fsc(folder, curves)
+    # Half-way between solvent and the brightest hundredth of the voxels.
+    level = float(np.mean(np.percentile(files[2], (50, 99))))
+    (folder / "open.cxc").write_text(
+        "# ChimeraX: chimerax open.cxc, or File > Open.\n"
+        f"open map.mrc {' '.join(HALF_MAPS)}\n"
+        f"volume #1-3 style surface level {level:.6g}\n"
+        "color #1 #a0a0a0\ncolor #2 #0072b2\ncolor #3 #d55e00\n"
+        "hide #2,3 models\nset bgColor white\nlighting soft\nview\n"
+    )
 
 
 def write_fsc(folder: Path, curves: FscCurves) -> None:
