@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -457,3 +458,41 @@ def test_symmetrise_finds_the_axes_of_a_turned_map(said: Run, tmp_path: Path) ->
     np.testing.assert_allclose(inside, inside[::-1, ::-1, :], atol=1e-4 * found.max())
     curve = fsc(align(found, volume, 4.0).apply(found, 4.0), volume)
     assert curve[1:10].min() > 0.9
+
+
+def test_check_says_what_is_in_the_files(particles: Path, said: Run, tmp_path: Path) -> None:
+    text = said("check", particles / "particles.star", "--symmetry", "D2", "--picture", tmp_path / "particles.png")
+    assert "400 particles of 20 micrographs" in text
+    assert "300 kV, Cs 2.7 mm" in text
+    assert re.search(r"background +mean -?\S+, s.d. 1", text)
+    assert "0 of 400 images have one beyond" in text
+    assert "about" in text
+    assert [f"Theorem 1, {number}" in text for number in (1, 2, 3, 4)] == [True] * 4
+    assert "Look again: No background patches" in text
+    assert "No symmetry" not in text
+    assert (tmp_path / "particles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_check_doubts_dark_protein_and_filtered_noise(particles: Path, said: Run, tmp_path: Path) -> None:
+    text = said("check", particles / "particles.star", "--noise", particles / "noise.star", "--invert")
+    assert "Look again: Protein seems dark" in text
+    assert "No symmetry is imposed" in text
+    folder = tmp_path / "filtered"
+    shutil.copytree(particles, folder)
+    images = np.fft.rfft2(np.asarray(open_stack(folder / "noise.mrcs"), dtype=float))
+    k = np.hypot(np.fft.fftfreq(32, 1 / 32)[:, None], np.arange(17))
+    overwrite(folder / "noise.mrcs", np.fft.irfft2(images * np.where(k < 8, 1, 0.01)).astype(np.float32))
+    text = said("check", folder / "particles.star", "--noise", folder / "noise.star", "--symmetry", "D2")
+    assert "were the images filtered?" in text
+
+
+def test_check_refuses_what_reconstruct_refuses(refused: Run, copied: Callable[..., Path]) -> None:
+    assert "no CTF" in refused("check", copied(("_rlnDefocusU", "_rlnSomething")))
+
+
+def test_doctor_names_the_installation(said: Run) -> None:
+    text = said("doctor")
+    assert f"cryogan   {cryogan.__version__}" in text
+    assert f"torch {torch.__version__}" in text
+    assert "cpu" in text
+    assert "GiB free" in text

@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
@@ -13,6 +13,9 @@ from rich.console import Console
 from cryogan import __version__
 from cryogan.config import Settings, first_complaint, resolve
 from cryogan.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from cryogan.checking import Report
 
 # PyTorch, SciPy and Matplotlib take seconds to import: each command imports what it needs.
 
@@ -72,6 +75,56 @@ def reconstruct_command(
     reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir)
     if chosen.refine:
         refine(out)
+
+
+@app.command(name="check")
+def check_command(
+    particles: Path,
+    *,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+    picture: Path | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+) -> None:
+    """What is in the particles, what a run would take, and what is doubtful; nothing is computed.
+
+    Parameters
+    ----------
+    particles
+        As for reconstruct, and so are the other arguments.
+    noise
+        Background patches.
+    data_dir
+        Where else to look for the image stacks.
+    picture
+        PNG of 16 particles to write.
+    preset
+        default or paper.
+    config
+        TOML file of settings.
+    """
+    from cryogan.checking import check
+
+    flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    _print(check(particles, resolve(preset or "default", config, flags), noise, data_dir, picture))
+
+
+@app.command(name="doctor")
+def doctor_command() -> None:
+    """The installation: versions, devices, threads, disk."""
+    from cryogan.checking import doctor
+
+    _print(doctor())
+
+
+def _print(report: "Report") -> None:
+    width = max(len(name) for name in report.facts)
+    for name, fact in report.facts.items():
+        print(f"{name:{width}s}  {fact}")
+    for doubt in report.doubts:
+        print(f"Look again: {doubt}")
 
 
 @app.command(name="poses")

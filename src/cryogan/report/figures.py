@@ -255,6 +255,18 @@ def _cycled(count: int) -> list[tuple[str, LineStyleType]]:
     return [_CURVE_STYLES[i % len(_CURVE_STYLES)] for i in range(count)]
 
 
+def draw_particles(path: str | Path, images: Array) -> None:
+    """Particles (n, D, D) as a run sees them, in one grey scale."""
+    _require("a picture of particles", range(len(images)))
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure, grid = _image_grid(rows, columns, "Particles", right=0.1)
+    low, high = _grey_range(images)
+    for axes, image in zip([axes for row in grid for axes in row], images, strict=False):
+        _show(axes, image, low, high)
+    _save(figure, path)
+
+
 def draw_view_distribution(path: str | Path, rot_degrees: Array, tilt_degrees: Array) -> None:
     """How many particles are seen from where: a map of the sphere on which equal areas are equal.
 

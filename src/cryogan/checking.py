@@ -1,0 +1,167 @@
+"""What a run would find in a user's files, before it computes anything; and what it needs of the machine."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryogan import __version__
+from cryogan.config import Settings
+from cryogan.halfmap import build_simulator
+from cryogan.particles import ParticleImages, open_stack
+from cryogan.physics.fourier import radial_power, shells
+from cryogan.plan import Plan, make_plan
+from cryogan.report import draw_particles
+
+SHOWN = 16  # particles in the picture
+PROBED = 500  # particles whose pixels and CTFs are looked at
+HOT_DEVIATIONS = 12.0  # of a pixel from its image's mean
+COMPARISON_SECONDS = 40.0  # alignment, FSC and pictures at the end of a run
+LOW_A = 100.0
+FILTERED = 0.03  # of the median power: real noise has over 0.3 in its weakest shell
+UNSEEN = 0.01  # mean CTF^2 of a shell, or |C1 + C2|, below which a frequency counts as not transferred
+
+
+@dataclass(frozen=True)
+class Report:
+    """facts: what is in the files, by name; doubts: sentences, each a reason to look again before a run."""
+
+    facts: dict[str, str]
+    doubts: list[str]
+
+
+def check(
+    particles: Path, settings: Settings, noise: Path | None, data_dir: Path | None, picture: Path | None
+) -> Report:
+    """Read all input as `reconstruct` would, and tell what it is.
+
+    The last facts are the assumptions of the paper's Theorem 1, by which the distribution of the images
+    decides the volume up to rotation and reflection.
+
+    Args:
+        particles, settings, noise, data_dir: see `cryogan.reconstruct`.
+        picture: PNG of 16 particles to write.
+
+    Raises:
+        InputError: what would stop a run.
+    """
+    plan, images, remarks = make_plan(particles, noise, data_dir, settings)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        rows = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
+        draw_particles(picture, images.batch(rows))
+    facts = _optics(images) | _pixels(images) | _cost(plan)
+    theorem, doubts = _theorem_1(plan)
+    doubts += [remark for remark in remarks if "left out" in remark or "will fail" in remark]
+    if settings.symmetry.upper() == "C1":
+        doubts.append("No symmetry is imposed; give --symmetry if the molecule has one.")
+    if noise is None:
+        doubts.append("No background patches: Gaussian noise stands in for them; give --noise if you can.")
+    return Report({"particles": remarks[0]} | facts | theorem, doubts)
+
+
+def _optics(images: ParticleImages) -> dict[str, str]:
+    ctf = images.table.ctf
+
+    def span(name: str, unit: str) -> str:
+        low, high = ctf[name].min(), ctf[name].max()
+        return f"{low:g} {unit}" if low == high else f"{low:.4g} to {high:.4g} {unit}"
+
+    constants = np.stack([ctf[name] for name in ("voltage", "spherical_aberration", "amplitude_contrast")], axis=1)
+    return {
+        "optics": f"groups of one kind: {len(np.unique(constants, axis=0))}; {span('voltage', 'kV')}, Cs "
+        f"{span('spherical_aberration', 'mm')}, amplitude contrast {span('amplitude_contrast', '')}".strip(),
+        "defocus": f"{span('defocus_u', 'A')} (U), {span('defocus_v', 'A')} (V)",
+    }
+
+
+def _pixels(images: ParticleImages) -> dict[str, str]:
+    """Of the files' pixels, before any normalisation."""
+    table = images.table
+    rows = np.unique(np.linspace(0, len(table) - 1, PROBED).astype(int))
+    radius = images.radius_A / table.pixel_size
+    axis = np.arange(table.box) - table.box // 2
+    outside = np.hypot(axis[:, None], axis) > radius
+    pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
+    background = pixels[:, outside].astype(np.float64)
+    deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
+    hot = int((deviation.max((1, 2)) > HOT_DEVIATIONS).sum())
+    return {
+        "background": f"mean {background.mean():.3g}, s.d. {background.std(axis=1).mean():.3g} (of {len(rows)} images)",
+        "hot pixels": f"{hot} of {len(rows)} images have one beyond {HOT_DEVIATIONS:.0f} s.d.",
+    }
+
+
+def _cost(plan: Plan) -> dict[str, str]:
+    half, settings = plan.particle_count // 2, plan.settings
+    seconds = sum(stage.seconds(step, half, settings) for stage in plan.stages for step in range(stage.steps))
+    # The libraries; the images; a dozen spectra of the padded volume.
+    padded = settings.oversampling * plan.box
+    gib = 0.7 + (4 * half * plan.box**2 + 12 * 4 * padded**3) / 2**30
+    cores = len(os.sched_getaffinity(0))
+    minutes = (seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60
+    return {"cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half"}
+
+
+def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
+    """Its four assumptions, each as a number; and the doubts that follow."""
+    width = plan.box * plan.pixel_size
+    images, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
+    rows = torch.from_numpy(np.unique(np.linspace(0, len(images) - 1, PROBED).astype(int)))
+    power = radial_power(simulator.noise.sample(simulator.draw(len(rows)).particles, simulator.generator)).numpy()[1:]
+    weakest = int(power[: plan.box // 2 - 1].argmin())
+    transfer = simulator.transfer(rows)
+    shell = shells(plan.box, device=transfer.device)
+    inside = (shell > 0) & (shell < plan.box // 2)
+    mean = torch.bincount(shell[inside], transfer.square().mean(0)[inside]) / torch.bincount(shell[inside]).clamp(min=1)
+    # Without a phase plate the lowest frequencies are weak in any set.
+    dark = [s for s in range(1, plan.box // 2) if mean[s] < UNSEEN and width / s < LOW_A]
+    pairs = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    sums = (transfer + transfer[pairs])[pairs != torch.arange(len(rows))][:, inside]
+    lost = float((sums.abs() < UNSEEN).float().mean())
+    doubts = []
+    if power.min() < FILTERED * np.median(power):
+        doubts.append(
+            f"The noise has next to no power at {width / (weakest + 1):.1f} A: were the images filtered? Give them as "
+            "they were extracted."
+        )
+    if dark:
+        listed = ", ".join(f"{width / s:.0f}" for s in dark[:5])
+        doubts.append(f"The CTFs of the set pass next to nothing at {listed} A; the map will lack that.")
+    theorem = {
+        "Theorem 1, 1": f"noise with full spectrum: the weakest shell ({width / (weakest + 1):.1f} A) has "
+        f"{power.min() / np.median(power):.2g} of the median power",
+        "Theorem 1, 2": f"C1 + C2 of two particles is below {UNSEEN:g} at {lost:.1%} of the frequencies; "
+        f"{len(dark)} shells finer than {LOW_A:.0f} A are passed by no particle",
+        "Theorem 1, 3": f"bounded support: the mask has {2 * plan.mask_radius:.0f} A of the box's {width:.0f} A, and "
+        "the map is kept positive while it is searched",
+        "Theorem 1, 4": "bounded distributions: poses uniform on SO(3), shifts triangular up to "
+        f"{plan.settings.max_shift:g} A, CTFs those of the particles",
+    }
+    return theorem, doubts
+
+
+def doctor() -> Report:
+    """The installation: versions, devices, threads, arithmetic, disk."""
+    cores = len(os.sched_getaffinity(0))
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    packages = ("torch", "numpy", "scipy", "mrcfile", "gemmi", "matplotlib")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    bf16 = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
+    facts = {
+        "cryogan": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
+        "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
+        "devices": ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))]),
+        "threads": f"{cores} cores to use; a run gives {max(1, cores // 2)} to each half",
+        "bfloat16": "in hardware" if bf16 else "not in this CPU's hardware",
+        "disk": f"{free:.0f} GiB free here",
+    }
+    doubts = [] if gpus else ["No CUDA device is visible; runs take the CPU."]
+    if free < 2:
+        doubts.append("A run writes some 100 MB; make room on this disk.")
+    return Report(facts, doubts)
