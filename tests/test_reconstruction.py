@@ -23,11 +23,12 @@ from rich.console import Console
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.halfmap import Message, build_training, half_rows, train_half
+from cryogan.locks import locked
 from cryogan.particles import read_star, read_volume, write_particles
 from cryogan.physics.density import phantom
 from cryogan.pictures import snapshot_path
 from cryogan.plan import Plan, make_plan
-from cryogan.reconstruction import Result, reconstruct
+from cryogan.reconstruction import Result, figures, reconstruct, resume
 from cryogan.refinement import refine
 from cryogan.simulation import simulate
 from cryogan.validation import resolution_at
@@ -273,6 +274,53 @@ def test_halves_end_when_their_parent_is_killed(particles: Path, tmp_path: Path)
     process.kill()
     process.communicate(timeout=60)  # until nobody holds its pipes: the halves have ended, too
     assert all((tmp_path / "out" / f"half{half}.pt").exists() for half in (1, 2))
+
+
+def test_two_runs_in_one_folder_are_kept_apart(result: Result, particles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = cryogan("reconstruct", particles / "particles.star", "--out", out, "--max-shift", 4)
+    wait_for_records(out / "progress.jsonl", first)
+    with pytest.raises(InputError, match="Another process works in"):
+        resume(out)
+    with pytest.raises(InputError, match="not finished"):
+        figures(out)
+    first.terminate()
+    first.communicate(timeout=120)
+    with locked(result.folder / ".lock", wait=False), pytest.raises(InputError, match="Another process works in"):
+        figures(result.folder)
+
+
+def test_figures_are_drawn_anew(result: Result) -> None:
+    before = {name: read_volume(result.folder / name)[0] for name in MAPS}
+    drawn = sorted((result.folder / "figures").glob("*.png"))
+    kept = [path for path in drawn if path.stem not in ("gallery", "power_spectra")]  # drawn while training
+    for path in kept:
+        path.unlink()
+    again = figures(result.folder)
+    assert sorted((result.folder / "figures").glob("*.png")) == drawn
+    assert again.resolution == result.resolution
+    for name, volume in before.items():
+        np.testing.assert_array_equal(read_volume(result.folder / name)[0], volume)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_30_times_ends_with_the_same_maps(result: Result, particles: Path, tmp_path: Path) -> None:
+    out, chosen = tmp_path / "out", tmp_path / "settings.toml"
+    settings = tomllib.loads((result.folder / "run.toml").read_text())["settings"] | {"checkpoint_minutes": 0.01}
+    chosen.write_text(tomli_w.dumps(settings))
+    inputs = (particles / "particles.star", "--noise", particles / "noise.star", "--config", chosen)
+    process = cryogan("reconstruct", *inputs, "--out", out)
+    wait_for_records(out / "progress.jsonl", process)
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        time.sleep(generator.uniform(0, 12))
+        process.kill()
+        process.communicate(timeout=60)
+        process = cryogan("reconstruct", "--resume", out)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    for name in (*MAPS, "mask.mrc"):
+        np.testing.assert_array_equal(read_volume(out / name)[0], read_volume(result.folder / name)[0])
 
 
 class StopAfter(queue.Queue[Message]):

@@ -127,6 +127,20 @@ def _print(report: "Report") -> None:
         print(f"Look again: {doubt}")
 
 
+@app.command(name="figures")
+def figures_command(run: Path) -> None:
+    """Draw the figures of a finished run anew: Figures 2 and 3 of the paper, from the run's records.
+
+    Parameters
+    ----------
+    run
+        Folder of a finished `cryogan reconstruct`; they go to its figures.
+    """
+    from cryogan.reconstruction import figures
+
+    figures(run)
+
+
 @app.command(name="poses")
 def poses_command(run: Path, *, out: Path | None = None) -> None:
     """A pose for each particle of a finished run, from its own half map.

@@ -20,6 +20,7 @@ from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
+from cryogan.locks import locked
 from cryogan.particles import ParticleImages, read_particles, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
@@ -172,7 +173,9 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
     try:
         plan = Plan.read(folder)
         torch.set_num_threads(plan.threads)
-        finished = all(_run_stages(plan, folder, half, messages, stop))
+        # The half of a run that was killed may still be at its last step.
+        with locked(folder / f".half{half}.lock", wait=True):
+            finished = all(_run_stages(plan, folder, half, messages, stop))
         messages.put(Message(half, "finished" if finished else "stopped"))
     except InputError as error:
         messages.put(Message(half, "failed", text=str(error)))

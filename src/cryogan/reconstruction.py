@@ -18,6 +18,7 @@ from cryogan.adversarial.training import Record
 from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
 from cryogan.halfmap import Message, half_rows, train_half
+from cryogan.locks import locked
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
 from cryogan.plan import Plan, make_plan
@@ -86,9 +87,23 @@ def resume(folder: Path, *, console: Console | None = None) -> Result:
     return _run(folder, Plan.read(folder), console or Console(stderr=True))
 
 
+def figures(folder: Path) -> Result:
+    """Compare the half maps of a finished run again, and draw its figures anew.
+
+    Raises:
+        InputError: the folder is not that of a finished run.
+    """
+    plan = Plan.read(folder)
+    if not all(snapshot_path(folder, half, plan.total_steps).exists() for half in HALVES):
+        raise InputError(f"{folder} is not finished; go on with: cryogan reconstruct --resume {folder}")
+    with locked(folder / ".lock", wait=False):
+        return _compare(folder, plan)
+
+
 def _run(folder: Path, plan: Plan, console: Console) -> Result:
-    _train(folder, plan, console)
-    result = _compare(folder, plan)
+    with locked(folder / ".lock", wait=False):
+        _train(folder, plan, console)
+        result = _compare(folder, plan)
     other = result.alignment.correlation_other_hand
     console.print(
         f"Half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; unmasked "
