@@ -101,6 +101,8 @@ def test_every_file_is_there(result: Result) -> None:
         "progress.jsonl",
         "half1.pt",
         "half2.pt",
+        "open.cxc",
+        "report.html",
         *(
             f"figures/{name}.png"
             for name in (

@@ -22,6 +22,7 @@ from cryogan.locks import locked
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
 from cryogan.plan import Plan, make_plan
+from cryogan.summary import write_report
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
 HALVES = (1, 2)
@@ -193,13 +194,11 @@ def _compare(folder: Path, plan: Plan) -> Result:
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     draw_history(folder, plan)
     draw_agreement(folder, plan, alignment, curves)
-    return Result(
-        folder,
-        resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box),
-        resolution_at(curves.unmasked, plan.pixel_size, 0.143, plan.box),
-        alignment,
-        curves,
+    corrected, unmasked = (
+        resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
     )
+    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked))
+    return Result(folder, corrected, unmasked, alignment, curves)
 
 
 def _last_map(folder: Path, half: int, plan: Plan) -> np.ndarray:

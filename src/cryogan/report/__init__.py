@@ -12,8 +12,10 @@ from cryogan.report.figures import (
     draw_view_distribution,
     draw_volume_over_time,
 )
+from cryogan.report.page import Page, write_page
 
 __all__ = [
+    "Page",
     "draw_fsc",
     "draw_fsc_over_time",
     "draw_gallery",
@@ -24,4 +26,5 @@ __all__ = [
     "draw_projections_over_time",
     "draw_view_distribution",
     "draw_volume_over_time",
+    "write_page",
 ]

@@ -1,0 +1,131 @@
+"""The report of a finished run: what it was, what came of it, and what to be careful about, in plain words."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cryogan.plan import RUN_FILE, Plan
+from cryogan.report import Page, write_page
+
+if TYPE_CHECKING:
+    from cryogan.validation import Alignment, FscCurves
+
+SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
+OTHER_HAND = 0.05  # by which the chosen hand must be the better one
+NEAR_BORDER = 0.9  # of the spherical mask's radius
+TIGHT = 0.02  # share of the solvent mask beyond it
+COARSE_SHELLS = 8  # an FSC that ends before shell 8 says little more than the envelope
+
+_PICTURES = {
+    "volume_over_time": "The map of half 1 during the run.",
+    "fsc": "Fourier shell correlation of the half maps.",
+    "fsc_over_time": "The same during the run.",
+    "gallery": "Simulated images as they are built up, and particles: the last two rows should look alike.",
+    "power_spectra": "Power spectra of simulated images and particles: they should agree.",
+    "projections_over_time": "Projections of the map during the run.",
+    "progress": "What the critic says, and how much the map moves.",
+}
+
+
+def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, resolution: float) -> list[str]:
+    """What a reader should know before believing the map, a sentence or two each."""
+    said = [
+        "The hand is unknown: projections of a map and of its mirror image look alike. Decide when helices can be "
+        "seen, and mirror the map with cryogan flip-hand if need be."
+    ]
+    if alignment.correlation < SAME_FRAME:
+        said.append(
+            f"The half maps disagree (correlation {alignment.correlation:.2f} after alignment): at least one of them "
+            "is wrong. Do not use this map. Run again with another --seed or more --starts."
+        )
+    elif alignment.correlation - alignment.correlation_other_hand < OTHER_HAND:
+        said.append(
+            "Half 2 fits half 1 almost as well mirrored: at this resolution the halves may be of different hands, and "
+            "their mean blurred."
+        )
+    if resolution > plan.box * plan.pixel_size / COARSE_SHELLS:
+        said.append(
+            f"The half maps agree only to {resolution:.0f} A, little more than the outline. Two halves can agree on a "
+            "wrong outline; run a second seed and compare."
+        )
+    axis = np.arange(plan.box) - plan.box // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) * plan.pixel_size
+    beyond = float(mask[radius > NEAR_BORDER * plan.mask_radius].sum() / mask.sum())
+    if beyond > TIGHT:
+        said.append(
+            f"{beyond:.0%} of the molecule lies at the border of the spherical mask: the box may be too tight. "
+            "Extract the particles with a larger box."
+        )
+    low = curves.unmasked[1 : plan.box // 8]
+    if len(low) and low.min() < 0.5:
+        said.append(
+            "The FSC dips at low frequencies; look for a second structure, many false particles, or a wrong pixel size."
+        )
+    return said
+
+
+def write_report(
+    folder: Path,
+    plan: Plan,
+    alignment: Alignment,
+    curves: FscCurves,
+    mask: np.ndarray,
+    resolutions: tuple[float, float],
+) -> None:
+    """`report.html` of a run; `resolutions`: corrected and unmasked, FSC 0.143, A."""
+    run: dict[str, Any] = tomllib.loads((folder / RUN_FILE).read_text())
+    corrected, unmasked = resolutions
+    file_pixel = plan.pixel_size
+    summary = (
+        f"{plan.particle_count} particles, two half maps from zero, box {plan.box} px of {file_pixel:.3f} A "
+        f"(Nyquist {2 * file_pixel:.2f} A). The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
+        f"{unmasked:.2f} A unmasked)."
+    )
+    symmetry = plan.settings.symmetry
+    relion = (
+        f"relion_image_handler --i {folder}/map.mrc --o reference.mrc --angpix {file_pixel:.4f} "
+        "--rescale_angpix PIXEL --new_box BOX    # those of the particles\n"
+        "mkdir -p refine\n"
+        f"mpirun -n 3 relion_refine_mpi --auto_refine --split_random_halves --i {folder}/particles.star "
+        f"--ref reference.mrc --firstiter_cc --ini_high {max(20.0, 1.5 * corrected):.0f} --sym {symmetry} "
+        f"--particle_diameter {2 * plan.particle_radius:.0f} --ctf --norm --scale --flatten_solvent --zero_mask "
+        "--o refine/run"
+    )
+    write_page(
+        folder / "report.html",
+        Page(
+            title=f"CryoGAN: {plan.particles.name}",
+            summary=summary,
+            warnings=warn(plan, alignment, curves, mask, corrected),
+            tables={
+                "What went in": {
+                    "Particles": str(plan.particles),
+                    "Background patches": str(plan.noise or "none: Gaussian noise"),
+                    "Symmetry": symmetry,
+                    "Command": str(run.get("command", "")),
+                },
+                "What came out": {
+                    "FSC 0.143, corrected": f"{corrected:.2f} A",
+                    "FSC 0.143, unmasked": f"{unmasked:.2f} A",
+                    "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored "
+                    f"{alignment.correlation_other_hand:.3f})",
+                    "Mask": f"mask.mrc, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
+                    "Maps": "map.mrc (mean, not sharpened), half1_map_unfil.mrc, half2_map_unfil.mrc",
+                },
+                "Made with": {name: str(value) for name, value in run.get("versions", {}).items()},
+            },
+            pictures=[(text, folder / "figures" / f"{name}.png") for name, text in _PICTURES.items()],
+            next={
+                "Poses, and a refinement with them:": f"cryogan refine {folder}",
+                "Refinement in RELION:": relion,
+                "cryoSPARC: Import 3D Volumes with map.mrc, then Homogeneous Refinement with an initial low-pass of 20 "
+                "A and re-estimated grey scale. Particles with poses:": f"cryogan poses {folder}    # particles.cs",
+                "ChimeraX:": f"chimerax {folder}/open.cxc",
+            },
+            settings=run.get("settings", {}),
+        ),
+    )
