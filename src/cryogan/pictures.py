@@ -110,8 +110,11 @@ def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCu
     draw_comparison(folder, plan, curves)
     minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
+    last = plan.stages[-1]
+    # A search ends in a frame of its own; the axes are found afterwards.
+    in_frame = plan.total_steps - last.steps if last.method == "sharpening" else 0
     grown = []
-    for step in sorted(first.keys() & second.keys() & minutes.keys()):
+    for step in sorted(each for each in first.keys() & second.keys() & minutes.keys() if each > in_frame):
         curve = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
         curve[first[step].nyquist :] = np.nan  # a coarse stage has nothing there
         grown.append((f"{minutes[step]:.1f} min", curve))
