@@ -450,16 +450,23 @@ def test_a_spoilt_checkpoint_ends_in_one_line(particles: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_particles_of_pure_noise_give_no_map(critic: str, tmp_path: Path) -> None:
-    """Negative control, "Einstein from noise": two halves of noise agree on nothing beyond 40 A, refined or not."""
-    box, pixel_size = 48, 4.0
+    """Negative control, "Einstein from noise": what two halves of noise share is what aligning them makes.
+
+    Two unrelated maps are turned until they agree best, which alone lifts the FSC over 0.143 in the first five
+    or six shells, whatever the critic.
+    """
+    box, pixel_size = 32, 6.0
     simulate(phantom(box, pixel_size, 1), pixel_size, tmp_path / "set", count=600, snr=1e-6, seed=5)
+    few = {"seed": 3, "critic": critic, "starts": 1, "steps": 150, "coarse_steps": 150, "critic_width": 8}
     done = reconstruct(
         tmp_path / "set" / "particles.star",
         tmp_path / "out",
-        resolve("default", None, {"seed": 3, "critic": critic, "steps": 150, "coarse_steps": 150, "critic_width": 8}),
+        resolve("default", None, few),
         noise=tmp_path / "set" / "noise.star",
     )
-    assert done.resolution > 40
-    assert done.resolution_unmasked > 40
+    assert done.alignment.correlation < 0.3
+    assert done.resolution > 30
+    assert done.resolution_unmasked > 30
+    assert "The half maps disagree" in (tmp_path / "out" / "report.html").read_text()
     refined = refine(tmp_path / "out")
-    assert resolution_at(fsc_table(refined)["corrected"], pixel_size, 0.143) > 40
+    assert resolution_at(fsc_table(refined)["corrected"], pixel_size, 0.143) > 30

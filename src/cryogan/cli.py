@@ -111,6 +111,35 @@ def check_command(
     _print(check(particles, resolve(preset or "default", config, flags), noise, data_dir, picture))
 
 
+@app.command(name="extract-noise")
+def extract_noise_command(
+    micrographs: Path,
+    particles: Path,
+    *,
+    out: Path,
+    particle_diameter: float | None = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Background patches from micrographs, for reconstruct --noise.
+
+    Parameters
+    ----------
+    micrographs
+        RELION micrograph STAR; MRC or TIFF images.
+    particles
+        STAR of the particles, with their coordinates in the micrographs.
+    out
+        Folder for noise.star, its stacks and a picture of each micrograph; new or empty.
+    particle_diameter
+        A circle of this diameter, A, about each particle is kept out. Default: half of the box.
+    data_dir
+        Where else to look for micrographs and image stacks.
+    """
+    from cryogan.extraction import extract_noise
+
+    extract_noise(micrographs, particles, out, particle_diameter=particle_diameter, data_dir=data_dir)
+
+
 @app.command(name="doctor")
 def doctor_command() -> None:
     """The installation: versions, devices, threads, disk."""

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.typing import LineStyleType
 from numpy.typing import NDArray
@@ -264,6 +265,35 @@ def draw_particles(path: str | Path, images: Array) -> None:
     low, high = _grey_range(images)
     for axes, image in zip([axes for row in grid for axes in row], images, strict=False):
         _show(axes, image, low, high)
+    _save(figure, path)
+
+
+def draw_places(
+    path: str | Path, micrograph: Array, particles: Array, radius: float, patches: NDArray[np.integer], side: int
+) -> None:
+    """A micrograph with its particles (circles) and the chosen background (squares); everything in pixels.
+
+    Args:
+        path: PNG to write.
+        micrograph: (H, W).
+        particles: (m, 2) x, y.
+        radius: of a particle.
+        patches: (n, 2) x, y of their centres.
+        side: of a patch.
+    """
+    step = max(1, max(micrograph.shape) // 800)
+    height, width = (length // step * step for length in micrograph.shape)
+    blocks = micrograph[:height, :width].reshape(height // step, step, width // step, step)
+    shown = blocks.mean((1, 3))
+    figure, axes = _figure_with_axes(6.0, 6.0 * height / width)
+    low, high = _grey_range(shown)
+    axes.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, width, 0, height))
+    for x, y in particles:
+        axes.add_patch(Circle((float(x), float(y)), radius, fill=False, color="#D55E00", lw=0.8))
+    for x, y in patches:
+        corner = float(x) - side / 2, float(y) - side / 2
+        axes.add_patch(Rectangle(corner, side, side, fill=False, color="#56B4E9", lw=0.8, ls="--"))
+    axes.set(xlabel="x (pixels)", ylabel="y (pixels)", title="Particles (circles) and background patches (dashed)")
     _save(figure, path)
 
 

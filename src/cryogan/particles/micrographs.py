@@ -1,0 +1,136 @@
+"""Micrographs, and the places in them where nothing but background is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cryogan.errors import InputError
+from cryogan.particles.mrc import open_stack, read_header
+from cryogan.particles.star import StarTable, read_star
+
+_BINS = 32  # of a patch's side, at which its variance is judged
+
+
+@dataclass(frozen=True)
+class Micrographs:
+    """N micrographs: names as in the STAR file, files, and one pixel size in A."""
+
+    names: list[str]
+    files: list[Path]
+    pixel_size: float
+
+
+def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
+    """Read a RELION micrograph STAR (3.0, or 3.1 with optics).
+
+    Files are looked for beside it, in the folders above, and in data_dir.
+
+    Raises:
+        InputError: no column or pixel size, several pixel sizes, a file that is not there.
+    """
+    blocks = read_star(path)
+    table = next((block for block in blocks.values() if "rlnMicrographName" in block), None)
+    if table is None or not len(table):
+        raise InputError(f"{path}: no block has rows of _rlnMicrographName; give a micrograph STAR file.")
+    names = table.texts("rlnMicrographName")
+    folders = [*path.absolute().parents, *([] if data_dir is None else [data_dir])]
+    files = []
+    for row, name in enumerate(names):
+        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if found is None:
+            raise InputError(
+                f"{table.where(row)}: the micrograph {name} was not found; name its folder with --data-dir."
+            )
+        files.append(found)
+    return Micrographs(names, files, _pixel_size(path, table, blocks.get("optics"), files[0]))
+
+
+def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: Path) -> float:
+    for block in (optics, table):
+        for name in ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"):
+            if block is not None and name in block:
+                sizes = block.floats(name)
+                if np.ptp(sizes) > 1e-3 * sizes[0]:
+                    raise InputError(f"{path}: the micrographs have several pixel sizes; split them by optics group.")
+                return float(sizes[0])
+    if "rlnDetectorPixelSize" in table and "rlnMagnification" in table:
+        return float(table.floats("rlnDetectorPixelSize")[0] * 1e4 / table.floats("rlnMagnification")[0])
+    if first.suffix.lower() not in (".tif", ".tiff") and read_header(first).pixel_size > 0:
+        return read_header(first).pixel_size
+    raise InputError(f"{path}: no pixel size; add _rlnMicrographPixelSize (A) to data_optics.")
+
+
+def read_micrograph(path: Path) -> NDArray[np.float32]:
+    """A micrograph (H, W), MRC or TIFF, x fastest.
+
+    Raises:
+        InputError: it cannot be read, or is a movie.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        try:
+            image: NDArray[Any] = tifffile.imread(path)
+            if not image.size:  # how a damaged first page is read
+                raise ValueError("no pixels")
+        except (OSError, ValueError, tifffile.TiffFileError) as error:
+            raise InputError(
+                f"{path}: cannot be read as TIFF ({error}); copy it again, or convert it to MRC."
+            ) from None
+        image = image[None] if image.ndim == 2 else image
+    else:
+        image = open_stack(path)
+    if image.ndim != 3 or len(image) != 1:
+        raise InputError(f"{path}: is not one image (shape {image.shape}); give the sum of the movie.")
+    micrograph: NDArray[np.float32] = np.array(image[0], dtype=np.float32)
+    return micrograph
+
+
+def quiet_places(
+    micrograph: NDArray[np.float32], particles: NDArray[np.float64], side: int, radius: float, count: int
+) -> NDArray[np.int64]:
+    """Centres (n, 2) x, y of at most `count` square patches of background, the quietest first.
+
+    No patch comes nearer to a particle than `radius`. Patches do not overlap, or by half where there is no
+    room otherwise.
+
+    Args:
+        micrograph: (H, W).
+        particles: (m, 2) x, y.
+        side, radius: of a patch and of a particle; all in pixels.
+        count: wanted.
+    """
+    bin_ = max(1, side // _BINS)
+    height, width = (length // bin_ for length in micrograph.shape)
+    blocks = micrograph[: height * bin_, : width * bin_].reshape(height, bin_, width, bin_)
+    binned = blocks.mean((1, 3), dtype=np.float64)
+    window, half = max(1, side // bin_), side / 2
+    mean = ndimage.uniform_filter(binned, window, mode="nearest")
+    variance = ndimage.uniform_filter(binned**2, window, mode="nearest") - mean**2
+    x, y = ((np.arange(length) + 0.5) * bin_ for length in (width, height))
+    free = (y[:, None] >= half) & (y[:, None] <= micrograph.shape[0] - half)
+    free = free & (x >= half) & (x <= micrograph.shape[1] - half)
+    for px, py in particles:
+        # From the particle's centre to the nearest point of the patch.
+        dx, dy = np.maximum(np.abs(x - px) - half, 0), np.maximum(np.abs(y - py) - half, 0)
+        free &= np.hypot(dx, dy[:, None]) >= radius
+    places: list[tuple[int, int]] = []
+    for apart in (side, side / 2):
+        left = np.where(free, variance, np.inf)
+        for px, py in places:
+            left[(np.abs(y - py) < apart)[:, None] & (np.abs(x - px) < apart)] = np.inf
+        while len(places) < count and np.isfinite(left.min()):
+            row, column = np.unravel_index(int(left.argmin()), left.shape)
+            px, py = round(x[column]), round(y[row])
+            places.append((px, py))
+            left[(np.abs(y - py) < apart)[:, None] & (np.abs(x - px) < apart)] = np.inf
+    return np.array(places, dtype=np.int64).reshape(-1, 2)
+
+
+def cut(micrograph: NDArray[np.float32], places: NDArray[np.int64], side: int) -> NDArray[np.float32]:
+    """Patches (n, side, side) about the given centres, moved inside where they stick out by a pixel."""
+    top = np.clip(places[:, ::-1] - side // 2, 0, np.array(micrograph.shape) - side)
+    return np.stack([micrograph[r : r + side, c : c + side] for r, c in top])

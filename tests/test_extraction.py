@@ -1,0 +1,126 @@
+"""Background patches from micrographs whose particles are at known places."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from rich.console import Console
+
+from cryogan.errors import InputError
+from cryogan.extraction import extract_noise
+from cryogan.particles import open_stack, read_particles, read_star, write_stack, write_star
+from cryogan.particles.micrographs import quiet_places, read_micrograph, read_micrographs
+
+BOX, PIXEL, SIDE, RADIUS = 32, 3.0, 512, 20
+OPTICS = {"rlnOpticsGroup": [1], "rlnVoltage": [300], "rlnSphericalAberration": [2.7], "rlnAmplitudeContrast": [0.1]}
+
+
+def micrograph(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """White noise, brighter and stronger to the right, with bright discs; and the discs' centres x, y."""
+    generator = np.random.default_rng(seed)
+    image = generator.standard_normal((SIDE, SIDE)) * np.linspace(1, 2, SIDE)
+    centres = generator.uniform(40, SIDE - 40, (count, 2)).round()
+    y, x = np.indices((SIDE, SIDE))
+    for cx, cy in centres:
+        image += 5.0 * (np.hypot(x - cx, y - cy) < RADIUS)
+    return image.astype(np.float32), centres
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Micrographs at half the particles' pixel: two MRC and a TIFF, the last crowded; and their particles."""
+    (tmp_path / "Micrographs").mkdir()
+    names, particles = [], {"rlnMicrographName": [], "rlnCoordinateX": [], "rlnCoordinateY": [], "rlnImageName": []}
+    for number, (suffix, count) in enumerate((("mrc", 6), ("tif", 5), ("mrc", 300))):
+        image, centres = micrograph(number, count)
+        name = f"Micrographs/m{number}.{suffix}"
+        if suffix == "tif":
+            tifffile.imwrite(tmp_path / name, image)
+        else:
+            write_stack(tmp_path / name, image[None], PIXEL / 2)
+        names.append(name)
+        for x, y in centres:
+            particles["rlnMicrographName"].append(name)
+            particles["rlnCoordinateX"].append(float(x))
+            particles["rlnCoordinateY"].append(float(y))
+            particles["rlnImageName"].append(f"{len(particles['rlnImageName']) + 1:06d}@particles.mrcs")
+    count = len(names_of := particles["rlnImageName"])
+    write_stack(tmp_path / "particles.mrcs", np.zeros((len(names_of), BOX, BOX), dtype=np.float32), PIXEL)
+    for name, value in (
+        ("rlnDefocusU", 9000.0),
+        ("rlnDefocusV", 9000.0),
+        ("rlnDefocusAngle", 0.0),
+        ("rlnOpticsGroup", 1),
+    ):
+        particles[name] = [value] * count
+    optics = OPTICS | {"rlnImagePixelSize": [PIXEL], "rlnImageSize": [BOX]}
+    write_star(tmp_path / "particles.star", {"optics": optics, "particles": particles})
+    optics = OPTICS | {"rlnMicrographPixelSize": [PIXEL / 2]}
+    micrographs = {"rlnMicrographName": names, "rlnOpticsGroup": [1] * 3}
+    write_star(tmp_path / "micrographs.star", {"optics": optics, "micrographs": micrographs})
+    return tmp_path
+
+
+def test_patches_are_background_with_the_particles_box(project: Path) -> None:
+    console = Console(record=True, quiet=False, file=(project / "said.txt").open("w"), width=200)
+    star = extract_noise(
+        project / "micrographs.star", project / "particles.star", project / "out", particle_diameter=60, console=console
+    )
+    console.file.close()
+    table = read_particles(star, need_ctf=False)
+    assert (table.box, table.pixel_size) == (BOX, PIXEL)
+    names, counts = np.unique(table.micrographs, return_counts=True)
+    # As many as the micrograph has particles; the crowded one has no room and is named.
+    assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {"Micrographs/m0.mrc": 6, "Micrographs/m1.tif": 5}
+    assert "No room in 1 micrographs: Micrographs/m2.mrc" in (project / "said.txt").read_text()
+    for stack in table.stacks:
+        patches = np.asarray(open_stack(stack), dtype=float)
+        np.testing.assert_allclose(patches.mean((1, 2)), 0, atol=1e-4)
+        np.testing.assert_allclose(patches.std((1, 2)), 1, atol=1e-4)
+    block = read_star(star)["particles"]
+    centres = np.stack([block.floats("rlnCoordinateX"), block.floats("rlnCoordinateY")], axis=1)
+    for number in (0, 1):
+        _, discs = micrograph(number, (6, 5)[number])
+        ours = centres[np.array(block.texts("rlnMicrographName")) == f"Micrographs/m{number}.{('mrc', 'tif')[number]}"]
+        gap = np.maximum(np.abs(ours[:, None] - discs) - BOX, 0)  # half of a patch of 2 BOX micrograph pixels
+        assert np.hypot(gap[..., 0], gap[..., 1]).min() >= RADIUS - 1
+        assert ours[:, 0].mean() < SIDE / 2  # the quiet side
+        assert (project / "out" / "figures" / f"m{number}.png").stat().st_size > 5000
+
+
+def test_quiet_places_are_the_quietest_and_apart() -> None:
+    image = np.random.default_rng(0).standard_normal((200, 300)).astype(np.float32)
+    image[:, :150] *= 0.5
+    places = quiet_places(image, np.zeros((0, 2)), side=50, radius=10, count=6)
+    assert len(places) == 6
+    assert (places[:, 0] + 25 <= 160).all()
+    first = places[:, None] - places
+    assert (np.abs(first).max(-1)[~np.eye(6, dtype=bool)] >= 25).all()
+    many = quiet_places(image, np.zeros((0, 2)), side=50, radius=10, count=1000)
+    assert ((many >= 25) & (many <= np.array([275, 175]))).all()
+
+
+def test_bad_micrographs_are_named(project: Path) -> None:
+    text = (project / "micrographs.star").read_text()
+    (project / "missing.star").write_text(text.replace("m1.tif", "m9.tif"))
+    with pytest.raises(InputError, match=r"missing\.star, line \d+: the micrograph Micrographs/m9.tif was not found"):
+        read_micrographs(project / "missing.star")
+    (project / "Micrographs" / "m1.tif").write_bytes(b"II*\x00nonsense")
+    with pytest.raises(InputError, match=r"m1\.tif: cannot be read as TIFF"):
+        read_micrograph(project / "Micrographs" / "m1.tif")
+    write_stack(project / "movie.mrc", np.zeros((3, 8, 8), dtype=np.float32), 1.0)
+    with pytest.raises(InputError, match="give the sum of the movie"):
+        read_micrograph(project / "movie.mrc")
+
+
+def test_coarse_micrographs_and_other_projects_are_refused(project: Path) -> None:
+    text = (project / "micrographs.star").read_text()
+    (project / "coarse.star").write_text(text.replace("1.5", "6.0"))
+    with pytest.raises(InputError, match="coarser than the particles'"):
+        extract_noise(project / "coarse.star", project / "particles.star", project / "out")
+    particles = (project / "particles.star").read_text()
+    (project / "other.star").write_text(particles.replace("Micrographs/", "Other/"))
+    with pytest.raises(InputError, match="none of its micrographs is named"):
+        extract_noise(project / "micrographs.star", project / "other.star", project / "out")
+    assert not (project / "out").exists()
