@@ -43,10 +43,8 @@ def degrees(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
 
 
-@pytest.fixture(scope="module")
-def run(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(folder: Path, particles: Path) -> Path:
     """As `cryogan reconstruct` leaves it, with half maps of 14 A."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
     settings = resolve("default", None, {"symmetry": "D2", "max_shift": 4.0, "seed": SEED, "threads": 1})
     plan, images, _ = make_plan(particles / "particles.star", particles / "noise.star", None, settings)
     folder.mkdir()
@@ -61,6 +59,11 @@ def run(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         map_ = low_pass(truth, PIXEL, 14.0) + 0.02 * truth.std() / noise.std() * noise
         write_volume(folder / name, map_.astype(np.float32), PIXEL)
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished(tmp_path_factory.mktemp("finished") / "run", particles)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_refinement_reaches_the_nyquist_frequency(refined: Path, particles: Path
 def test_every_file_is_there(refined: Path) -> None:
     for name in (*HALF_MAPS, "map.mrc", "mask.mrc", "fsc.star", "fsc.csv", "particles.star", "particles.cs"):
         assert (refined / name).stat().st_size > 1000
-    for name in ("fsc", "margins", "view_distribution"):
+    for name in ("fsc", "margins", "view_distribution", "scores", "worst_particles"):
         assert (refined / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -124,6 +127,33 @@ def test_relion_reconstructs_the_same_map_from_our_poses(refined: Path, tmp_path
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     curve = fsc(read_volume(tmp_path / "map.mrc")[0], read_volume(refined / "map.mrc")[0])
     assert curve[1:14].min() > 0.99
+
+
+def test_junk_is_told_from_particles(particles: Path, refined: Path, tmp_path: Path) -> None:
+    """Noise, ice and halves of molecules in the place of 3 particles of 10."""
+    folder = tmp_path / "with_junk"
+    shutil.copytree(particles, folder)
+    images = np.array(open_stack(folder / "particles.mrcs"), dtype=np.float32)
+    noise = np.array(open_stack(folder / "noise.mrcs"), dtype=np.float32)
+    axis = np.arange(32) - 16
+    ice = 8 * np.exp(-(axis[:, None] ** 2 + axis**2) / 40).astype(np.float32)
+    junk = np.arange(len(images)) % 10 < 3
+    for row in np.flatnonzero(junk):
+        images[row, :, :16] = noise[row, :, :16]
+        if row % 10 < 2:
+            images[row] = noise[row] + (row % 10) * ice
+    write_stack(folder / "particles.mrcs", images, PIXEL)
+    out = find_poses(finished(tmp_path / "run", folder), console=QUIET)
+
+    def kept(star: Path) -> np.ndarray:
+        names = read_star(star)["particles"].texts("rlnImageName")
+        return np.isin(np.arange(1, 401), [int(name.split("@")[0]) for name in names])
+
+    found = kept(out / "particles_kept.star")
+    assert (~found[junk]).mean() > 0.8
+    assert (~found[~junk]).mean() < 0.05
+    assert kept(out / "particles.star").all()
+    assert kept(refined / "particles_kept.star").mean() > 0.95
 
 
 def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:

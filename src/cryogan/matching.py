@@ -1,7 +1,7 @@
 """Poses of particles read off a map, and a map from poses."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from cryogan.physics.volume import Volume
 from cryogan.plan import Plan
 
 CANDIDATES = 4  # views of the bank, from which the particles climb at low frequencies
+OUTLINE_SHELL = 4  # up to which a blob of ice looks like any molecule
 COARSE_STEPS, FINE_STEPS = 3, 6  # at low frequencies, and the best two at all
 
 
@@ -28,10 +29,12 @@ class Poses:
     shifts: Tensor  # (N, 2) x, y in A, the sign of _rlnOriginXAngst
     agreement: Tensor  # (N,) nats: log-likelihood ratio of the pose over "nothing but noise"
     margin: Tensor  # (N,) nats: to the best other pose found, or to noise
+    amplitude: Tensor  # (N,) of the map's view in the particle, beyond the outline: 1 where it shows the map
+    amplitude_deviation: Tensor  # (N,) its s.d. by the noise
 
     @classmethod
     def cat(cls, parts: list["Poses"]) -> "Poses":
-        names = ("rotations", "shifts", "agreement", "margin")
+        names = [field.name for field in fields(cls)]
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
@@ -72,6 +75,7 @@ class HalfSet:
         rotations = spread_rotations(max(1, self._views // len(self._group)), self.volume.point_group, self._generator)
         spacing = float((8 * torch.pi**2 / (len(rotations) * len(self._group))) ** (1 / 3))
         bank = coarse_views.bank(rotations, shift_grid(max_shift, SHIFT_SPACING * self._width, density.device))
+        beyond = (fine.shell > OUTLINE_SHELL).float()
         parts = []
         for half_planes, transfer in self._batches():
             images = Observed(coarse.take(half_planes), coarse.take(transfer))
@@ -95,29 +99,34 @@ class HalfSet:
             same = self._angle(first[0], second[0]) < spacing / 4
             other = torch.where(same | scores[best[1], each].isinf(), 0.0, torch.minimum(first[2], second[2]))
             swap = second[2] > first[2]
+            rotations_found = torch.where(swap[:, None, None], second[0], first[0])
+            shifts_found = torch.where(swap[:, None], second[1], first[1])
             agreement = torch.maximum(first[2], second[2])
-            parts.append(
-                Poses(
-                    torch.where(swap[:, None, None], second[0], first[0]),
-                    torch.where(swap[:, None], second[1], first[1]),
-                    agreement,
-                    agreement - other,
-                )
-            )
+            view, matched = views.samples(rotations_found), views.matched(images, shifts_found)
+            energy = (images.transfer * view).abs().square() @ (views.precision * beyond)
+            amplitude = (view.conj() * matched).real @ beyond / energy.clamp(min=1e-9)
+            margin = agreement - other
+            deviation = energy.clamp(min=1e-9).rsqrt()
+            parts.append(Poses(rotations_found, shifts_found, agreement, margin, amplitude, deviation))
         return Poses.cat(parts)
 
     @torch.no_grad()
-    def fit(self, density: Tensor, poses: Poses, cutoff: float, steps: int) -> Tensor:
+    def fit(self, density: Tensor, poses: Poses, used: Tensor, cutoff: float, steps: int) -> Tensor:
         """Towards the least-squares map of given poses, from a map (D, D, D), by conjugate gradients.
 
-        Minimises sum |y - C S P x|^2 with the noise whitened over masked, symmetric maps, by their frequencies
-        below `cutoff` (a shell). Few steps leave alone what the particles hardly say.
+        Minimises sum |y - C S P x|^2 over the particles `used` (N,), with the noise whitened, among masked and
+        symmetric maps, by their frequencies below `cutoff` (a shell). Few steps leave alone what the particles
+        hardly say.
         """
         disc = Disc(self.simulator.projector.box, cutoff, device=density.device)
         spectrum = self.simulator.projector.transform(density)
         views = self._look(spectrum, disc)
-        weights = [disc.take(transfer).square() * views.precision for _, transfer in self._batches()]
+        share = torch.split(used.float()[:, None], CHUNK)
         rotations = torch.split(poses.rotations, CHUNK)
+        weights = [
+            part * disc.take(transfer).square() * views.precision
+            for part, (_, transfer) in zip(share, self._batches(), strict=True)
+        ]
         window = (cutoff - self.back.radius).clamp(0.0, 1.0) * (self.back.radius > 0.5)
         mean = torch.cat([each.mean(0, keepdim=True) for each in weights]).mean(0)
         inverse = window / self.back.curvature(disc, mean, len(self))
@@ -139,8 +148,10 @@ class HalfSet:
             return result
 
         matched = (
-            views.matched(Observed(disc.take(half_planes), disc.take(transfer)), shifts)
-            for (half_planes, transfer), shifts in zip(self._batches(), torch.split(poses.shifts, CHUNK), strict=True)
+            part * views.matched(Observed(disc.take(half_planes), disc.take(transfer)), shifts)
+            for part, (half_planes, transfer), shifts in zip(
+                share, self._batches(), torch.split(poses.shifts, CHUNK), strict=True
+            )
         )
         residual = gather(matched) - normal(density)
         direction = preconditioned = precondition(residual)

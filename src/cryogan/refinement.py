@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,18 +15,21 @@ from torch import Tensor
 from cryogan.errors import InputError
 from cryogan.halfmap import half_rows
 from cryogan.matching import HalfSet, Poses
-from cryogan.particles import read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
 from cryogan.physics.poses import rotations_to_euler
 from cryogan.pictures import draw_comparison
 from cryogan.plan import Plan
 from cryogan.reconstruction import HALF_MAPS, HALVES, write_maps
-from cryogan.report import draw_histogram, draw_view_distribution
+from cryogan.report import draw_histogram, draw_particles, draw_view_distribution
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 
 T = TypeVar("T")
 
 PASSES = 5  # of a refinement, at most
 STEPS = 5  # of conjugate gradients in each
+OUTLIER_SHARE = 0.35  # of the usual amplitude that a particle may lack, and ...
+OUTLIER_DEVIATIONS = 3.0  # ... so many s.d. of the noise
+SHOWN = 16
 GAIN = 0.2  # shells of FSC; a pass that brings less is the last
 
 
@@ -64,8 +68,13 @@ class Refinement:
         return self._of_both(lambda half, density: half.match(self._weighted(half, density, weight), max(cutoff, 4.0)))
 
     def improve(self, poses: list[Poses]) -> None:
-        """Move the maps towards those that fit the particles at their poses best."""
-        self.maps = self._of_both(lambda half, density, own: half.fit(density, own, self.plan.box / 2, STEPS), poses)
+        """Move the maps towards those that fit the particles at their poses best; outliers have no part."""
+
+        def fit(half: HalfSet, density: Tensor, own: Poses) -> Tensor:
+            used = is_like_the_others(own.amplitude.cpu().numpy(), own.amplitude_deviation.cpu().numpy())
+            return half.fit(density, own, torch.from_numpy(used).to(density.device), self.plan.box / 2, STEPS)
+
+        self.maps = self._of_both(fit, poses)
         self.mask, self.curves = self.compare()
 
     def write_poses(self, folder: Path, poses: list[Poses]) -> None:
@@ -74,23 +83,38 @@ class Refinement:
         rows = np.concatenate([half_rows(len(table), half, self.plan.settings.seed) for half in HALVES])
         order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
         both = Poses.cat(poses)
-        rotations, shifts, agreement, margin = (
-            each.double().cpu().numpy()[order] for each in (both.rotations, both.shifts, both.agreement, both.margin)
+        rotations, shifts, agreement, margin, amplitude, deviation = (
+            getattr(both, field.name).double().cpu().numpy()[order] for field in fields(both)
         )
+        kept = is_like_the_others(amplitude, deviation)
         euler = rotations_to_euler(torch.from_numpy(rotations))
         columns = {
             **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
             **{f"rlnOrigin{name}Angst": shifts[:, axis] for axis, name in enumerate("XY")},
             "rlnLogLikeliContribution": agreement,
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
+            "rlnParticleFigureOfMerit": amplitude,
         }
         write_particles(folder / "particles.star", table, random_subset=subset[order], columns=columns)
+        write_particles(
+            folder / "particles_kept.star",
+            table.select(kept),
+            random_subset=subset[order][kept],
+            columns={name: values[kept] for name, values in columns.items()},
+        )
         vectors = Rotation.from_matrix(rotations).as_rotvec()
         write_cs_particles(folder / "particles.cs", table, vectors, shifts, subset[order])
         (folder / "figures").mkdir(exist_ok=True)
         draw_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
         margins = folder / "figures" / "margins.png"
         draw_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
+        scores = folder / "figures" / "scores.png"
+        draw_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
+        worst = np.argsort(amplitude)[:SHOWN]
+        images = ParticleImages(
+            table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
+        )
+        draw_particles(folder / "figures" / "worst_particles.png", images.batch(np.arange(len(images))))
 
     def _of_both(self, task: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
         with ThreadPoolExecutor(len(HALVES)) as pool:
@@ -101,6 +125,20 @@ class Refinement:
         masked = density * torch.from_numpy(self.mask).to(density)
         weighted: Tensor = torch.fft.irfftn(torch.fft.rfftn(masked) * by_shell, s=density.shape)
         return weighted
+
+
+def is_like_the_others(amplitude: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Which particles show the map, (N,) of bool: those whose amplitude is not far below the median.
+
+    Noise, ice and halves of molecules have little of the map in them.
+
+    Args:
+        amplitude: (N,), as in `Poses`.
+        deviation: (N,), its s.d.
+    """
+    usual = float(np.median(amplitude[amplitude > np.median(amplitude) / 2]))
+    kept: np.ndarray = amplitude > usual - np.maximum(OUTLIER_SHARE * usual, OUTLIER_DEVIATIONS * deviation)
+    return kept
 
 
 def find_poses(run: Path, out: Path | None = None, *, console: Console | None = None) -> Path:
