@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 CRYOGAN := $(BIN)/cryogan
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow benchmarks lint docs-settings clean
+.PHONY: help install demo test slow benchmarks lint docs docs-settings clean
 
 help: ## This list.
 	@echo "CryoGAN. Targets of make:"
@@ -85,9 +85,12 @@ lint: $(INSTALLED) ## Style, types, the direction of imports, and whether docs/s
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_settings.py --check
 
+docs: $(INSTALLED) ## The pages, in docs/_build/html; a warning is an error.
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
 docs-settings: $(INSTALLED) ## Write docs/settings.md anew from src/cryogan/config.py.
 	$(BIN)/python docs/make_settings.py
 
 clean: ## Remove the environment, the demonstration and all caches.
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) demo build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +

@@ -185,7 +185,7 @@ def page() -> str:
     made = sorted({(r["machine"], json.dumps(r["versions"])) for r in everything})
     parts = [
         "# Results",
-        "Written by `benchmarks/report.py` from the records in [runs](runs); `make benchmarks` makes them anew. "
+        "Written by `benchmarks/report.py` from the records in `docs/runs`; `make benchmarks` makes them anew. "
         "The truth is read after a run, for the evaluation alone. Each command is `cryogan reconstruct particles.star "
         "--noise noise.star --symmetry ...` with the default settings, both halves from zero. FSC with the truth is "
         "that of `map.mrc`, the mean of the half maps, after `cryogan align`.",

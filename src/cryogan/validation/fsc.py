@@ -35,8 +35,8 @@ class FscCurves:
 def fsc(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> Array:
     """Fourier shell correlation (D//2+1,) of two maps (D, D, D), without a mask.
 
-    FSC(s) = sum Re(F1 F2*) / sqrt(sum |F1|^2 sum |F2|^2) over round(|k|) = s (Harauz and van Heel 1986), in
-    float64. The sums run over the half transform as stored, as RELION's do, so that the values are those of
+    ``FSC(s) = sum Re(F1 F2*) / sqrt(sum |F1|^2 sum |F2|^2)`` over ``round(|k|) = s`` (Harauz and van Heel 1986),
+    in float64. The sums run over the half transform as stored, as RELION's do, so that the values are those of
     `relion_image_handler --fsc`. Shell 0 is 1 by definition; a shell where a map has no power is 0.
 
     Raises `InputError` if the maps are not cubic, not finite or differ in shape.

@@ -1,0 +1,12 @@
+"""Sphinx: `make docs` builds docs/_build/html."""
+
+from cryogan import __version__
+
+project, author, release = "CryoGAN", "The CryoGAN developers", __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "runs"]
+html_theme = "furo"
+myst_heading_anchors = 3
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+suppress_warnings = ["myst.header"]
