@@ -4,12 +4,13 @@
 
 `relion_refine` runs its stochastic gradient descent with the defaults of RELION 3.1's interface. Each map that
 it writes is aligned to truth.mrc afterwards, in both hands, for the evaluation alone; `relion.json` holds the
-result. RELION 3.1 does not read float16 stacks, so the particles are written anew in float32 first.
+result. Ctrl-C or SIGTERM ends RELION early; the maps until then are judged. RELION 3.1 does not read float16 stacks, so the particles are written anew in float32 first.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -88,12 +89,15 @@ def run(arguments: list[str], out: Path) -> dict[str, object]:
                     wall = time.monotonic() - start
                     iterations.append({"iteration": iteration, "cpu_seconds": spent, "wall_seconds": wall})
                 time.sleep(1.0)
+        except KeyboardInterrupt:
+            pass  # what is there is judged
         finally:
             child.terminate()
     return {"exit_code": child.wait(), "iterations": iterations}
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--symmetry", default="C1")

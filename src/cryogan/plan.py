@@ -42,7 +42,7 @@ class Stage:
         if self.method == "convolutional":
             return 1.3e-4 * self.box**2
         if self.method == "search":
-            return settings.search_batch * (5e-4 + 3e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
+            return settings.search_batch * (6e-4 + 3.6e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
         return min(particles, settings.sharpen_images) * (1.6e-3 + 9e-6 * sharpening_cutoff(step, self.box) ** 2)
 
 
