@@ -4,7 +4,8 @@
 
 `relion_refine` runs its stochastic gradient descent with the defaults of RELION 3.1's interface. Each map that
 it writes is aligned to truth.mrc afterwards, in both hands, for the evaluation alone; `relion.json` holds the
-result. Ctrl-C or SIGTERM ends RELION early; the maps until then are judged. RELION 3.1 does not read float16 stacks, so the particles are written anew in float32 first.
+result. Ctrl-C or SIGTERM ends RELION early; the maps until then are judged. RELION 3.1 does not read float16
+stacks, so the particles are written anew in float32 first.
 """
 
 import argparse
