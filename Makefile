@@ -6,7 +6,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 CONSTRAINTS ?= -c constraints.txt
 
-# The demonstration: a phantom with D2 symmetry, at most 4 minutes on two cores.
+# The demonstration: a phantom with D2 symmetry, some 4 minutes on two cores.
 DEMO_BOX ?= 48
 DEMO_PIXEL_SIZE ?= 5
 DEMO_PARTICLES ?= 3000
