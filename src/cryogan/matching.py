@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +50,8 @@ class HalfSet:
 
     def __init__(self, plan: Plan, particles: Path, half: int) -> None:
         s = plan.settings
-        self.images, simulator = build_simulator(plan, plan.box, particles, half, s.seed)
+        seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
+        self.images, simulator = build_simulator(plan, plan.box, particles, half, seed)
         self.simulator, self._views, self._generator = simulator, s.views, simulator.generator
         self._width = plan.box * plan.pixel_size
         rows = simulator.draw(NOISE_IMAGES).particles
