@@ -22,8 +22,8 @@ from rich.console import Console
 
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
+from cryogan.folders import locked
 from cryogan.halfmap import Message, build_training, half_rows, train_half
-from cryogan.locks import locked
 from cryogan.particles import read_star, read_volume, write_particles
 from cryogan.physics.density import phantom
 from cryogan.pictures import snapshot_path

@@ -53,8 +53,7 @@ def check(
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        rows = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(int))
-        draw_particles(picture, images.batch(rows))
+        draw_particles(picture, images.batch(images.spread(SHOWN)))
     facts = _optics(images) | _pixels(images) | _cost(plan)
     theorem, doubts = _theorem_1(plan)
     doubts += [remark for remark in remarks if "left out" in remark or "will fail" in remark]
@@ -83,7 +82,7 @@ def _optics(images: ParticleImages) -> dict[str, str]:
 def _pixels(images: ParticleImages) -> dict[str, str]:
     """Of the files' pixels, before any normalisation."""
     table = images.table
-    rows = np.unique(np.linspace(0, len(table) - 1, PROBED).astype(int))
+    rows = images.spread(PROBED)
     radius = images.radius_A / table.pixel_size
     axis = np.arange(table.box) - table.box // 2
     outside = np.hypot(axis[:, None], axis) > radius
@@ -98,13 +97,11 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 
 def _cost(plan: Plan) -> dict[str, str]:
-    half, settings = plan.particle_count // 2, plan.settings
-    seconds = sum(stage.seconds(step, half, settings) for stage in plan.stages for step in range(stage.steps))
     # The libraries; the images; a dozen spectra of the padded volume.
-    padded = settings.oversampling * plan.box
-    gib = 0.7 + (4 * half * plan.box**2 + 12 * 4 * padded**3) / 2**30
+    padded = plan.settings.oversampling * plan.box
+    gib = 0.7 + (4 * (plan.particle_count // 2) * plan.box**2 + 12 * 4 * padded**3) / 2**30
     cores = len(os.sched_getaffinity(0))
-    minutes = (seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60
+    minutes = (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60
     return {"cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half"}
 
 
@@ -112,7 +109,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
     """Its four assumptions, each as a number; and the doubts that follow."""
     width = plan.box * plan.pixel_size
     images, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
-    rows = torch.from_numpy(np.unique(np.linspace(0, len(images) - 1, PROBED).astype(int)))
+    rows = torch.from_numpy(images.spread(PROBED))
     power = radial_power(simulator.noise.sample(simulator.draw(len(rows)).particles, simulator.generator)).numpy()[1:]
     weakest = int(power[: plan.box // 2 - 1].argmin())
     transfer = simulator.transfer(rows)

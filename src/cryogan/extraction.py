@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cryogan.errors import InputError
+from cryogan.folders import require_new
 from cryogan.particles import ParticleTable, read_particles, write_stack, write_star
 from cryogan.particles.images import fourier_crop
 from cryogan.particles.micrographs import cut, quiet_places, read_micrograph, read_micrographs
@@ -45,8 +46,7 @@ def extract_noise(
         InputError: input that cannot be used, or no micrograph with room for a patch.
     """
     console = console or Console(stderr=True)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty folder; give another --out.")
+    require_new(out)
     images = read_micrographs(micrographs, data_dir)
     table = read_particles(particles, data_dir)
     places = _coordinates(particles, table)

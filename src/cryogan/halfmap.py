@@ -20,7 +20,7 @@ from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
-from cryogan.locks import locked
+from cryogan.folders import locked
 from cryogan.particles import ParticleImages, read_particles, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
@@ -42,6 +42,7 @@ AnyTraining = Training | ViewTraining
 SNAPSHOTS = 8  # of the map over a run, for the figures
 RECORDS = 500  # lines of progress.jsonl a half, about
 COMPARISON_SECONDS = 30.0  # of --max-minutes, left for the comparison of the half maps
+MEASURED = 1000  # images from which signal and noise are estimated
 LEAST_SIGNAL = 0.1  # floor of the estimated signal s.d.: below it the estimate is noise
 
 
@@ -127,7 +128,7 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
         return noise, torch.from_numpy(np.flatnonzero(covered)).to(plan.device)
     if plan.settings.noise_model == "white":
         return WhiteNoise(images.box), None
-    some = torch.from_numpy(images.batch(_spread(images))).to(plan.device)
+    some = torch.from_numpy(images.batch(images.spread(MEASURED))).to(plan.device)
     background = background_mask(images.box, plan.particle_radius / images.pixel_size, plan.device)
     return ColouredNoise(background_power(some, background), images.box), None
 
@@ -136,12 +137,8 @@ def signal(images: ParticleImages) -> float:
     """S.d. of the signal: the variance near the centre beyond the background's, which is 1."""
     axis = np.arange(images.box) - images.box // 2
     centre = np.hypot(axis[:, None], axis) < 0.7 * images.radius_A / images.pixel_size
-    variance = float(images.batch(_spread(images))[:, centre].var()) - 1.0
+    variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0
     return float(np.sqrt(max(variance, LEAST_SIGNAL**2)))
-
-
-def _spread(images: ParticleImages) -> np.ndarray:
-    return np.unique(np.linspace(0, len(images) - 1, 1000).astype(int))
 
 
 def start_from(training: AnyTraining, coarser: AnyTraining) -> None:

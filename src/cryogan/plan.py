@@ -67,15 +67,19 @@ class Plan:
         return sum(stage.steps for stage in self.stages)
 
     @cached_property
-    def _work(self) -> list[float]:
+    def _seconds(self) -> list[float]:
         half, settings = self.particle_count // 2, self.settings
         costs = [stage.seconds(each, half, settings) for stage in self.stages for each in range(stage.steps)]
-        total = sum(costs)
-        return [done / total for done in accumulate(costs, initial=0.0)]
+        return list(accumulate(costs, initial=0.0))
+
+    @property
+    def seconds(self) -> float:
+        """Of a half's training on one core like that of `Stage.seconds`."""
+        return self._seconds[-1]
 
     def work(self, step: int) -> float:
         """Share, 0 to 1, of the run's work that is done after `step` volume updates."""
-        return self._work[step]
+        return self._seconds[step] / self.seconds
 
     @property
     def device(self) -> torch.device:

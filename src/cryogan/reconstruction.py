@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cryogan.adversarial.training import Record
 from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
+from cryogan.folders import locked, require_new
 from cryogan.halfmap import Message, half_rows, train_half
-from cryogan.locks import locked
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
 from cryogan.plan import Plan, make_plan
@@ -64,8 +64,7 @@ def reconstruct(
         Interrupted: Ctrl-C; go on with `resume`.
     """
     console = console or Console(stderr=True)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty folder; give another --out, or --resume {out} to go on with a run.")
+    require_new(out, f"give another --out, or --resume {out} to go on with a run.")
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
     for remark in remarks:
         console.print(remark, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryogan.errors import InputError
+from cryogan.folders import require_new
 from cryogan.halfmap import half_rows
 from cryogan.matching import HalfSet, Poses
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
@@ -155,7 +156,8 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     Raises:
         InputError: the run is not finished, or `out` is not empty.
     """
-    console, folder = console or Console(stderr=True), _new_folder(out or run / "poses")
+    console, folder = console or Console(stderr=True), out or run / "poses"
+    require_new(folder)
     refinement = Refinement(run)
     poses = refinement.match()
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,8 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     least-squares map of these poses. The halves have nothing in common but the weights of their FSC and
     the mask. Writes maps, FSC and poses; else as `find_poses`.
     """
-    console, folder = console or Console(stderr=True), _new_folder(out or run / "refined")
+    console, folder = console or Console(stderr=True), out or run / "refined"
+    require_new(folder)
     refinement = Refinement(run)
     plan, poses = refinement.plan, refinement.match()
     for number in range(1, PASSES + 1):
@@ -196,10 +199,4 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     refinement.write_poses(folder, poses)
     draw_comparison(folder, plan, refinement.curves)
     console.print(f"Map: {folder / 'map.mrc'}, poses: {folder / 'particles.star'}", soft_wrap=True)
-    return folder
-
-
-def _new_folder(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not an empty folder; give another --out.")
     return folder

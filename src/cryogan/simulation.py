@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cryogan.errors import InputError
+from cryogan.folders import require_new
 from cryogan.particles import read_star, write_stack, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import ColouredNoise, Noise, WhiteNoise, background_mask, normalise
@@ -64,8 +65,7 @@ def simulate(
     Raises:
         InputError: `out` is not empty, or `poses` lacks columns.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty folder; give another --out.")
+    require_new(out)
     box = volume.shape[0]
     generator = torch.Generator().manual_seed(seed)
     model: Noise = WhiteNoise(box) if noise == "white" else ColouredNoise(_noise_power(box), box)

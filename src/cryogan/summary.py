@@ -79,15 +79,14 @@ def write_report(
     """`report.html` of a run; `resolutions`: corrected and unmasked, FSC 0.143, A."""
     run: dict[str, Any] = tomllib.loads((folder / RUN_FILE).read_text())
     corrected, unmasked = resolutions
-    file_pixel = plan.pixel_size
     summary = (
-        f"{plan.particle_count} particles, two half maps from zero, box {plan.box} px of {file_pixel:.3f} A "
-        f"(Nyquist {2 * file_pixel:.2f} A). The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
+        f"{plan.particle_count} particles, two half maps from zero, box {plan.box} px of {plan.pixel_size:.3f} A "
+        f"(Nyquist {2 * plan.pixel_size:.2f} A). The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
         f"{unmasked:.2f} A unmasked)."
     )
     symmetry = plan.settings.symmetry
     relion = (
-        f"relion_image_handler --i {folder}/map.mrc --o reference.mrc --angpix {file_pixel:.4f} "
+        f"relion_image_handler --i {folder}/map.mrc --o reference.mrc --angpix {plan.pixel_size:.4f} "
         "--rescale_angpix PIXEL --new_box BOX    # those of the particles\n"
         "mkdir -p refine\n"
         f"mpirun -n 3 relion_refine_mpi --auto_refine --split_random_halves --i {folder}/particles.star "

@@ -35,8 +35,7 @@ def contrast_sign(images: ParticleImages, count: int = 1000) -> ContrastReport:
     whatever its spectrum; that of a particle near the centre has the sign of its contrast. Where the CTF is
     not known (NaN) the blob is used as it is: it is so wide that it lies within the first zero.
     """
-    count = min(count, len(images))
-    rows = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
+    rows = images.spread(count)
     values = np.concatenate(
         [_correlations(images, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
     )

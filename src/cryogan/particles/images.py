@@ -70,6 +70,10 @@ class ParticleImages:
     def __len__(self) -> int:
         return len(self.table)
 
+    def spread(self, count: int) -> NDArray[np.int64]:
+        """Rows of at most `count` images, evenly over the set."""
+        return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+
     def batch(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Preprocessed images, float32 (B, box, box), in the order of `rows` (of this object's table)."""
         rows = np.asarray(rows)

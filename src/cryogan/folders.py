@@ -1,4 +1,4 @@
-"""One process at a time: locks on files, which the system drops when their holder ends, however it ends."""
+"""Folders for results: new ones, and one process at a time in each."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,9 +8,19 @@ from pathlib import Path
 from cryogan.errors import InputError
 
 
+def require_new(folder: Path, remedy: str = "give another --out.") -> None:
+    """Nothing is overwritten.
+
+    Raises:
+        InputError: the folder holds something, or is a file; `remedy` ends the sentence.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not an empty folder; {remedy}")
+
+
 @contextmanager
 def locked(file: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock on a file, which is made if need be.
+    """Hold the lock on a file, which is made if need be; the system drops it when its holder ends, however it ends.
 
     Raises:
         InputError: another process holds it, unless `wait`.
