@@ -17,17 +17,26 @@ import torch
 
 from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.losses import critic_loss, gradient_penalty
+from cryogan.adversarial.view_training import BANK_SHELL, SHIFT_SPACING
 from cryogan.adversarial.views import Observed, Views, shift_grid
+from cryogan.config import resolve
+from cryogan.matching import CANDIDATES, COARSE_STEPS, FINE_STEPS, HalfSet
 from cryogan.physics.ctf import CtfParameters
+from cryogan.physics.density import phantom
 from cryogan.physics.fourier import Disc, to_half_planes
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.poses import spread_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
+from cryogan.plan import make_plan
+from cryogan.simulation import simulate
 
 CPU, BOX, PIXEL, COUNT, SIZE = torch.device("cpu"), 64, 4.0, 128, 1024
 SAMPLE = 8 * 2 * 2 + 30  # 8 neighbours, real and imaginary part; coordinates and weights
+
+# Of a step of a climb, for a coefficient: four projections, five slopes against each other and the residual.
+CLIMB = 4 * SAMPLE + 2 * 2 * (25 + 5) + 40
 
 
 def transforms(box: int) -> float:
@@ -87,13 +96,26 @@ def test_agreements_with_a_bank(benchmark, scene) -> None:
 def test_climb_a_step(benchmark, scene) -> None:
     views, images, disc = look(scene, 32.0)
     phi = scene["phi"]
-    # Five projections, five slopes against each other and the residual.
-    flop = COUNT * len(disc) * (5 * SAMPLE + 2 * 2 * (25 + 5) + 40)
+    flop = COUNT * len(disc) * CLIMB
 
     def climb() -> object:
         return views.climb(images, phi.rotations, phi.shifts, steps=1, largest=0.1, max_shift=10.0)
 
     measure(benchmark, climb, flop)
+
+
+def test_match(benchmark, tmp_path) -> None:
+    """A pose for each particle, as `cryogan poses` finds it."""
+    volume = phantom(BOX, PIXEL, 0)
+    simulate(volume, PIXEL, tmp_path / "data", count=2 * COUNT, snr=0.5, max_shift=10.0, seed=0)
+    star = tmp_path / "data" / "particles.star"
+    plan, _, _ = make_plan(star, None, None, resolve("default", None, {}))
+    half, density = HalfSet(plan, star, 1), torch.from_numpy(volume)
+    coarse, fine = (len(Disc(BOX, cutoff, device=CPU)) for cutoff in (BANK_SHELL, BOX / 2))
+    shifts = len(shift_grid(10.0, SHIFT_SPACING * BOX * PIXEL, CPU))
+    bank = 2.0 * COUNT * plan.settings.views * (shifts * 2 * coarse + coarse)
+    steps = CANDIDATES * (COARSE_STEPS + 1) * coarse + 2 * (FINE_STEPS + 1) * fine
+    measure(benchmark, lambda: half.match(density, BOX / 2), bank + COUNT * steps * CLIMB)
 
 
 def test_back_project(benchmark, scene) -> None:

@@ -234,6 +234,10 @@ def page() -> str:
         draw_scaling(record)
         boxes = [[each["box"], each["cpu_seconds"], each["memory_gib"]] for each in record["boxes"]]
         sizes = [[each["particles"], each["cpu_minutes"], each["truth_05"]] for each in record["particles"]]
+        matched = [
+            [each["particles"], each["cpu_seconds"], each["particles"] / each["cpu_seconds"], each["memory_gib"]]
+            for each in record["poses"]
+        ]
         parts += [
             "## How the cost grows",
             f"One thread. A sharpening step of {record['images']} real and as many simulated images, all frequencies; "
@@ -241,6 +245,8 @@ def page() -> str:
             table(["box (px)", "CPU seconds a step", "memory (GiB)"], boxes),
             table(["particles", "CPU minutes", "map and truth, FSC 0.5 (A)"], sizes),
             "![Scaling](images/scaling.png)",
+            "Poses of particles with a C1 map at 64 px, all frequencies; both half sets in one process:",
+            table(["particles", "CPU seconds", "a second", "memory (GiB)"], matched),
         ]
     operations = RUNS / "operations.json"
     if operations.exists():

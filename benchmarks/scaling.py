@@ -3,7 +3,8 @@
     python benchmarks/scaling.py --out docs/runs/scaling.json
 
 For each box, CPU time and memory of a sharpening step at all frequencies, in a process of its own; for each number of
-particles of a phantom, CPU time and resolution of a whole `cryogan reconstruct`.
+particles of a phantom, CPU time and resolution of a whole `cryogan reconstruct`; and for each number of particles of
+`POSES_BOX` pixels, CPU time and memory of matching them with their map, as `cryogan poses` does.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,12 +22,14 @@ from accuracy import measure
 from cryogan.adversarial.view_training import sharpening_steps
 from cryogan.config import resolve
 from cryogan.halfmap import build_training
+from cryogan.matching import HalfSet
 from cryogan.physics.density import phantom
 from cryogan.plan import make_plan
 from cryogan.simulation import simulate
 
 BOXES = (32, 48, 64, 96, 128, 192)
 PARTICLES = (500, 1000, 2000, 5000, 10000, 20000)
+POSES, POSES_BOX = (2500, 5000, 10000, 20000), 64
 IMAGES = 512
 SYMMETRY, BOX, PIXEL_SIZE, SNR, MAX_SHIFT = "D2", 48, 5.0, 0.5, 5.0
 
@@ -46,22 +50,45 @@ def step(box: int, folder: Path, result: "multiprocessing.Queue[dict[str, float]
     result.put({"box": box, "cpu_seconds": seconds, "memory_gib": memory})
 
 
+def poses(count: int, folder: Path, result: "multiprocessing.Queue[dict[str, float]]") -> None:
+    torch.set_num_threads(1)
+    pixel_size = 240.0 / POSES_BOX
+    volume = phantom(POSES_BOX, pixel_size, 0)
+    simulate(volume, pixel_size, folder, count=count, snr=0.5, max_shift=5.0, seed=0)
+    plan, _, _ = make_plan(folder / "particles.star", None, None, resolve("default", None, {"max_shift": 5.0}))
+    density = torch.from_numpy(volume)
+    halves = [HalfSet(plan, folder / "particles.star", half) for half in (1, 2)]
+    before = time.process_time()
+    for half in halves:
+        half.match(density, POSES_BOX / 2)
+    seconds = time.process_time() - before
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    result.put({"particles": count, "cpu_seconds": seconds, "memory_gib": memory})
+
+
+def apart(function: Callable[..., None], *arguments: object) -> dict[str, float]:
+    """What a function puts into its queue, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    result: multiprocessing.Queue[dict[str, float]] = context.Queue()
+    process = context.Process(target=function, args=(*arguments, result))
+    process.start()
+    measured = result.get()
+    process.join()
+    return measured
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--boxes", type=int, nargs="*", default=BOXES)
     parser.add_argument("--particles", type=int, nargs="*", default=PARTICLES)
+    parser.add_argument("--poses", type=int, nargs="*", default=POSES)
     a = parser.parse_args()
     what = f"a phantom ({SYMMETRY}, {BOX} px of {PIXEL_SIZE} A, SNR {SNR}, shifts up to {MAX_SHIFT} A)"
-    record: dict[str, object] = {"images": IMAGES, "what": what, "boxes": [], "particles": []}
-    context = multiprocessing.get_context("spawn")
+    record: dict[str, object] = {"images": IMAGES, "what": what, "boxes": [], "particles": [], "poses": []}
     with tempfile.TemporaryDirectory() as scratch:
         for box in a.boxes:
-            result: multiprocessing.Queue[dict[str, float]] = context.Queue()
-            process = context.Process(target=step, args=(box, Path(scratch) / f"box{box}", result))
-            process.start()
-            record["boxes"].append(result.get())
-            process.join()
+            record["boxes"].append(apart(step, box, Path(scratch) / f"box{box}"))
             print(record["boxes"][-1], flush=True)
             a.out.write_text(json.dumps(record, indent=1))
         for count in a.particles:
@@ -75,6 +102,10 @@ def main() -> None:
                 {"particles": count} | {name: done[name] for name in ("cpu_minutes", "truth_05")}
             )
             print(record["particles"][-1], flush=True)
+            a.out.write_text(json.dumps(record, indent=1))
+        for count in a.poses:
+            record["poses"].append(apart(poses, count, Path(scratch) / f"poses{count}"))
+            print(record["poses"][-1], flush=True)
             a.out.write_text(json.dumps(record, indent=1))
 
 
