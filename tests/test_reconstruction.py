@@ -1,6 +1,7 @@
 """From particles to two half maps, on a set that takes seconds."""
 
 import csv
+import io
 import json
 import os
 import queue
@@ -201,6 +202,21 @@ def test_progress_and_run_record(critic: str, result: Result) -> None:
     assert VALUES[critic].items() <= run["settings"].items()
     assert run["plan"]["box"] == 32
     assert run["plan"]["pixel_size"] == pytest.approx(4.0)
+
+
+def test_learned_poses_are_written_and_drawn(particles: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    reconstruct(particles / "particles.star", folder, settings(learn_poses=True), console=Console(file=io.StringIO()))
+    found = read_star(folder / "views.star")
+    assert found["views"].floats("cryoganViewDensity").mean() == pytest.approx(1.0, abs=1e-4)
+    assert 0 < found["shifts"].floats("cryoganShiftHalfWidthAngst")[0] <= settings().max_shift
+    assert (folder / "figures" / "views.png").exists()
+    assert "From where the particles are seen" in (folder / "report.html").read_text()
+
+
+def test_poses_are_learned_by_the_view_critic_only(particles: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--learn-poses needs --critic views"):
+        reconstruct(particles / "particles.star", tmp_path / "run", settings("convolutional", learn_poses=True))
 
 
 def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cryogan.config import resolve
 from cryogan.plan import Plan, make_plan
-from cryogan.summary import warn, write_report
+from cryogan.summary import warn, warn_of_views, write_report
 from cryogan.validation import Alignment, FscCurves, fsc_curves
 
 PIXEL, BOX = 4.0, 32
@@ -57,6 +57,14 @@ def test_a_good_run_has_no_warning_but_the_hand(plan: Plan) -> None:
 def test_each_doubt_is_said(plan: Plan, change: dict[str, object], word: str) -> None:
     good = {"alignment": alignment(), "curves": curves(), "mask": ball(8), "resolution": 9.0}
     assert any(word in text for text in warn(plan, **(good | change)))
+
+
+def test_missing_views_are_said() -> None:
+    assert not warn_of_views(np.ones(768))
+    coverage = np.ones(768)
+    coverage[:100] = 0.1
+    (said,) = warn_of_views(coverage)
+    assert said.startswith("Views are missing: 13% of all directions")
 
 
 @pytest.fixture

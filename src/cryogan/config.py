@@ -55,6 +55,12 @@ class Settings(BaseModel):
         False, description="Learn the scales of signal and noise, beside the map, whose own scale is learned anyway."
     )
 
+    learn_poses: bool = Field(
+        False,
+        description="Learn the density of view directions, uniform otherwise, and the width of the shifts, --max-shift "
+        "otherwise, in the view critic's sharpening.",
+    )
+
     # View critic
     critic: Literal["views", "convolutional"] = Field(
         "views",

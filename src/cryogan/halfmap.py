@@ -21,7 +21,7 @@ from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
 from cryogan.folders import locked
-from cryogan.particles import ParticleImages, read_particles, write_volume
+from cryogan.particles import ParticleImages, read_particles, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
     ColouredNoise,
@@ -33,9 +33,10 @@ from cryogan.physics.noise import (
 )
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
+from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
 from cryogan.pictures import draw_simulation, snapshot_path
-from cryogan.plan import Plan
+from cryogan.plan import VIEWS_FILE, Plan
 from cryogan.validation import find_axes, resample
 
 AnyTraining = Training | ViewTraining
@@ -92,6 +93,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
         aperture_cutoff=cutoff,
         drawable=drawable,
+        views=ViewDistribution(device) if s.learn_poses else None,
     )
     return images, simulator
 
@@ -248,11 +250,26 @@ def _save(path: Path, stage: int, training: AnyTraining, best_stage: int | None,
 
 
 def _keep(plan: Plan, folder: Path, half: int, step: int, training: AnyTraining) -> None:
-    """Keep the map of this step, and let half 1 draw what its simulator makes of it."""
+    """Keep the map of this step, and let half 1 draw what its simulator makes of it, and note its learned views."""
     pixel_size = training.simulator.pixel_size
     write_volume(snapshot_path(folder, half, step), training.result().cpu().numpy(), pixel_size)
     if half == 1:
         draw_simulation(folder, training)
+        if training.simulator.views is not None:
+            _write_views(folder / VIEWS_FILE, training.simulator.views, float(training.simulator.shift_width))
+
+
+def _write_views(path: Path, views: ViewDistribution, shift_width: float) -> None:
+    """What was learned of the poses, in the frame of half 1; `cryoganCoverage`: see `ViewDistribution.coverage`."""
+    x, y, z = views.directions.double().cpu().numpy().T
+    columns = {
+        "rlnAngleRot": np.degrees(np.arctan2(y, x)),
+        "rlnAngleTilt": np.degrees(np.arccos(z)),
+        "cryoganViewDensity": views.density.cpu().numpy(),
+        "cryoganCoverage": views.coverage().cpu().numpy(),
+    }
+    blocks = {"views": {name: values.tolist() for name, values in columns.items()}}
+    write_star(path, {"shifts": {"cryoganShiftHalfWidthAngst": [shift_width]}} | blocks)
 
 
 def _snapshot_steps(plan: Plan) -> set[int]:

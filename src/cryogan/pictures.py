@@ -9,11 +9,11 @@ import torch
 
 from cryogan.adversarial.training import Training
 from cryogan.adversarial.view_training import ViewTraining
-from cryogan.particles import read_volume
+from cryogan.particles import read_star, read_volume
 from cryogan.physics.fourier import radial_power, to_images
 from cryogan.physics.poses import uniform_rotations
 from cryogan.physics.projector import FourierProjector
-from cryogan.plan import Plan
+from cryogan.plan import VIEWS_FILE, Plan
 from cryogan.report import (
     draw_fsc,
     draw_fsc_over_time,
@@ -21,6 +21,7 @@ from cryogan.report import (
     draw_power_spectra,
     draw_progress,
     draw_projections_over_time,
+    draw_view_density,
     draw_volume_over_time,
 )
 from cryogan.validation import Alignment, FscCurves, fsc, resample, resolution_at
@@ -80,7 +81,7 @@ def draw_simulation(folder: Path, training: Training | ViewTraining) -> None:
 
 
 def draw_history(folder: Path, plan: Plan) -> None:
-    """Half 1's map and its clean projections over time, and the recorded numbers."""
+    """Half 1's map and its clean projections over time, the recorded numbers, and the views if they were learned."""
     maps = snapshots(folder, 1, plan)
     course = records(folder, 1)
     minutes = {r["step"]: r["minutes"] for r in course}
@@ -91,6 +92,10 @@ def draw_history(folder: Path, plan: Plan) -> None:
     rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
     draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
     draw_progress(folder / "figures" / "progress.png", course)
+    if plan.settings.learn_poses:
+        views = read_star(folder / VIEWS_FILE)["views"]
+        columns = (views.floats(name) for name in ("rlnAngleRot", "rlnAngleTilt", "cryoganViewDensity"))
+        draw_view_density(folder / "figures" / "views.png", *columns)
 
 
 def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:

@@ -22,6 +22,7 @@ from cryogan.particles import ParticleImages, contrast_sign, read_particles
 from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
+VIEWS_FILE = "views.star"  # what half 1 has learned of the poses
 _DEFAULT_BOX = 64
 _SEARCH_BOX = 32  # holds the search's frequencies well
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
@@ -135,6 +136,8 @@ def make_plan(
         raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
     if settings.learn_scales and settings.critic == "views":
         raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
+    if settings.learn_poses and settings.critic == "convolutional":
+        raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
     table = read_particles(particles, data_dir)
     even = table.box - table.box % 2
     box = settings.box or min(_DEFAULT_BOX, even)

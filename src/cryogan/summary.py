@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryogan.plan import RUN_FILE, Plan
+from cryogan.particles import read_star
+from cryogan.plan import RUN_FILE, VIEWS_FILE, Plan
 from cryogan.report import Page, write_page
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ SAME_FRAME = 0.8  # correlation of the aligned halves below which they are calle
 OTHER_HAND = 0.05  # by which the chosen hand must be the better one
 NEAR_BORDER = 0.9  # of the spherical mask's radius
 TIGHT = 0.02  # share of the solvent mask beyond it
+RARE, RARE_SHARE = 0.25, 0.05  # of an even coverage by views, and of all frequencies
 COARSE_SHELLS = 8  # an FSC that ends before shell 8 says little more than the envelope
 
 _PICTURES = {
@@ -26,6 +28,7 @@ _PICTURES = {
     "fsc_over_time": "The same during the run.",
     "gallery": "Simulated images as they are built up, and particles: the last two rows should look alike.",
     "power_spectra": "Power spectra of simulated images and particles: they should agree.",
+    "views": "From where the particles are seen, as learned with the map (views.star).",
     "projections_over_time": "Projections of the map during the run.",
     "progress": "What the critic says, and how much the map moves.",
 }
@@ -68,6 +71,18 @@ def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, 
     return said
 
 
+def warn_of_views(coverage: np.ndarray) -> list[str]:
+    """Of frequencies that few views hold; `coverage` as in views.star."""
+    rare = float((coverage < RARE).mean())
+    if rare < RARE_SHARE:
+        return []
+    return [
+        f"Views are missing: {rare:.0%} of all directions of frequencies are in less than {RARE:.0%} of the views that "
+        "an even distribution would give them, and the map is smeared there. More particles of rare views help, or "
+        "micrographs of a tilted stage."
+    ]
+
+
 def write_report(
     folder: Path,
     plan: Plan,
@@ -84,7 +99,15 @@ def write_report(
         f"(Nyquist {2 * plan.pixel_size:.2f} A). The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
         f"{unmasked:.2f} A unmasked)."
     )
-    symmetry = plan.settings.symmetry
+    symmetry, coverage, learned = plan.settings.symmetry, np.ones(1), {}
+    if plan.settings.learn_poses:
+        found = read_star(folder / VIEWS_FILE)
+        coverage = found["views"].floats("cryoganCoverage")
+        density, width = (
+            found["views"].floats("cryoganViewDensity"),
+            found["shifts"].floats("cryoganShiftHalfWidthAngst"),
+        )
+        learned = {"Poses": f"views up to {density.max():.1f} times the even density; shifts up to {width[0]:.1f} A"}
     relion = (
         f"relion_image_handler --i {folder}/map.mrc --o reference.mrc --angpix {plan.pixel_size:.4f} "
         "--rescale_angpix PIXEL --new_box BOX    # those of the particles\n"
@@ -99,7 +122,7 @@ def write_report(
         Page(
             title=f"CryoGAN: {plan.particles.name}",
             summary=summary,
-            warnings=warn(plan, alignment, curves, mask, corrected),
+            warnings=warn(plan, alignment, curves, mask, corrected) + warn_of_views(coverage),
             tables={
                 "What went in": {
                     "Particles": str(plan.particles),
@@ -113,6 +136,7 @@ def write_report(
                     "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored "
                     f"{alignment.correlation_other_hand:.3f})",
                     "Mask": f"mask.mrc, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
+                    **learned,
                     "Maps": "map.mrc (mean, not sharpened), half1_map_unfil.mrc, half2_map_unfil.mrc",
                 },
                 "Made with": {name: str(value) for name, value in run.get("versions", {}).items()},

@@ -15,6 +15,7 @@ from cryogan.physics.density import phantom
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
 
 CPU = torch.device("cpu")
@@ -63,20 +64,37 @@ class Experiment:
         values = {"views": 1000, "search_batch": 100, "sharpen_images": COUNT, "max_shift": MAX_SHIFT} | settings
         volume = Volume(BOX, 15, "C1", CPU)
         simulator = self.simulator(COUNT, seed + 1)
+        simulator.views = ViewDistribution(CPU) if values.get("learn_poses") else None
         batch = values["search_batch"] if kind is Search else 128
         return kind(Settings(**values), steps, Held(self.images.numpy()), simulator, volume, 3.0, batch, seed)
 
 
-@pytest.fixture(scope="session")
-def experiment() -> Experiment:
+def particles_of_a_map(views: ViewDistribution | None, max_shift: float) -> Experiment:
     """600 particles of a map without symmetry, at a high signal-to-noise ratio."""
     truth = torch.from_numpy(phantom(BOX, PIXEL, 1)).float()
     truth[:, : BOX // 2] *= 0.3  # the phantom has D2
     truth[:, :, : BOX // 2] *= 0.5
     simulator = Experiment.simulator(COUNT, 7)
     truth *= 3.0 / simulator.projector(truth, simulator.draw(100).rotations).std()
+    simulator.views = views
+    simulator.shift_width.fill_(max_shift)
     phi = simulator.draw(COUNT)
     phi = Imaging(phi.rotations, phi.shifts, torch.arange(COUNT))
     with torch.no_grad():
         images = simulator(simulator.projector.transform(truth), phi)
     return Experiment(truth, images, phi)
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Experiment:
+    return particles_of_a_map(None, MAX_SHIFT)
+
+
+@pytest.fixture(scope="session")
+def preferred() -> Experiment:
+    """Four in five are seen from within 20 degrees of two axes, and their shifts are half as large as they could be."""
+    views = ViewDistribution(CPU)
+    axes = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.5]]), dim=1)
+    near = ((views.directions @ axes.T) > np.cos(np.radians(20))).any(1)
+    views.density.copy_(torch.where(near, 0.8 / near.sum(), 0.2 / (~near).sum()) * len(near))
+    return particles_of_a_map(views, MAX_SHIFT / 2)

@@ -151,12 +151,31 @@ def test_truth_is_a_fixed_point(experiment: "Experiment") -> None:
     assert record["map_change"] > 0.2
 
 
-def test_sharpening_brings_a_coarse_map_to_the_nyquist_frequency(experiment: "Experiment") -> None:
+def coarse(truth: Tensor) -> Tensor:
     k = torch.fft.fftfreq(BOX, 1 / BOX)
     radius = (k[:, None, None] ** 2 + k[:, None] ** 2 + k[: BOX // 2 + 1] ** 2).sqrt()
-    coarse = torch.fft.irfftn(torch.fft.rfftn(experiment.truth) * (radius < 6), s=(BOX,) * 3)
+    return torch.fft.irfftn(torch.fft.rfftn(truth) * (radius < 6), s=(BOX,) * 3)
+
+
+def test_preferred_views_and_small_shifts_are_learned(preferred: "Experiment") -> None:
+    maps, aucs = {}, {}
+    for learn in (False, True):
+        training = preferred.training(Sharpening, sharpening_steps(BOX, 7), learn_poses=learn)
+        training.volume.start_from(coarse(preferred.truth))
+        *_, record = training.run()
+        maps[learn] = fsc(training.result().numpy(), preferred.truth.numpy())
+        aucs[learn] = record["critic_auc"]
+    assert maps[True][1:15].min() > maps[False][1:15].min() + 0.1
+    assert abs(aucs[True] - 0.5) < abs(aucs[False] - 0.5)
+    views = training.simulator.views
+    true = views.counts(preferred.phi.rotations, torch.eye(3)[None])
+    assert torch.corrcoef(torch.stack([views.density, true]))[0, 1] > 0.8
+    assert training.simulator.shift_width == pytest.approx(MAX_SHIFT / 2, rel=0.3)
+
+
+def test_sharpening_brings_a_coarse_map_to_the_nyquist_frequency(experiment: "Experiment") -> None:
     training = experiment.training(Sharpening, sharpening_steps(BOX, 3))
-    training.volume.start_from(coarse)
+    training.volume.start_from(coarse(experiment.truth))
     records = list(training.run())
     assert len(records) == 6
     curve = fsc(training.result().numpy(), experiment.truth.numpy())

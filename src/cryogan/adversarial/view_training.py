@@ -109,6 +109,7 @@ class ViewTraining(ABC):
             "distance": self.distance,
             "volume": self.volume.state_dict(),
             "particles": self.particles.state_dict(),
+            "simulator": self.simulator.state_dict(),
             "generator": self.simulator.generator.get_state(),
         }
 
@@ -116,6 +117,7 @@ class ViewTraining(ABC):
         self.step, self.seconds, self.distance = state["step"], state["seconds"], state["distance"]
         self.volume.load_state_dict(state["volume"])
         self.particles.load_state_dict(state["particles"])
+        self.simulator.load_state_dict(state["simulator"])
         self.simulator.generator.set_state(state["generator"].cpu())
 
     def _views(self, spectrum: Tensor, disc: Disc) -> Views:
@@ -191,7 +193,7 @@ class Search(ViewTraining):
         difference = torch.zeros_like(spectrum)
         self._back.add(difference, disc, bank.rotations, gathered)
         weights = images.transfer.square().mean(0) * views.precision
-        curvature = self._back.curvature(disc, weights, self.settings.search_batch)
+        curvature = self._back.curvature(disc, weights, self.settings.search_batch, self.simulator.views)
         self._move(self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
@@ -222,6 +224,7 @@ class Sharpening(ViewTraining):
         differences = [torch.zeros_like(spectrum) for _ in range(2)]
         power = torch.zeros(len(disc), device=self._device)
         agreements: dict[float, list[Tensor]] = {1.0: [], -1.0: []}
+        poses: dict[float, list[tuple[Tensor, Tensor]]] = {1.0: [], -1.0: []}
         for batch in range(batches):
             for sign in (1.0, -1.0):
                 half_planes, transfer = self._real() if sign > 0 else self._simulated(spectrum, CHUNK)
@@ -237,15 +240,28 @@ class Sharpening(ViewTraining):
                 matched = sign * views.matched(images, shifts)
                 self._back.add(differences[batch % 2], disc, rotations, matched)
                 agreements[sign].append(agreement)
+                poses[sign].append((rotations, shifts))
             power += images.transfer.square().mean(0) / batches
 
         first, second = (self._back.finish(difference) for difference in differences)
-        curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK)
+        curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK, self.simulator.views)
         trust = self._trust(first, second)
         self._move((first + second) * trust / curvature, cutoff, 1.0)
+        if self.settings.learn_poses:
+            self._learn_poses(*([torch.cat(each) for each in zip(*poses[sign], strict=True)] for sign in (1.0, -1.0)))
         real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
         self.distance = -real.mean().item()
         return real, simulated
+
+    def _learn_poses(self, real: list[Tensor], simulated: list[Tensor]) -> None:
+        """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart."""
+        simulator = self.simulator
+        assert simulator.views is not None
+        group = torch.from_numpy(self.volume.point_group).float().to(self._device)
+        simulator.views.learn(real[0], simulated[0], group)
+        widths = [shifts.square().mean().sqrt() for _, shifts in (real, simulated)]
+        ratio = (widths[0] / widths[1].clamp(min=1e-6)).clamp(0.5, 2.0)
+        simulator.shift_width.mul_(ratio).clamp_(max=simulator.max_shift)
 
     def _trust(self, first: Tensor, second: Tensor) -> Tensor:
         """2 r / (1 + r) on the 3-D coefficients, with r the correlation of two volumes in each shell."""

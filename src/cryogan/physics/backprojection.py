@@ -5,6 +5,7 @@ from torch import Tensor
 
 from cryogan.physics.fourier import Disc
 from cryogan.physics.projector import FourierProjector
+from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
 
 CURVATURE_FLOOR = 0.03  # of the mean curvature
@@ -26,6 +27,7 @@ class BackProjector:
         # |k| of a volume's transform (D, D, D // 2 + 1), cycles per box.
         self.radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[: box // 2 + 1] ** 2).sqrt()
         self.shell = self.radius.round().long()
+        self._cell: Tensor | None = None
 
     def add(self, into: Tensor, disc: Disc, rotations: Tensor, values: Tensor) -> None:
         """Add the adjoint of `FourierProjector.samples`, of values (B, K), to a spectrum (2, P, P, P // 2 + 1)."""
@@ -45,8 +47,8 @@ class BackProjector:
         result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
         return result
 
-    def curvature(self, disc: Disc, weights: Tensor, images: int) -> Tensor:
-        """P* diag(weights) P summed over images from everywhere: a number for each 3-D coefficient.
+    def curvature(self, disc: Disc, weights: Tensor, images: int, views: ViewDistribution | None = None) -> Tensor:
+        """P* diag(weights) P summed over images of these views (None: uniform): a number for each 3-D coefficient.
 
         By the slice theorem the mean of the weights (K,) over a shell, falling as 1 / |k|: a slice has |k|
         coefficients where the volume has |k|^2.
@@ -55,5 +57,15 @@ class BackProjector:
         by_shell = by_shell / (4.0 * torch.arange(len(by_shell), device=by_shell.device).clamp(min=1))
         by_shell = images * self._volume.density.numel() * by_shell
         inside = torch.where(self.shell < len(by_shell), by_shell[self.shell.clamp(max=len(by_shell) - 1)], 0.0)
+        if views is not None:
+            inside = inside * views.coverage()[self._cells(views)]
         # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
         return inside + CURVATURE_FLOOR * by_shell[1:].mean()
+
+    def _cells(self, views: ViewDistribution) -> Tensor:
+        """The cell of each coefficient's direction."""
+        if self._cell is None:
+            axis = torch.fft.fftfreq(len(self.radius), 1.0 / len(self.radius), device=self.radius.device)
+            z, y, x = torch.meshgrid(axis, axis, axis[: self.radius.shape[2]].abs(), indexing="ij")
+            self._cell = views.cells(torch.stack([x, y, z], dim=-1).flatten(0, 2)).view_as(self.radius)
+        return self._cell

@@ -11,6 +11,7 @@ from cryogan.physics.noise import Noise
 from cryogan.physics.poses import uniform_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
+from cryogan.physics.view_distribution import ViewDistribution
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,21 @@ class Imaging:
 class Simulator(nn.Module):
     """y = C S P x + n, equation (1).
 
+    `shift_width` is the half width, A, from which shifts are drawn.
+
     Args:
         projector: P.
         optics: the particles' CTF parameters, N rows.
         noise: n; asked for the same particles as the CTF.
         drawable: (M,) int64, the particles whose CTF is drawn; None draws any.
+        views: distribution of the view directions; None: uniform.
         pixel_size: A.
-        max_shift: A, half width of the triangular distribution of shifts.
+        max_shift: A, largest half width of the triangular distribution of shifts, and the width at the start.
         generator: source of every random number; it sits on the device that simulates.
         envelope_at_nyquist, aperture_cutoff: see `ctf`.
     """
+
+    shift_width: Tensor
 
     def __init__(
         self,
@@ -54,22 +60,25 @@ class Simulator(nn.Module):
         envelope_at_nyquist: float = 1.0,
         aperture_cutoff: float = float("inf"),
         drawable: Tensor | None = None,
+        views: ViewDistribution | None = None,
     ) -> None:
         super().__init__()
         self.projector, self.optics, self.noise = projector, optics, noise
         self.pixel_size, self.max_shift, self.generator = pixel_size, max_shift, generator
         self.envelope_at_nyquist, self.aperture_cutoff = envelope_at_nyquist, aperture_cutoff
+        self.views = views
+        self.register_buffer("shift_width", torch.tensor(max_shift, device=generator.device))
         self._drawable = torch.arange(len(optics), device=generator.device) if drawable is None else drawable
         # Learned as logarithms: a scale stays positive and its step is relative.
         self.log_signal = nn.Parameter(torch.zeros((), device=generator.device))
         self.log_noise = nn.Parameter(torch.zeros((), device=generator.device))
 
     def draw(self, count: int) -> Imaging:
-        """phi ~ p(phi): uniform poses, triangular shifts, CTFs of random particles."""
-        generator = self.generator
+        """phi ~ p(phi): poses, triangular shifts, CTFs of random particles."""
+        generator, views = self.generator, self.views
         return Imaging(
-            uniform_rotations(count, generator),
-            triangular_shifts(count, self.max_shift, generator),
+            uniform_rotations(count, generator) if views is None else views.draw(count, generator),
+            triangular_shifts(count, float(self.shift_width), generator),
             self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
         )
 

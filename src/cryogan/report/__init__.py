@@ -10,6 +10,7 @@ from cryogan.report.figures import (
     draw_power_spectra,
     draw_progress,
     draw_projections_over_time,
+    draw_view_density,
     draw_view_distribution,
     draw_volume_over_time,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "draw_power_spectra",
     "draw_progress",
     "draw_projections_over_time",
+    "draw_view_density",
     "draw_view_distribution",
     "draw_volume_over_time",
     "write_page",

@@ -313,6 +313,24 @@ def draw_view_distribution(path: str | Path, rot_degrees: Array, tilt_degrees: A
     _save(figure, path)
 
 
+def draw_view_density(path: str | Path, rot_degrees: Array, tilt_degrees: Array, density: Array) -> None:
+    """A density over view directions, on the map of `draw_view_distribution`.
+
+    Args:
+        path: PNG to write.
+        rot_degrees, tilt_degrees: (N,) directions that are spread evenly.
+        density: (N,) relative to that of uniform views.
+    """
+    figure, axes = _figure_with_axes(6.4, 3.4)
+    rot, height = (np.asarray(rot_degrees) + 180) % 360 - 180, np.cos(np.radians(tilt_degrees))
+    shown = axes.scatter(rot, height, c=density, s=70, marker="s", linewidths=0, cmap="cividis", vmin=0)
+    figure.colorbar(shown, ax=axes, label="density, over that of uniform views")
+    axes.set(
+        xlabel="rot (degrees)", ylabel="cos(tilt)", title="Learned view directions", xlim=(-180, 180), ylim=(-1, 1)
+    )
+    _save(figure, path)
+
+
 def draw_histogram(path: str | Path, values: Array, title: str, label: str) -> None:
     """Histogram of one number per particle."""
     figure, axes = _figure_with_axes(6.4, 3.4)
