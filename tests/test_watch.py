@@ -25,8 +25,10 @@ from rich.console import Console
 
 from cryogan.cli import main
 from cryogan.config import resolve
+from cryogan.particles import read_volume, write_volume
 from cryogan.reconstruction import STOP_FILE, reconstruct
 from cryogan.refinement import find_poses
+from cryogan.watch.folder import RunFolder, read_bytes
 
 CHROMIUM = shutil.which("chromium")
 SETTINGS: dict[str, object] = {
@@ -232,8 +234,6 @@ def test_slices_follow_the_time(server: Server, opened: Open) -> None:
 
 
 def test_slices_are_those_of_the_map(server: Server, opened: Open) -> None:
-    from cryogan.particles import read_volume
-
     page = with_maps(opened(server))
     volume, _ = read_volume(server.run / "half2_map_unfil.mrc")
     middle = len(volume) // 2
@@ -421,6 +421,57 @@ def test_the_button_stops_a_run_that_can_be_resumed(particles: Path, tmp_path: P
         (out / STOP_FILE).touch()  # as from another machine
         assert ended(again) == 130
         page.close()  # before its server: a browser complains of lost connections
+
+
+@pytest.fixture
+def unfinished(finished: Path, tmp_path: Path) -> Path:
+    """The run as it was before its halves were compared."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    for name in ("fsc.csv", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "log.txt"):
+        (out / name).unlink()
+    return out
+
+
+def test_a_line_that_is_not_yet_whole_waits_and_a_spoilt_one_is_left_out(unfinished: Path) -> None:
+    folder, log = RunFolder(unfinished), unfinished / "progress.jsonl"
+    assert folder.poll()
+    assert not folder.poll()
+    known, line = len(folder.records), log.read_text().splitlines()[-1]
+    with log.open("a") as file:
+        file.write(line[:20])
+        file.flush()
+        assert not folder.poll()
+        file.write(f"{line[20:]}\n{line[:20]}{line}\n")  # the second: a run was killed, and went on
+        file.flush()
+        assert folder.poll()
+    assert folder.records[known:] == [json.loads(line)]
+
+
+def test_an_unfinished_run_has_the_fsc_of_its_last_maps(unfinished: Path) -> None:
+    folder = RunFolder(unfinished)
+    folder.poll()
+    assert folder.status["state"] == "stopped"
+    assert folder.status["fsc"] is None
+    folder.compare()
+    assert folder.poll()
+    curve = folder.status["fsc"]["curves"]["unmasked"]
+    assert curve[1] > 0.8
+    assert f"step {STEPS}, half 2 aligned" in folder.status["fsc"]["text"]
+    assert json.dumps(folder.status, allow_nan=False)
+
+
+@pytest.mark.parametrize(("box", "shown"), [(40, 40), (160, 128)])
+def test_maps_go_out_in_eight_bits_and_not_too_large(box: int, shown: int, tmp_path: Path) -> None:
+    axis = np.arange(box) / box - 0.5
+    smooth = 3 * np.exp(-30 * (axis[:, None, None] ** 2 + 2 * axis[:, None] ** 2 + axis**2 / 2)) - 1
+    write_volume(tmp_path / "map.mrc", smooth, 2.0)
+    voxels, side, low, high = read_bytes(tmp_path / "map.mrc", 0)
+    assert side == shown
+    back = np.frombuffer(voxels, np.uint8).reshape((side,) * 3) / 255 * (high - low) + low
+    axis = np.arange(side) / side - 0.5
+    expected = 3 * np.exp(-30 * (axis[:, None, None] ** 2 + 2 * axis[:, None] ** 2 + axis**2 / 2)) - 1
+    np.testing.assert_allclose(back, expected, atol=0.03)
 
 
 def test_what_cannot_be_watched_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new
 from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
+from cryogan.particles.atomic import replacing
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
 from cryogan.plan import Plan, make_plan
 from cryogan.summary import write_report
@@ -263,7 +264,7 @@ def write_fsc(folder: Path, curves: FscCurves) -> None:
     }
     write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
     names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
-    with (folder / "fsc.csv").open("w", newline="") as file:
+    with replacing(folder / "fsc.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))

@@ -28,8 +28,8 @@ function connect() {
 }
 // A browser gives few connections to a server: a tab that nobody sees holds none.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) stream?.close();
-  else connect();
+  stream?.close();
+  if (!document.hidden) connect();
 });
 
 function show(news) {

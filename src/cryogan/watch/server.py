@@ -137,7 +137,10 @@ def application(folder: RunFolder, token: str, cookie: str, *, loopback: bool) -
         return Response(voxels, media_type="application/octet-stream", headers=headers)
 
     def stop(_: Request) -> Response:
-        return Response(status_code=204) if folder.request_stop() else PlainTextResponse("The run is not running.", 409)
+        try:
+            return Response(status_code=204) if folder.request_stop() else PlainTextResponse("It is not running.", 409)
+        except OSError as error:
+            return PlainTextResponse(f"Cannot ask the run to stop: {error}.", 500)
 
     routes = [
         Route("/", page),
