@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -171,6 +172,7 @@ def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:
         InputError: the folder is not that of a run, or the address cannot be listened on.
     """
     folder = RunFolder(run)
+    torch.set_num_threads(1)  # the cores are the run's
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)
