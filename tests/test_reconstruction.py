@@ -100,6 +100,7 @@ def test_every_file_is_there(result: Result) -> None:
         "particles.star",
         "run.toml",
         "progress.jsonl",
+        "log.txt",
         "half1.pt",
         "half2.pt",
         "open.cxc",

@@ -202,6 +202,24 @@ def refine_command(run: Path, *, out: Path | None = None) -> None:
     refine(run, out)
 
 
+@app.command(name="watch")
+def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> None:
+    """A page of a run in the browser, while it runs or later: maps, slices, critic, FSC, log, and a stop button.
+
+    Parameters
+    ----------
+    run
+        Folder of `cryogan reconstruct`.
+    host
+        Address to listen on. Beyond this machine, the page opens only with the token in the printed address.
+    port
+        Where to listen; 0: any that is free.
+    """
+    from cryogan.watch import watch
+
+    watch(run, host, port)
+
+
 @app.command(name="simulate")
 def simulate_command(
     *,

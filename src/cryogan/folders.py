@@ -1,6 +1,7 @@
 """Folders for results: new ones, and one process at a time in each."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +27,26 @@ def locked(file: Path, *, wait: bool) -> Iterator[None]:
         InputError: another process holds it, unless `wait`.
     """
     with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise InputError(
-                f"Another process works in {file.parent}; wait for it, stop it, or give another folder."
-            ) from None
+        for last_try in (False, False, True):  # `is_locked` of another process holds it for an instant
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if last_try:
+                    raise InputError(
+                        f"Another process works in {file.parent}; wait for it, stop it, or give another folder."
+                    ) from None
+                time.sleep(0.1)
         yield
+
+
+def is_locked(file: Path) -> bool:
+    """Whether another process holds the lock on a file."""
+    try:
+        with file.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

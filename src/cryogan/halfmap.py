@@ -35,12 +35,14 @@ from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
-from cryogan.pictures import draw_simulation, snapshot_path
+from cryogan.pictures import draw_simulation, latest_path, snapshot_path
 from cryogan.plan import VIEWS_FILE, Plan
 from cryogan.validation import find_axes, resample
 
 AnyTraining = Training | ViewTraining
 SNAPSHOTS = 8  # of the map over a run, for the figures
+LATEST_SECONDS = 5.0  # between the maps for those who watch
+DRAWN_SECONDS = 60.0  # between pictures of the simulation; one takes about a second
 RECORDS = 500  # lines of progress.jsonl a half, about
 COMPARISON_SECONDS = 30.0  # of --max-minutes, left for the comparison of the half maps
 MEASURED = 1000  # images from which signal and noise are estimated
@@ -200,6 +202,7 @@ def _run_stages(
     best_stage = None if saved is None else saved["best_stage"]
     every, pictures = max(1, plan.total_steps // RECORDS), _snapshot_steps(plan)
     seconds, started = 0.0, time.monotonic()
+    latest = drawn = -float("inf")
     limit = 60 * (plan.settings.max_minutes or float("inf")) - COMPARISON_SECONDS
     for index in range(first, len(plan.stages)):
         before = sum(stage.steps for stage in plan.stages[:index])
@@ -215,8 +218,15 @@ def _run_stages(
             if not np.isfinite(record["map_change"]):
                 raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
             step = before + training.step
+            now = time.monotonic()
+            if now - latest > LATEST_SECONDS:
+                _write(latest_path(folder, half), training)
+                latest = now
             if step in pictures:
-                _keep(plan, folder, half, step, training)
+                _write(snapshot_path(folder, half, step), training)
+            if half == 1 and (step in pictures or now - drawn > DRAWN_SECONDS):
+                _picture(folder, training)
+                drawn = time.monotonic()
             if step % every == 0 or step in pictures:
                 messages.put(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
             parent = multiprocessing.parent_process()
@@ -232,7 +242,9 @@ def _run_stages(
                 written = time.monotonic()
         _save(checkpoint, index, training, best_stage, best)
         if late and not stop.is_set():
-            _keep(plan, folder, half, plan.total_steps, training)
+            _write(snapshot_path(folder, half, plan.total_steps), training)
+            if half == 1:
+                _picture(folder, training)
             yield True
             return
         yield not stop.is_set()
@@ -249,18 +261,16 @@ def _save(path: Path, stage: int, training: AnyTraining, best_stage: int | None,
     save_checkpoint(path, state | {"best": None if best is None else best.state_dict()})
 
 
-def _keep(plan: Plan, folder: Path, half: int, step: int, training: AnyTraining) -> None:
-    """Keep the map of this step, and let half 1 draw what its simulator makes of it, and note its learned views."""
-    pixel_size = training.simulator.pixel_size
-    write_volume(snapshot_path(folder, half, step), training.result().cpu().numpy(), pixel_size)
-    if half == 1:
-        draw_simulation(folder, training)
-        if training.simulator.views is not None:
-            _write_views(folder / VIEWS_FILE, training.simulator.views, float(training.simulator.shift_width))
+def _write(path: Path, training: AnyTraining) -> None:
+    write_volume(path, training.result().cpu().numpy(), training.simulator.pixel_size)
 
 
-def _write_views(path: Path, views: ViewDistribution, shift_width: float) -> None:
-    """What was learned of the poses, in the frame of half 1; `cryoganCoverage`: see `ViewDistribution.coverage`."""
+def _picture(folder: Path, training: AnyTraining) -> None:
+    """What the simulator makes of the map, and what it has learned of the poses (`ViewDistribution.coverage`)."""
+    draw_simulation(folder, training)
+    views = training.simulator.views
+    if views is None:
+        return
     x, y, z = views.directions.double().cpu().numpy().T
     columns = {
         "rlnAngleRot": np.degrees(np.arctan2(y, x)),
@@ -269,7 +279,8 @@ def _write_views(path: Path, views: ViewDistribution, shift_width: float) -> Non
         "cryoganCoverage": views.coverage().cpu().numpy(),
     }
     blocks = {"views": {name: values.tolist() for name, values in columns.items()}}
-    write_star(path, {"shifts": {"cryoganShiftHalfWidthAngst": [shift_width]}} | blocks)
+    blocks["shifts"] = {"cryoganShiftHalfWidthAngst": [float(training.simulator.shift_width)]}
+    write_star(folder / VIEWS_FILE, blocks)
 
 
 def _snapshot_steps(plan: Plan) -> set[int]:

@@ -35,6 +35,11 @@ def snapshot_path(folder: Path, half: int, step: int) -> Path:
     return folder / "snapshots" / f"half{half}_step{step:06d}.mrc"
 
 
+def latest_path(folder: Path, half: int) -> Path:
+    """Where a run writes the map of a half every few seconds, for those who watch it."""
+    return folder / "snapshots" / f"half{half}_latest.mrc"
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A map of the run, on the final grid."""

@@ -82,6 +82,11 @@ class Plan:
         """Share, 0 to 1, of the run's work that is done after `step` volume updates."""
         return self._seconds[step] / self.seconds
 
+    def minutes_left(self, step: int, minutes: float) -> float:
+        """Of a half's training, judged from the `minutes` that its first `step` (1 or more) volume updates took."""
+        done = self.work(step)
+        return minutes * (1 - done) / done
+
     @property
     def device(self) -> torch.device:
         return torch.device(self.settings.device)

@@ -8,6 +8,7 @@ import os
 import queue
 import signal
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new
 from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
+from cryogan.particles.atomic import replacing
 from cryogan.pictures import draw_agreement, draw_history, snapshot_path
 from cryogan.plan import Plan, make_plan
 from cryogan.summary import write_report
@@ -27,6 +29,9 @@ from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample
 
 HALVES = (1, 2)
 HALF_MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc")
+LOCK_FILE = ".lock"  # held while a process works in the run's folder
+LOG_FILE = "log.txt"
+STOP_FILE = "stop"  # whoever puts it into the run's folder stops the run, from any machine
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,13 @@ def reconstruct(
     console = console or Console(stderr=True)
     require_new(out, f"give another --out, or --resume {out} to go on with a run.")
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
-    for remark in remarks:
-        console.print(remark, highlight=False, soft_wrap=True)
     subset = np.full(len(images), 2)
     subset[half_rows(len(images), 1, settings.seed)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
     plan.write(out)
+    for remark in remarks:
+        _say(out, console, remark)
     write_particles(out / "particles.star", images.table, random_subset=subset)
     return _run(out, plan, console)
 
@@ -96,28 +101,46 @@ def figures(folder: Path) -> Result:
     plan = Plan.read(folder)
     if not all(snapshot_path(folder, half, plan.total_steps).exists() for half in HALVES):
         raise InputError(f"{folder} is not finished; go on with: cryogan reconstruct --resume {folder}")
-    with locked(folder / ".lock", wait=False):
+    with locked(folder / LOCK_FILE, wait=False):
         return _compare(folder, plan)
 
 
+def _say(folder: Path, console: Console, text: str) -> None:
+    """To the user, and to the run's log."""
+    console.print(text, highlight=False, soft_wrap=True)
+    _log(folder, text)
+
+
+def _log(folder: Path, text: str) -> None:
+    with (folder / LOG_FILE).open("a") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
+
+
 def _run(folder: Path, plan: Plan, console: Console) -> Result:
-    with locked(folder / ".lock", wait=False):
-        _train(folder, plan, console)
+    with locked(folder / LOCK_FILE, wait=False):
+        try:
+            _train(folder, plan, console)
+        except (InputError, Interrupted) as ended:  # said by whoever catches it
+            _log(folder, str(ended))
+            raise
+        _log(folder, "Both halves are trained; they are aligned and compared.")
         result = _compare(folder, plan)
     other = result.alignment.correlation_other_hand
-    console.print(
+    _say(
+        folder,
+        console,
         f"Half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; unmasked "
         f"{result.resolution_unmasked:.2f} A). Alignment of half 2: correlation "
         f"{result.alignment.correlation:.3f}, other hand {other:.3f}; the absolute hand is unknown.\n"
         f"Map: {folder / 'map.mrc'}",
-        highlight=False,
-        soft_wrap=True,
     )
     return result
 
 
 def _train(folder: Path, plan: Plan, console: Console) -> None:
     """Both halves, each in a process of its own; this one shows and records their progress."""
+    stop = folder / STOP_FILE
+    stop.unlink(missing_ok=True)
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.queues.Queue[Message] = context.Queue()
     workers = {half: context.Process(target=train_half, args=(folder, half, messages), daemon=True) for half in HALVES}
@@ -133,6 +156,8 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
         tasks = {half: bars.add_task("", total=1.0, half=half, step=0, state="starting") for half in HALVES}
         while waiting:
             try:
+                if not stopped and stop.exists():
+                    raise KeyboardInterrupt
                 message = messages.get(timeout=1.0)
             except KeyboardInterrupt:
                 # They report when their checkpoint is written. A terminal signals them too, a batch system may not.
@@ -149,7 +174,7 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
             if message.record is not None:
                 log.write(json.dumps({"half": message.half} | message.record) + "\n")
                 log.flush()
-                _show(bars, tasks[message.half], plan, message.record)
+                _show(folder, bars, tasks[message.half], plan, message.record)
                 continue
             waiting.discard(message.half)
             stopped |= message.kind == "stopped"
@@ -166,21 +191,22 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
         raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
 
 
-def _show(bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
-    """Move a half's bar; where there is no terminal for a bar, print a line for each tenth of the work."""
+def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
+    """Move a half's bar; log each tenth of the work, and print it where there is no terminal for a bar."""
     state = f"gap {record['critic_gap']:.2f}  change {record['map_change']:.1%}"
     if plan.settings.learn_scales:
         state += f"  signal {record['signal_scale']:.2f}  noise {record['noise_scale']:.2f}"
-    before, done = bars.tasks[task].completed, plan.work(int(record["step"]))
-    bars.update(task, completed=done, step=f"{record['step']:.0f}/{plan.total_steps}", state=state)
-    if not bars.console.is_terminal and int(10 * done) > int(10 * before):
-        minutes = record["minutes"]
-        bars.console.print(
-            f"half {bars.tasks[task].fields['half']}: step {record['step']:.0f} of {plan.total_steps}, "
-            f"{minutes:.1f} min, about {minutes * (1 - done) / done:.1f} min left; {state}",
-            highlight=False,
-            soft_wrap=True,
+    step, minutes = int(record["step"]), record["minutes"]
+    before, done = bars.tasks[task].completed, plan.work(step)
+    bars.update(task, completed=done, step=f"{step}/{plan.total_steps}", state=state)
+    if int(10 * done) > int(10 * before):
+        text = (
+            f"half {bars.tasks[task].fields['half']}: step {step} of {plan.total_steps}, "
+            f"{minutes:.1f} min, about {plan.minutes_left(step, minutes):.1f} min left; {state}"
         )
+        _log(folder, text)
+        if not bars.console.is_terminal:
+            bars.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _compare(folder: Path, plan: Plan) -> Result:
@@ -238,7 +264,7 @@ def write_fsc(folder: Path, curves: FscCurves) -> None:
     }
     write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
     names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
-    with (folder / "fsc.csv").open("w", newline="") as file:
+    with replacing(folder / "fsc.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))

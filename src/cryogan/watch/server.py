@@ -1,0 +1,190 @@
+"""The web server of `cryogan watch`: a handful of names, one reader of the run's folder, and a guard before all."""
+
+import asyncio
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cryogan.errors import InputError
+from cryogan.watch.folder import RunFolder, read_bytes
+
+POLL_SECONDS = 0.25
+COMPARE_SECONDS = 5.0
+PAGE = Path(str(files("cryogan.watch")))
+PLOTLY = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
+STATIC = {name: PAGE / name for name in ("page.css", "page.js", "surface.js")} | {"plotly.min.js": PLOTLY}
+POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'"
+
+
+class Feed:
+    """Keeps a run's state fresh and wakes those who wait for news."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.version = 0
+        self._changed = asyncio.Condition()
+
+    async def follow(self) -> None:
+        """Read the folder over and over."""
+        while True:
+            if await asyncio.to_thread(self.folder.poll):
+                async with self._changed:
+                    self.version += 1
+                    self._changed.notify_all()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def compare(self) -> None:
+        """Keep the FSC of an unfinished run up to date; apart, as it takes longer than news may."""
+        while True:
+            with suppress(OSError, InputError):
+                await asyncio.to_thread(self.folder.compare)
+            await asyncio.sleep(COMPARE_SECONDS)
+
+    async def events(self, may_stop: bool) -> AsyncIterator[str]:
+        """Server-sent events for one client: everything at first, then what is new."""
+        version, sent = 0, 0
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda seen=version: self.version > seen)  # type: ignore[misc]
+            version, records = self.version, self.folder.records
+            first = sent if sent <= len(records) else 0  # another run has taken its place
+            news = self.folder.status | {"first": first, "records": records[first:], "may_stop": may_stop}
+            sent = len(records)
+            yield f"data: {json.dumps(news)}\n\n"
+
+
+class Guard:
+    """Refuses writes without the token or from another page, and on a network also reads without the token."""
+
+    def __init__(self, app: ASGIApp, token: str, cookie: str, private: bool) -> None:
+        self.app, self.token, self.cookie, self.private = app, token, cookie, private
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            request = Request(scope)
+            # Both count: the cookie may be that of an earlier server on this port.
+            given = request.query_params.get("token", ""), request.cookies.get(self.cookie, "")
+            scope["knows_token"] = any(secrets.compare_digest(each.encode(), self.token.encode()) for each in given)
+            if not scope["knows_token"] and (self.private or request.method not in ("GET", "HEAD")):
+                refusal = PlainTextResponse("Open the address that cryogan watch printed, with its token.\n", 403)
+                return await refusal(scope, receive, send)
+            origin = request.headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+                return await PlainTextResponse("This request comes from another page.\n", 403)(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+def application(folder: RunFolder, token: str, cookie: str, *, loopback: bool) -> Starlette:
+    """The pages of a run.
+
+    Args:
+        folder: the run.
+        token: whoever has it may stop the run.
+        cookie: name of the cookie that keeps it.
+        loopback: only this machine can connect; it may read without the token.
+    """
+    feed = Feed(folder)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(each) for each in (feed.follow(), feed.compare())]
+        yield
+        for task in tasks:
+            task.cancel()
+
+    def page(request: Request) -> Response:
+        response = FileResponse(
+            PAGE / "page.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+        )
+        if request.scope["knows_token"]:
+            response.set_cookie(cookie, token, httponly=True, samesite="strict")
+        return response
+
+    def static(request: Request) -> Response:
+        path = STATIC.get(request.path_params["name"])
+        return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
+
+    def events(request: Request) -> Response:
+        stream = feed.events(request.scope["knows_token"])
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    def figure(request: Request) -> Response:
+        path = folder.figures().get(request.path_params["name"])
+        return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
+
+    def volume(request: Request) -> Response:
+        half, pair = request.path_params["half"], folder.maps().get(request.path_params["name"])
+        if pair is None or half not in (1, 2):
+            return Response(status_code=404)
+        path = pair[half - 1]
+        voxels, box, low, high = read_bytes(path, path.stat().st_mtime_ns)
+        headers = {"X-Box": str(box), "X-Low": repr(low), "X-High": repr(high), "Cache-Control": "max-age=3600"}
+        return Response(voxels, media_type="application/octet-stream", headers=headers)
+
+    def stop(_: Request) -> Response:
+        try:
+            return Response(status_code=204) if folder.request_stop() else PlainTextResponse("It is not running.", 409)
+        except OSError as error:
+            return PlainTextResponse(f"Cannot ask the run to stop: {error}.", 500)
+
+    routes = [
+        Route("/", page),
+        Route("/events", events),
+        Route("/static/{name}", static),
+        Route("/figures/{name}", figure),
+        Route("/maps/{half:int}/{name}", volume),
+        Route("/stop", stop, methods=["POST"]),
+    ]
+    # On loopback, the name by which a browser came tells this machine's pages from another's (DNS rebinding).
+    hosts = ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        Middleware(Guard, token=token, cookie=cookie, private=not loopback),
+    ]
+    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+
+
+def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:
+    """Serve the page of a run until Ctrl-C; its address is printed.
+
+    Args:
+        run: folder of `cryogan reconstruct`, running or not.
+        host: address to listen on; beyond loopback, nothing is shown without the token in the printed address.
+        port: 0 takes a free one.
+
+    Raises:
+        InputError: the folder is not that of a run, or the address cannot be listened on.
+    """
+    folder = RunFolder(run)
+    torch.set_num_threads(1)  # the cores are the run's
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise InputError(f"Cannot listen on {host}, port {port} ({error.strerror}); give another --port.") from error
+    port = listening.getsockname()[1]
+    token = secrets.token_urlsafe(16)
+    loopback = ip_address(address[0]).is_loopback
+    app = application(folder, token, f"cryogan_{port}", loopback=loopback)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Watch {run} at http://{shown}:{port}/?token={token} (Ctrl-C ends the page, not the run)", flush=True)
+    # Streams of events never end by themselves: one second, then they are cut.
+    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+    with listening, suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])

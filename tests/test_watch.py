@@ -1,0 +1,485 @@
+"""The page of a run: in a real browser, under load, and against those who ask for more than it shows."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import tomli_w
+from matplotlib.image import imread
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from rich.console import Console
+
+from cryogan.cli import main
+from cryogan.config import resolve
+from cryogan.particles import read_volume, write_volume
+from cryogan.reconstruction import STOP_FILE, reconstruct
+from cryogan.refinement import find_poses
+from cryogan.watch.folder import RunFolder, read_bytes
+
+CHROMIUM = shutil.which("chromium")
+SETTINGS: dict[str, object] = {
+    "symmetry": "D2",
+    "max_shift": 4.0,
+    "seed": 3,
+    "threads": 1,
+    "starts": 1,
+    "views": 800,
+    "search_steps": 10,
+    "search_batch": 50,
+    "sharpen_steps": 1,
+    "sharpen_images": 200,
+}
+STEPS = 10 + 4
+CLIENTS = 50
+NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1400, "height": 1000}
+LIVE_MS = 2000  # within which the page has to show what is new
+expect.set_options(timeout=30_000)  # everywhere else
+
+
+def cryogan(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cryogan.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@dataclass(frozen=True)
+class Server:
+    """A `cryogan watch` and its run's folder."""
+
+    process: subprocess.Popen[str]
+    url: str  # with the token
+    run: Path
+
+    @property
+    def port(self) -> int:
+        return int(urlsplit(self.url).port or 0)
+
+    @property
+    def query(self) -> str:
+        return urlsplit(self.url).query
+
+    @contextmanager
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Iterator[HTTPResponse]:
+        """The path goes out as it is, dots and all."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.putrequest(method, path, skip_host="Host" in headers)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            with connection.getresponse() as response:
+                yield response
+
+    def status(self, path: str, method: str = "GET", **headers: str) -> int:
+        with self.ask(path, method, **headers) as response:
+            return response.status
+
+    def append(self, half: int, step: int) -> None:
+        """A line of progress, as the run writes it."""
+        line = (self.run / "progress.jsonl").read_text().splitlines()[-1]
+        with (self.run / "progress.jsonl").open("a") as log:
+            log.write(json.dumps(json.loads(line) | {"half": half, "step": step}) + "\n")
+
+
+@contextmanager
+def serving(run: Path, *options: object) -> Iterator[Server]:
+    process = cryogan("watch", run, "--port", 0, *options)
+    assert process.stdout is not None
+    words = process.stdout.readline().split()
+    assert words, process.communicate()[1]
+    try:
+        yield Server(process, next(word for word in words if word.startswith("http")), run)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def finished(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("watched") / "run"
+    inputs = particles / "particles.star", out, resolve("default", None, SETTINGS)
+    reconstruct(*inputs, noise=particles / "noise.star", console=Console(file=io.StringIO()))
+    return out
+
+
+@pytest.fixture(scope="module")
+def server(finished: Path) -> Iterator[Server]:
+    with serving(finished) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    graphics = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with sync_playwright() as playwright:
+        one = playwright.chromium.launch(executable_path=CHROMIUM, args=graphics)
+        yield one
+        one.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens a server's page; at the end it must have said no error and asked no other host."""
+    complaints: list[str] = []
+    contexts = []
+
+    def note(page: Page, server: Server) -> None:
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        own = f"http://127.0.0.1:{server.port}/"
+        page.on("request", lambda asked: None if asked.url.startswith((own, "data:")) else complaints.append(asked.url))
+
+    def open_page(server: Server, viewport: Any = WIDE) -> Page:
+        contexts.append(browser.new_context(viewport=viewport, reduced_motion="reduce"))
+        page = contexts[-1].new_page()
+        note(page, server)
+        page.goto(server.url)
+        expect(page.locator("#state")).not_to_have_text("connecting")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def picture(page: Page, canvas: str) -> np.ndarray:
+    """Grey picture of an element, once what was asked for is drawn."""
+    page.evaluate("new Promise((done) => setTimeout(done, 200))")
+    return imread(io.BytesIO(page.locator(canvas).screenshot()))[..., :3] @ (0.2126, 0.7152, 0.0722)
+
+
+def with_maps(page: Page) -> Page:
+    expect(page.locator("#levels")).to_contain_text("density")
+    return page
+
+
+def test_the_page_shows_a_finished_run(server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    expect(page.locator("#state")).to_have_text("finished")
+    expect(page.locator("#stop")).to_be_disabled()
+    expect(page.locator("#step1")).to_have_text(f"{STEPS} of {STEPS} steps")
+    expect(page.locator("#fsctext")).to_contain_text("mask-corrected")
+    expect(page.locator("#log")).to_contain_text("Half maps agree to")
+    expect(page.locator("#when")).to_have_text("final half maps")
+    assert "token" not in page.url
+    for chart in ("critic_gap", "map_change", "signal_scale", "noise_scale"):
+        lengths = page.evaluate(f"document.getElementById('{chart}').data.map((trace) => trace.y.length)")
+        assert lengths == [STEPS, STEPS]
+    assert len(page.evaluate("document.getElementById('fsc').data")) == 4
+    for image in ("gallery", "power_spectra"):
+        assert page.evaluate(f"document.getElementById('{image}').decode().then(() => true)")
+
+
+def test_view_distribution_where_there_are_poses(server: Server, opened: Open) -> None:
+    page = opened(server)
+    expect(page.locator("#noviews")).to_contain_text("No poses yet")
+    assert page.locator("#views").is_hidden()
+    find_poses(server.run, console=Console(file=io.StringIO()))
+    expect(page.locator("#views")).to_be_visible()
+    expect(page.locator("#noviews")).to_have_text("")
+
+
+def test_isosurfaces_are_drawn_and_follow_the_level(server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    shares = []
+    for level in ("15", "50", "110"):
+        page.locator("#level").fill(level)
+        shares.append([(picture(page, f"#surface{half}") < 0.9).mean() for half in (1, 2)])
+    for low, middle, high in zip(*shares, strict=True):
+        assert low > middle > high > 0.005
+    still = picture(page, "#surface1")
+    assert still[still < 0.9].std() > 0.03  # shaded, not a flat blot
+    np.testing.assert_array_equal(picture(page, "#surface1"), still)  # prefers-reduced-motion
+    page.locator("#turn").check()
+    page.wait_for_timeout(300)
+    page.locator("#turn").uncheck()
+    assert np.abs(picture(page, "#surface1") - still).max() > 0.1
+
+
+def test_slices_follow_the_time(server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    canvases = [f"#slice{half}{axis}" for half in (1, 2) for axis in "zyx"]
+    late = [picture(page, canvas) for canvas in canvases]
+    page.locator("#time").fill("0")
+    expect(page.locator("#when")).to_contain_text("step")
+    for canvas, before in zip(canvases, late, strict=True):
+        now = picture(page, canvas)
+        assert now.std() > 0.05
+        assert np.abs(now - before).max() > 0.1
+
+
+def test_slices_are_those_of_the_map(server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    volume, _ = read_volume(server.run / "half2_map_unfil.mrc")
+    middle = len(volume) // 2
+    sections = {"z": volume[middle], "y": volume[:, middle], "x": volume[:, :, middle]}
+    for axis, section in sections.items():
+        image = "getContext('2d').getImageData(0, 0, 32, 32).data"
+        shown = page.evaluate(f"Array.from(document.getElementById('slice2{axis}').{image})")
+        grey = np.array(shown).reshape(32, 32, 4)[::-1, :, 0]  # the first row is drawn at the bottom
+        assert np.corrcoef(grey.ravel(), section.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
+def test_nothing_sticks_out(server: Server, opened: Open, viewport: dict[str, int]) -> None:
+    page = with_maps(opened(server, viewport))
+    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    outside = """[...document.querySelectorAll("body *")].filter(
+        (each) => each.getBoundingClientRect().right > innerWidth + 1 && !each.closest("svg")).map((each) => each.id)"""
+    assert page.evaluate(outside) == []
+
+
+def luminance(colour: str) -> float:
+    """WCAG's relative luminance of #rrggbb."""
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def test_the_halves_are_told_apart_in_grey(server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    lines = page.evaluate("document.getElementById('critic_gap').data.map((trace) => trace.line)")
+    first, second = (luminance(line["color"]) for line in lines)
+    assert (second + 0.05) / (first + 0.05) > 2
+    assert 1.05 / (second + 0.05) > 3  # and from the paper
+    assert lines[0]["dash"] != lines[1]["dash"]
+    surfaces = [picture(page, f"#surface{half}") for half in (1, 2)]
+    dark, light = (float(np.median(surface[surface < 0.9])) for surface in surfaces)
+    assert light - dark > 0.1
+
+
+def test_news_is_on_the_page_in_time(server: Server, opened: Open) -> None:
+    before = (server.run / "progress.jsonl").read_text()
+    page = opened(server)
+    expect(page.locator("#step1")).to_contain_text(f"{STEPS} of")
+    server.append(1, STEPS - 1)
+    expect(page.locator("#step1")).to_contain_text(f"{STEPS - 1} of", timeout=LIVE_MS)
+    (server.run / "progress.jsonl").write_text(before)  # shorter: read anew
+    expect(page.locator("#step1")).to_contain_text(f"{STEPS} of", timeout=LIVE_MS)
+
+
+def events(response: HTTPResponse) -> Iterator[dict[str, Any]]:
+    for line in response:
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
+
+
+def test_fifty_clients_get_every_line(server: Server) -> None:
+    before = (server.run / "progress.jsonl").read_text()
+    known = len(before.splitlines())
+    ready = threading.Barrier(CLIENTS + 1)
+    got: list[list[dict[str, Any]]] = [[] for _ in range(CLIENTS)]
+
+    def client(records: list[dict[str, Any]]) -> None:
+        with server.ask("/events") as response:
+            for event in events(response):
+                assert event["first"] == len(records)  # none twice, none left out
+                records += event["records"]
+                if len(records) == known:
+                    ready.wait(60)
+                if len(records) == known + 20:
+                    break
+
+    threads = [threading.Thread(target=client, args=(records,), daemon=True) for records in got]
+    for thread in threads:
+        thread.start()
+    ready.wait(60)
+    for step in range(20):
+        server.append(1 + step % 2, 1 + step // 2)
+    for thread in threads:
+        thread.join(60)
+    wanted = [json.loads(line) for line in (server.run / "progress.jsonl").read_text().splitlines()]
+    assert len(wanted) == known + 20
+    assert all(records == wanted for records in got)
+    assert server.status("/") == 200
+    (server.run / "progress.jsonl").write_text(before)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run.toml",
+        "/half1.pt",
+        "/../run.toml",
+        "/..%2frun.toml",
+        "/static/..%2ffolder.py",
+        "/static/folder.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/figures/../run.toml",
+        "/figures/..%2f..%2frun.toml",
+        "/figures/%2e%2e%2frun.toml",
+        "/figures/..%5crun.toml",
+        "/figures/fsc",
+        "/figures/gallery.png",
+        "/maps/1/..%2f..%2fmap",
+        "/maps/1/%2fetc%2fpasswd",
+        "/maps/3/final",
+        "/maps/0/final",
+        "/maps/-1/final",
+        "/maps/1/000000",
+    ],
+)
+def test_only_known_names_are_served(server: Server, path: str) -> None:
+    assert server.status(path) == 404
+    assert server.status("/maps/1/final") == 200
+
+
+def test_links_out_of_the_run_are_refused(server: Server, tmp_path: Path) -> None:
+    for name, path in (("gallery.png", "/figures/gallery"), ("../half1_map_unfil.mrc", "/maps/1/final")):
+        file, elsewhere = server.run / "figures" / name, tmp_path / "elsewhere"
+        assert server.status(path) == 200
+        file.rename(elsewhere)
+        file.symlink_to(elsewhere)
+        refused = server.status(path)
+        file.unlink()
+        elsewhere.rename(file)
+        assert refused == 404
+        assert server.status(path) == 200
+
+
+def test_writing_needs_the_token_and_the_own_page(server: Server) -> None:
+    own, cookie = f"127.0.0.1:{server.port}", f"cryogan_{server.port}={server.query.removeprefix('token=')}"
+    assert server.status("/stop", "POST") == 403
+    assert server.status("/stop?token=", "POST") == 403
+    assert server.status("/stop?token=wrong", "POST") == 403
+    assert server.status(f"/stop?{server.query}", "POST", Origin="http://evil.example") == 403
+    assert server.status("/stop", "POST", Origin=f"http://127.0.0.1:{server.port + 1}", Cookie=cookie) == 403
+    assert server.status("/stop", "POST", Origin="null", Cookie=cookie) == 403
+    assert server.status("/", Host="evil.example") == 400
+    assert server.status("/stop", "POST", Origin=f"http://{own}", Cookie=cookie) == 409  # it is finished
+    for method in ("PUT", "DELETE", "POST"):
+        assert server.status("/figures/gallery", method, Cookie=cookie) == 405
+    assert not (server.run / STOP_FILE).exists()
+
+
+def test_beyond_this_machine_reading_needs_the_token_too(finished: Path) -> None:
+    with serving(finished, "--host", "0.0.0.0") as server:
+        for path in ("/", "/events", "/maps/1/final", "/static/page.js", "/?token=wrong"):
+            assert server.status(path) == 403
+        with server.ask(f"/?{server.query}") as answer:
+            cookie = str(answer.headers["Set-Cookie"])
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert server.status("/maps/1/final", Cookie=cookie.split(";")[0]) == 200
+
+
+def test_the_button_stops_a_run_that_can_be_resumed(particles: Path, tmp_path: Path, opened: Open) -> None:
+    out, chosen = tmp_path / "out", tmp_path / "settings.toml"
+    chosen.write_text(tomli_w.dumps(SETTINGS | {"search_steps": 5000}))
+    run = cryogan("reconstruct", particles / "particles.star", "--config", chosen, "--out", out)
+
+    def ended(process: subprocess.Popen[str]) -> int:
+        _, err = process.communicate(timeout=60)
+        assert f"cryogan reconstruct --resume {out}" in err.replace("\n", "")
+        return process.returncode
+
+    while not (out / "progress.jsonl").exists():
+        assert run.poll() is None, run.communicate()[1]
+    with serving(out) as server:
+        page = with_maps(opened(server))  # the maps of a run that is not far
+        expect(page.locator("#state")).to_have_text("running")
+        expect(page.locator("#left")).to_contain_text("min left")
+        expect(page.locator("#when")).to_have_text("latest half maps")
+        page.locator("#stop").click()
+        assert ended(run) == 130
+        assert all((out / f"half{half}.pt").exists() for half in (1, 2))
+        expect(page.locator("#state")).to_have_text("stopped")
+        expect(page.locator("#note")).to_contain_text(f"cryogan reconstruct --resume {out}")
+        expect(page.locator("#stop")).to_be_disabled()
+
+        steps = page.locator("#step1").text_content()
+        again = cryogan("reconstruct", "--resume", out)
+        expect(page.locator("#state")).to_have_text("running", timeout=60_000)
+        expect(page.locator("#step1")).not_to_have_text(steps or "", timeout=60_000)  # it has gone on
+        assert not (out / STOP_FILE).exists()
+        (out / STOP_FILE).touch()  # as from another machine
+        assert ended(again) == 130
+        page.close()  # before its server: a browser complains of lost connections
+
+
+@pytest.fixture
+def unfinished(finished: Path, tmp_path: Path) -> Path:
+    """The run as it was before its halves were compared."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    for name in ("fsc.csv", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "log.txt"):
+        (out / name).unlink()
+    return out
+
+
+def test_a_line_that_is_not_yet_whole_waits_and_a_spoilt_one_is_left_out(unfinished: Path) -> None:
+    folder, log = RunFolder(unfinished), unfinished / "progress.jsonl"
+    assert folder.poll()
+    assert not folder.poll()
+    known, line = len(folder.records), log.read_text().splitlines()[-1]
+    with log.open("a") as file:
+        file.write(line[:20])
+        file.flush()
+        assert not folder.poll()
+        file.write(f"{line[20:]}\n{line[:20]}{line}\n")  # the second: a run was killed, and went on
+        file.flush()
+        assert folder.poll()
+    assert folder.records[known:] == [json.loads(line)]
+
+
+def test_an_unfinished_run_has_the_fsc_of_its_last_maps(unfinished: Path) -> None:
+    folder = RunFolder(unfinished)
+    folder.poll()
+    assert folder.status["state"] == "stopped"
+    assert folder.status["fsc"] is None
+    folder.compare()
+    assert folder.poll()
+    curve = folder.status["fsc"]["curves"]["unmasked"]
+    assert curve[1] > 0.8
+    assert f"step {STEPS}, half 2 aligned" in folder.status["fsc"]["text"]
+    assert json.dumps(folder.status, allow_nan=False)
+
+
+@pytest.mark.parametrize(("box", "shown"), [(40, 40), (160, 128)])
+def test_maps_go_out_in_eight_bits_and_not_too_large(box: int, shown: int, tmp_path: Path) -> None:
+    axis = np.arange(box) / box - 0.5
+    smooth = 3 * np.exp(-30 * (axis[:, None, None] ** 2 + 2 * axis[:, None] ** 2 + axis**2 / 2)) - 1
+    write_volume(tmp_path / "map.mrc", smooth, 2.0)
+    voxels, side, low, high = read_bytes(tmp_path / "map.mrc", 0)
+    assert side == shown
+    back = np.frombuffer(voxels, np.uint8).reshape((side,) * 3) / 255 * (high - low) + low
+    axis = np.arange(side) / side - 0.5
+    expected = 3 * np.exp(-30 * (axis[:, None, None] ** 2 + 2 * axis[:, None] ** 2 + axis**2 / 2)) - 1
+    np.testing.assert_allclose(back, expected, atol=0.03)
+
+
+def test_what_cannot_be_watched_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, word in (
+        (["watch", str(tmp_path)], "is not the folder of a run"),
+        (["watch", str(server.run), "--port", str(server.port)], "give another --port"),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            main(arguments)
+        assert refused.value.code == 2
+        assert word in capsys.readouterr().err
