@@ -66,6 +66,7 @@ class RunFolder:
     def figures(self) -> dict[str, Path]:
         """Pictures of the run by name."""
         views = [self.run / name / "figures" / "view_distribution.png" for name in ("refined", "poses")]
+        views.append(self.run / "figures" / "views.png")
         paths = {name: self.run / "figures" / f"{name}.png" for name in ("gallery", "power_spectra")}
         paths["views"] = next((path for path in views if path.exists()), views[0])
         return {name: path for name, path in paths.items() if self.inside(path)}
