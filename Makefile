@@ -71,7 +71,10 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 		$(BIN)/python benchmarks/accuracy.py $(DATA)/$$name --seeds $(SEEDS) --out docs/runs -- --symmetry $$group; \
 		$(BIN)/python benchmarks/refinement.py $(DATA)/$$name docs/runs/$${name}_seed*; \
 		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion; \
+		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion_refined \
+			--reference docs/runs/$${name}_relion/run/run_it300_class001.mrc; \
 		$(BIN)/python benchmarks/ablation.py $(DATA)/$$name --symmetry $$group --out docs/runs/ablation_$$name.json; done
+	$(BIN)/python benchmarks/junk.py $(DATA)/ribo_c1 --symmetry C1 --out docs/runs/junk
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
 	$(BIN)/python -m pytest benchmarks/operations.py --benchmark-json=docs/runs/operations.tmp
 	$(BIN)/python benchmarks/operations.py docs/runs/operations.tmp --out docs/runs/operations.json
