@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from rich.console import Console
 
 from cryogan.errors import InputError
 from cryogan.extraction import extract_noise
 from cryogan.particles import open_stack, read_particles, read_star, write_stack, write_star
 from cryogan.particles.micrographs import quiet_places, read_micrograph, read_micrographs
+from cryogan.physics.density import phantom
+from cryogan.physics.fourier import radial_power
+from cryogan.simulation import simulate
 
+QUIET = Console(quiet=True)
 BOX, PIXEL, SIDE, RADIUS = 32, 3.0, 512, 20
 OPTICS = {"rlnOpticsGroup": [1], "rlnVoltage": [300], "rlnSphericalAberration": [2.7], "rlnAmplitudeContrast": [0.1]}
 
@@ -124,3 +129,28 @@ def test_coarse_micrographs_and_other_projects_are_refused(project: Path) -> Non
     with pytest.raises(InputError, match="none of its micrographs is named"):
         extract_noise(project / "micrographs.star", project / "other.star", project / "out")
     assert not (project / "out").exists()
+
+
+def test_simulated_micrographs_give_patches_like_their_noise(tmp_path: Path) -> None:
+    """Simulate, extract, and compare with the noise that the particles stand in."""
+    data = tmp_path / "data"
+    simulate(phantom(32, 5.0, 0), 5.0, data, count=60, snr=0.5, micrographs=3, write_micrographs=True, max_shift=0.0)
+    assert not (data / "noise.star").exists()
+    star = extract_noise(
+        data / "micrographs.star", data / "particles.star", tmp_path / "out", particle_diameter=140, console=QUIET
+    )
+    patches, particles = read_particles(star, need_ctf=False), read_particles(data / "particles.star")
+    assert len(patches) == len(particles) == 60
+    assert set(patches.micrographs) == set(particles.micrographs)
+    noise = np.concatenate([np.asarray(open_stack(path), dtype="f4") for path in patches.stacks])
+    images = np.asarray(open_stack(particles.stacks[0]), dtype="f4")
+    power = [radial_power(torch.from_numpy(stack)) for stack in (noise, images)]
+    signal = (power[1] / power[0])[1:]
+    assert signal[1:4].mean() > 1.2  # the particles are in the particles only
+    assert signal[12:].mean() == pytest.approx(1.0, abs=0.15)
+    table = read_star(data / "truth.star")["particles"]
+    micrograph = read_micrograph(data / table.texts("rlnMicrographName")[0])
+    x, y = (int(table.floats(f"rlnCoordinate{axis}")[0]) for axis in "XY")
+    window = micrograph[y - 16 : y + 16, x - 16 : x + 16]
+    image = np.asarray(open_stack(particles.stacks[0])[0], dtype=float)
+    assert np.corrcoef(window.ravel(), image.ravel())[0, 1] > 0.999

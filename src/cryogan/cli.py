@@ -235,6 +235,7 @@ def simulate_command(
     snr: float = 0.5,
     max_shift: float = 10.0,
     micrographs: int = 100,
+    write_micrographs: bool = False,
     seed: int = 0,
 ) -> None:
     """Particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
@@ -265,6 +266,8 @@ def simulate_command(
         Half width of the triangular distribution of shifts, A.
     micrographs
         How many the particles are spread over.
+    write_micrographs
+        Write them too, with the particles at known places, instead of noise patches; for extract-noise.
     seed
         Of everything random.
     """
@@ -292,6 +295,7 @@ def simulate_command(
         snr=snr,
         max_shift=max_shift,
         micrographs=micrographs,
+        write_micrographs=write_micrographs,
         seed=seed,
     )
 

@@ -18,6 +18,7 @@ from cryogan.physics.shifts import triangular_shifts
 from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.plan import PARTICLE_FRACTION
 
+Coordinates = np.ndarray  # (N, 2) x, y in pixels of the micrographs
 BATCH = 256
 VOLTAGE, ABERRATION, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
 DEFOCUS_RANGE = (8000.0, 18000.0)  # A
@@ -45,9 +46,13 @@ def simulate(
     snr: float = 0.5,
     max_shift: float = 10.0,
     micrographs: int = 100,
+    write_micrographs: bool = False,
     seed: int = 0,
 ) -> None:
     """Write particles.mrcs and .star, noise.mrcs and .star, truth.mrc and truth.star to `out`.
+
+    With `write_micrographs`, instead of the noise, micrographs.star and its images, from which the particles are cut
+    and `cryogan extract-noise` takes patches.
 
     Args:
         volume: (D, D, D) in z, y, x, protein bright.
@@ -60,6 +65,8 @@ def simulate(
         max_shift: A, half width of the triangular distribution.
         micrographs: how many the particles are spread over; each has one CTF and one noise patch for each of
             its particles.
+        write_micrographs: the particles stand in images of their micrographs, boxes side by side, half of the places
+            free.
         seed: of everything random.
 
     Raises:
@@ -84,7 +91,15 @@ def simulate(
         parts = [simulator.clean(spectrum, particles.phi[i : i + BATCH]) for i in range(0, len(particles.phi), BATCH)]
     images = torch.cat(parts)
     out.mkdir(parents=True, exist_ok=True)
-    if noise != "none":
+    coordinates: Coordinates | None = None
+    if write_micrographs:
+        if noise == "none":
+            raise InputError("Micrographs have noise; give another --noise.")
+        background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
+        images *= (snr / images[:, ~background].var()).sqrt()
+        images, coordinates = _micrographs(out, images, particles, pixel_size, noise, generator)
+        images = normalise(images, background)
+    elif noise != "none":
         background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
         images *= (snr / images[:, ~background].var()).sqrt()
         images = normalise(images + model.sample(particles.phi.particles, generator), background)
@@ -93,8 +108,8 @@ def simulate(
         names = [f"{i + 1:06d}@noise.mrcs" for i in range(len(patches))]
         write_star(out / "noise.star", {"noise": {"rlnImageName": names, "rlnMicrographName": particles.micrographs}})
     write_stack(out / "particles.mrcs", images.numpy(), pixel_size, np.float32 if noise == "none" else np.float16)
-    _write_star(out / "particles.star", particles, box, pixel_size, with_poses=False)
-    _write_star(out / "truth.star", particles, box, pixel_size, with_poses=True)
+    _write_star(out / "particles.star", particles, box, pixel_size, coordinates, with_poses=False)
+    _write_star(out / "truth.star", particles, box, pixel_size, coordinates, with_poses=True)
     write_volume(out / "truth.mrc", volume, pixel_size)
 
 
@@ -171,7 +186,44 @@ def _from_star(path: Path, count: int) -> Particles:
     )
 
 
-def _write_star(path: Path, particles: Particles, box: int, pixel_size: float, *, with_poses: bool) -> None:
+def _micrographs(
+    out: Path, images: Tensor, particles: Particles, pixel_size: float, noise: str, generator: torch.Generator
+) -> tuple[Tensor, Coordinates]:
+    """Write a micrograph for each name, with its particles' clean images (N, D, D) in noise; cut them out again."""
+    box, names = images.shape[-1], np.array(particles.micrographs)
+    cut, coordinates = torch.empty_like(images), np.empty((len(images), 2))
+    for name in np.unique(names):
+        rows = np.flatnonzero(names == name)
+        side = box * int(np.ceil(np.sqrt(2 * len(rows))))
+        model: Noise = WhiteNoise(side) if noise == "white" else ColouredNoise(_noise_power(side), side)
+        micrograph = model.sample(torch.zeros(1, dtype=torch.int64), generator)[0]
+        places = torch.randperm((side // box) ** 2, generator=generator)[: len(rows)].tolist()
+        for row, place in zip(rows, places, strict=True):
+            top, left = box * (place // (side // box)), box * (place % (side // box))
+            window = micrograph[top : top + box, left : left + box]
+            window += images[row]
+            cut[row] = window
+            coordinates[row] = left + box // 2, top + box // 2
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        write_stack(out / name, micrograph[None].numpy(), pixel_size, np.float32)
+    order = sorted(set(particles.micrographs))
+    blocks: dict[str, dict[str, list[object]]] = {
+        "optics": {"rlnOpticsGroup": [1], "rlnMicrographPixelSize": [pixel_size]},
+        "micrographs": {"rlnMicrographName": list(order), "rlnOpticsGroup": [1] * len(order)},
+    }
+    write_star(out / "micrographs.star", blocks)
+    return cut, coordinates
+
+
+def _write_star(
+    path: Path,
+    particles: Particles,
+    box: int,
+    pixel_size: float,
+    coordinates: Coordinates | None,
+    *,
+    with_poses: bool,
+) -> None:
     """A RELION 3.1 particle STAR of particles.mrcs."""
     p = particles.optics
     optics: dict[str, list[object]] = {
@@ -192,6 +244,8 @@ def _write_star(path: Path, particles: Particles, box: int, pixel_size: float, *
             table[name] = angles[:, i].tolist()
         table["rlnOriginXAngst"] = particles.phi.shifts[:, 0].tolist()
         table["rlnOriginYAngst"] = particles.phi.shifts[:, 1].tolist()
+    if coordinates is not None:
+        table["rlnCoordinateX"], table["rlnCoordinateY"] = coordinates.T.tolist()
     table["rlnDefocusU"] = p.defocus_u.tolist()
     table["rlnDefocusV"] = p.defocus_v.tolist()
     table["rlnDefocusAngle"] = p.defocus_angle.tolist()
