@@ -85,6 +85,16 @@ class Plan:
     def device(self) -> torch.device:
         return torch.device(self.settings.device)
 
+    @property
+    def machine(self) -> str:
+        """A sentence on what the run computes with, and on a GPU that it leaves alone."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} for each half"
+        if self.device.type == "cuda":
+            return f"Device: {self.device} ({torch.cuda.get_device_name(self.device)}), {threads}."
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        unused = f"not used: {', '.join(gpus)} (--device cuda)" if gpus else "no CUDA device is visible"
+        return f"Device: {self.device}, {threads}; {unused}."
+
     def write(self, folder: Path) -> None:
         """Record the plan as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
         plan = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
@@ -146,6 +156,8 @@ def make_plan(
         f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
+    if table.joined:
+        remarks.append(f"Joined on uid with {', '.join(file.name for file in table.joined)}.")
     if images.cropped_odd:
         remarks.append(f"The box of {table.box} pixels is odd; its last row and column are left out.")
     if images.dropped:

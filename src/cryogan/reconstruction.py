@@ -20,9 +20,9 @@ from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new
 from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
-from cryogan.pictures import draw_agreement, draw_history, snapshot_path
+from cryogan.pictures import agreement_over_time, draw_agreement, draw_history, records, snapshot_path
 from cryogan.plan import Plan, make_plan
-from cryogan.summary import write_report
+from cryogan.summary import Convergence, judge_convergence, write_report
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
 HALVES = (1, 2)
@@ -38,6 +38,7 @@ class Result:
     resolution_unmasked: float
     alignment: Alignment
     curves: FscCurves
+    convergence: Convergence
 
 
 def reconstruct(
@@ -101,6 +102,7 @@ def figures(folder: Path) -> Result:
 
 
 def _run(folder: Path, plan: Plan, console: Console) -> Result:
+    console.print(plan.machine, highlight=False, soft_wrap=True)
     with locked(folder / ".lock", wait=False):
         _train(folder, plan, console)
         result = _compare(folder, plan)
@@ -109,6 +111,7 @@ def _run(folder: Path, plan: Plan, console: Console) -> Result:
         f"Half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; unmasked "
         f"{result.resolution_unmasked:.2f} A). Alignment of half 2: correlation "
         f"{result.alignment.correlation:.3f}, other hand {other:.3f}; the absolute hand is unknown.\n"
+        f"{result.convergence.sentence}\n"
         f"Map: {folder / 'map.mrc'}",
         highlight=False,
         soft_wrap=True,
@@ -143,13 +146,16 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
                 continue
             except queue.Empty:
                 dead = [half for half in waiting if not workers[half].is_alive() and messages.empty()]
-                failed = failed or "".join(f"The process of half {half} ended without a word." for half in dead)
+                failed = failed or " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
                 waiting -= set(dead)
                 continue
             if message.record is not None:
                 log.write(json.dumps({"half": message.half} | message.record) + "\n")
                 log.flush()
                 _show(bars, tasks[message.half], plan, message.record)
+                continue
+            if message.kind == "remark":
+                bars.console.print(message.text, highlight=False, soft_wrap=True)
                 continue
             waiting.discard(message.half)
             stopped |= message.kind == "stopped"
@@ -164,6 +170,15 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
         raise InputError(failed)
     if stopped:
         raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
+
+
+def _obituary(half: int, code: int | None, folder: Path) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            f"The process of half {half} was killed, as the system does when memory runs out; make room, then: "
+            f"cryogan reconstruct --resume {folder}"
+        )
+    return f"The process of half {half} ended without a word (exit code {code})."
 
 
 def _show(bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
@@ -192,12 +207,14 @@ def _compare(folder: Path, plan: Plan) -> Result:
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     draw_history(folder, plan)
-    draw_agreement(folder, plan, alignment, curves)
+    grown = agreement_over_time(folder, plan, alignment)
+    draw_agreement(folder, plan, curves, grown)
+    convergence = judge_convergence(plan, [records(folder, half) for half in HALVES], grown)
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
     )
-    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked))
-    return Result(folder, corrected, unmasked, alignment, curves)
+    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked), convergence)
+    return Result(folder, corrected, unmasked, alignment, curves, convergence)
 
 
 def _last_map(folder: Path, half: int, plan: Plan) -> np.ndarray:

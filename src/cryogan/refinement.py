@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from cryogan.adversarial.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.halfmap import half_rows
@@ -52,6 +55,7 @@ class Refinement:
         self.particles = run / "particles.star"
         torch.set_num_threads(self.plan.threads)
         self.halves = [HalfSet(self.plan, self.particles, half) for half in HALVES]
+        self._at_once = self.halves[0].micro_batch.size
         self.maps = [torch.from_numpy(read_volume(run / name)[0]).to(self.plan.device) for name in HALF_MAPS]
         self.mask, self.curves = self.compare()
 
@@ -61,12 +65,27 @@ class Refinement:
         mask = soft_mask((half1 + half2) / 2, self.plan.pixel_size)
         return mask, fsc_curves(half1, half2, self.plan.pixel_size, mask, seed=self.plan.settings.seed)
 
-    def match(self) -> list[Poses]:
-        """The poses of each half's particles against its own map, weighted by the FSC of the halves."""
+    def match(self, console: Console, what: str) -> list[Poses]:
+        """The poses of each half's particles against its own map, weighted by the FSC of the halves.
+
+        The console shows `what` is done, and the time left.
+        """
         weight = np.clip(self.curves.corrected, 0.0, 1.0)
         gone = np.flatnonzero(weight[1:] < 0.143)
         cutoff = float(gone[0] + 1 if len(gone) else self.plan.box // 2)
-        return self._of_both(lambda half, density: half.match(self._weighted(half, density, weight), max(cutoff, 4.0)))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=sum(map(len, self.halves)))
+            poses = self._of_both(
+                lambda half, density: half.match(
+                    self._weighted(half, density, weight), max(cutoff, 4.0), partial(bar.advance, task)
+                )
+            )
+        at_once = min(half.micro_batch.size for half in self.halves)
+        if at_once < self._at_once:
+            console.print(smaller_batches("The matching", at_once), highlight=False, soft_wrap=True)
+            self._at_once = at_once
+        return poses
 
     def improve(self, poses: list[Poses]) -> None:
         """Move the maps towards those that fit the particles at their poses best; outliers have no part."""
@@ -159,7 +178,7 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     console, folder = console or Console(stderr=True), out or run / "poses"
     require_new(folder)
     refinement = Refinement(run)
-    poses = refinement.match()
+    poses = refinement.match(console, "Poses")
     folder.mkdir(parents=True, exist_ok=True)
     refinement.write_poses(folder, poses)
     console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder / 'particles.star'}", soft_wrap=True)
@@ -176,7 +195,7 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     console, folder = console or Console(stderr=True), out or run / "refined"
     require_new(folder)
     refinement = Refinement(run)
-    plan, poses = refinement.plan, refinement.match()
+    plan, poses = refinement.plan, refinement.match(console, "Poses")
     for number in range(1, PASSES + 1):
         before = refinement.curves.unmasked.sum()
         refinement.improve(poses)
@@ -190,7 +209,7 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
             highlight=False,
             soft_wrap=True,
         )
-        poses = refinement.match()
+        poses = refinement.match(console, f"Poses after pass {number}")
         if refinement.curves.unmasked.sum() < before + GAIN:
             break
     folder.mkdir(parents=True, exist_ok=True)

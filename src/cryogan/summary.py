@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryogan.adversarial.training import Record
 from cryogan.plan import RUN_FILE, Plan
 from cryogan.report import Page, write_page
 
@@ -18,6 +21,9 @@ SAME_FRAME = 0.8  # correlation of the aligned halves below which they are calle
 OTHER_HAND = 0.05  # by which the chosen hand must be the better one
 NEAR_BORDER = 0.9  # of the spherical mask's radius
 TIGHT = 0.02  # share of the solvent mask beyond it
+LAST_PART = 0.1  # of a run's work, over which the map should stand still
+STILL_MOVING = 0.05  # change of the map a step, of its norm
+STILL_GAINING = 0.5  # shells of FSC from one snapshot to the next
 COARSE_SHELLS = 8  # an FSC that ends before shell 8 says little more than the envelope
 
 _PICTURES = {
@@ -29,6 +35,47 @@ _PICTURES = {
     "projections_over_time": "Projections of the map during the run.",
     "progress": "What the critic says, and how much the map moves.",
 }
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Whether a run was at its end, and the sentence that says so."""
+
+    reached: bool
+    sentence: str
+
+
+def judge_convergence(
+    plan: Plan, courses: Sequence[Sequence[Record]], agreement: Mapping[int, np.ndarray]
+) -> Convergence:
+    """Whether the map stood still at the end of the run, and the halves no longer came closer.
+
+    Args:
+        plan: of the run.
+        courses: each half's records, by step.
+        agreement: FSC of the half maps, (D // 2 + 1,) with NaN beyond a coarse box, by step.
+    """
+    last = min(int(course[-1]["step"]) for course in courses)
+    if last < plan.total_steps:
+        return Convergence(
+            False,
+            f"Not converged: --max-minutes ended the run after {last} of {plan.total_steps} steps; give it more time.",
+        )
+    late = [r["map_change"] for course in courses for r in course if plan.work(int(r["step"])) > 1 - LAST_PART]
+    change = float(np.mean(late))
+    gain, said = 0.0, ""
+    if len(agreement) > 1:
+        before, after = list(agreement)[-2:]
+        gain = float(np.nansum(agreement[after]) - np.nansum(agreement[before]))
+        said = f", and the half maps' FSC {'grew' if gain > 0 else 'fell'} by {abs(gain):.1f} shells over the last "
+        said += f"{1 - plan.work(before):.0%}"
+    reached = change <= STILL_MOVING and gain <= STILL_GAINING
+    more = "--sharpen-steps" if plan.settings.critic == "views" else "--steps"
+    return Convergence(
+        reached,
+        f"{'Converged' if reached else 'Not converged'}: over the last {LAST_PART:.0%} of the run's work the map "
+        f"changed by {change:.1%} a step{said}{'.' if reached else f'; more {more} may help.'}",
+    )
 
 
 def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, resolution: float) -> list[str]:
@@ -75,6 +122,7 @@ def write_report(
     curves: FscCurves,
     mask: np.ndarray,
     resolutions: tuple[float, float],
+    convergence: Convergence,
 ) -> None:
     """`report.html` of a run; `resolutions`: corrected and unmasked, FSC 0.143, A."""
     run: dict[str, Any] = tomllib.loads((folder / RUN_FILE).read_text())
@@ -99,7 +147,10 @@ def write_report(
         Page(
             title=f"CryoGAN: {plan.particles.name}",
             summary=summary,
-            warnings=warn(plan, alignment, curves, mask, corrected),
+            warnings=[
+                *warn(plan, alignment, curves, mask, corrected),
+                *([] if convergence.reached else [convergence.sentence]),
+            ],
             tables={
                 "What went in": {
                     "Particles": str(plan.particles),
@@ -112,6 +163,7 @@ def write_report(
                     "FSC 0.143, unmasked": f"{unmasked:.2f} A",
                     "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored "
                     f"{alignment.correlation_other_hand:.3f})",
+                    "Has it converged?": convergence.sentence,
                     "Mask": f"mask.mrc, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
                     "Maps": "map.mrc (mean, not sharpened), half1_map_unfil.mrc, half2_map_unfil.mrc",
                 },
