@@ -26,7 +26,8 @@ def test_commands_and_flags_on_the_pages_exist(page: str) -> None:
     for verb in set(re.findall(r"\bcryogan ([a-z][a-z-]+)\b", text)):
         assert f'name="{verb}"' in cli
     lines = [line for line in text.splitlines() if "cryogan" in line or line.startswith("- ")]
-    for flag in {flag for line in lines for flag in re.findall(r"--([a-z][a-z-]+)", line)} - {"help"}:
+    librarys = {"help", "install-completion"}
+    for flag in {flag for line in lines for flag in re.findall(r"--([a-z][a-z-]+)", line)} - librarys:
         name = flag.replace("-", "_")
         assert re.search(rf"\b{name}\b", config) or re.search(rf"\b{name}:", cli) or f'"--{flag}"' in cli, flag
 

@@ -1,5 +1,7 @@
 """Background patches from micrographs whose particles are at known places."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import tifffile
 from rich.console import Console
 
+from cryogan.cli import main
 from cryogan.errors import InputError
 from cryogan.extraction import extract_noise
 from cryogan.particles import open_stack, read_particles, read_star, write_stack, write_star
@@ -87,6 +90,21 @@ def test_patches_are_background_with_the_particles_box(project: Path) -> None:
         assert np.hypot(gap[..., 0], gap[..., 1]).min() >= RADIUS - 1
         assert ours[:, 0].mean() < SIDE / 2  # the quiet side
         assert (project / "out" / "figures" / f"m{number}.png").stat().st_size > 5000
+
+
+def test_examples_in_the_help(
+    project: Path,
+    examples: Callable[[str], list[list[str]]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (example,) = examples("extract-noise")
+    monkeypatch.chdir(project)
+    main([*example, "--quiet", "--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"folder": "noise", "noise": "noise/noise.star"}
+    assert said.err == ""
+    assert len(read_particles(project / "noise" / "noise.star", need_ctf=False)) > 5
 
 
 def test_quiet_places_are_the_quietest_and_apart() -> None:

@@ -19,6 +19,8 @@ from cryogan.halfmap import Message, build_training, train_half
 from cryogan.matching import HalfSet
 from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume, write_particles
 from cryogan.plan import Plan, make_plan
+from cryogan.reconstruction import resume
+from cryogan.refinement import refine
 
 FEW: dict[str, Any] = {
     "symmetry": "D2",
@@ -229,6 +231,15 @@ def test_the_device_is_said(particles: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (
         planned(particles, threads=3).machine == "Device: cpu, 3 threads for each half; not used: H200 (--device cuda)."
     )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_run_that_was_begun_on_another_device_does_not_change_it(run: Path) -> None:
+    file = run / "run.toml"
+    file.write_text(file.read_text().replace('device = "cpu"', 'device = "cuda"'))
+    for verb in (resume, refine):
+        with pytest.raises(InputError, match=r"no device 'cuda' here; go on where there is one, or .*run\.toml"):
+            verb(run)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -103,6 +103,7 @@ def test_every_file_is_there(result: Result) -> None:
         "half2.pt",
         "open.cxc",
         "report.html",
+        "README.txt",
         *(
             f"figures/{name}.png"
             for name in (
@@ -469,4 +470,4 @@ def test_particles_of_pure_noise_give_no_map(critic: str, tmp_path: Path) -> Non
     assert done.resolution_unmasked > 30
     assert "The half maps disagree" in (tmp_path / "out" / "report.html").read_text()
     refined = refine(tmp_path / "out")
-    assert resolution_at(fsc_table(refined)["corrected"], pixel_size, 0.143) > 30
+    assert refined.resolution > 30

@@ -36,7 +36,11 @@ class Report:
 
 
 def check(
-    particles: Path, settings: Settings, noise: Path | None, data_dir: Path | None, picture: Path | None
+    particles: Path,
+    settings: Settings,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+    picture: Path | None = None,
 ) -> Report:
     """Read all input as `reconstruct` would, and tell what it is.
 

@@ -110,6 +110,10 @@ class Plan:
         }
         (folder / RUN_FILE).write_text(tomli_w.dumps(record))
 
+    def require_device(self, folder: Path) -> None:
+        """That the run in this folder can go on here. Raises InputError."""
+        require_device(self.settings.device, f'go on where there is one, or set device = "cpu" in {folder / RUN_FILE}.')
+
     @classmethod
     def read(cls, folder: Path) -> "Plan":
         """The plan of a run folder.
@@ -140,7 +144,7 @@ def make_plan(
         InputError: anything that would stop the run later.
     """
     point_group(settings.symmetry)
-    _check_device(settings.device)
+    require_device(settings.device)
     if (settings.aperture_diameter is None) != (settings.focal_length is None):
         raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
     if settings.learn_scales and settings.critic == "views":
@@ -191,12 +195,17 @@ def make_plan(
     return plan, images, remarks
 
 
-def _check_device(name: str) -> None:
+def require_device(name: str, remedy: str = "use --device cpu.") -> None:
+    """Nothing falls back in silence.
+
+    Raises:
+        InputError: there is no such device; `remedy` ends the sentence.
+    """
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"There is no device {name!r} here; use --device cpu.") from error
+        raise InputError(f"There is no device {name!r} here; {remedy}") from error
 
 
 def _check_noise(plan: Plan, images: ParticleImages) -> str:

@@ -22,7 +22,7 @@ from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.pictures import agreement_over_time, draw_agreement, draw_history, records, snapshot_path
 from cryogan.plan import Plan, make_plan
-from cryogan.summary import Convergence, judge_convergence, write_report
+from cryogan.summary import Convergence, judge_convergence, write_readme, write_report
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
 HALVES = (1, 2)
@@ -74,6 +74,7 @@ def reconstruct(
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
     plan.write(out)
+    write_readme(out, plan)
     write_particles(out / "particles.star", images.table, random_subset=subset)
     return _run(out, plan, console)
 
@@ -82,10 +83,12 @@ def resume(folder: Path, *, console: Console | None = None) -> Result:
     """Go on with an interrupted run from its last checkpoints.
 
     Raises:
-        InputError: the folder is not that of a run.
+        InputError: the folder is not that of a run, or the run's device is not here.
         Interrupted: Ctrl-C again.
     """
-    return _run(folder, Plan.read(folder), console or Console(stderr=True))
+    plan = Plan.read(folder)
+    plan.require_device(folder)
+    return _run(folder, plan, console or Console(stderr=True))
 
 
 def figures(folder: Path) -> Result:

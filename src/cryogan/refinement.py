@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,11 +44,12 @@ class Refinement:
         run: folder of a finished `cryogan reconstruct`.
 
     Raises:
-        InputError: it is not one.
+        InputError: it is not one, or the run's device is not here.
     """
 
     def __init__(self, run: Path) -> None:
         self.plan = Plan.read(run)
+        self.plan.require_device(run)
         missing = [name for name in HALF_MAPS if not (run / name).exists()]
         if missing:
             raise InputError(f"{run} has no {missing[0]}: finish it with cryogan reconstruct --resume {run}.")
@@ -178,6 +179,7 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     console, folder = console or Console(stderr=True), out or run / "poses"
     require_new(folder)
     refinement = Refinement(run)
+    console.print(refinement.plan.machine, highlight=False, soft_wrap=True)
     poses = refinement.match(console, "Poses")
     folder.mkdir(parents=True, exist_ok=True)
     refinement.write_poses(folder, poses)
@@ -185,27 +187,39 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     return folder
 
 
-def refine(run: Path, out: Path | None = None, *, console: Console | None = None) -> Path:
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement is worth."""
+
+    folder: Path
+    resolution: float  # A, corrected half-map FSC 0.143
+    resolution_unmasked: float
+    curves: FscCurves
+
+
+def refine(run: Path, out: Path | None = None, *, console: Console | None = None) -> Refined:
     """Refine both half maps of a finished run with the poses of their particles, until it no longer pays.
 
     Each pass finds each particle's best pose against its own half map, and then moves the map towards the
     least-squares map of these poses. The halves have nothing in common but the weights of their FSC and
-    the mask. Writes maps, FSC and poses; else as `find_poses`.
+    the mask. Writes maps, FSC and poses; arguments and errors as of `find_poses`.
     """
     console, folder = console or Console(stderr=True), out or run / "refined"
     require_new(folder)
     refinement = Refinement(run)
-    plan, poses = refinement.plan, refinement.match(console, "Poses")
+    plan = refinement.plan
+    console.print(plan.machine, highlight=False, soft_wrap=True)
+    poses = refinement.match(console, "Poses")
     for number in range(1, PASSES + 1):
         before = refinement.curves.unmasked.sum()
         refinement.improve(poses)
-        resolutions = [
+        corrected, unmasked = (
             resolution_at(curve, plan.pixel_size, 0.143, plan.box)
             for curve in (refinement.curves.corrected, refinement.curves.unmasked)
-        ]
+        )
         console.print(
-            f"Pass {number}: half maps agree to {resolutions[0]:.2f} A (FSC 0.143, mask-corrected; unmasked "
-            f"{resolutions[1]:.2f} A).",
+            f"Pass {number}: half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; unmasked "
+            f"{unmasked:.2f} A).",
             highlight=False,
             soft_wrap=True,
         )
@@ -218,4 +232,4 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     refinement.write_poses(folder, poses)
     draw_comparison(folder, plan, refinement.curves)
     console.print(f"Map: {folder / 'map.mrc'}, poses: {folder / 'particles.star'}", soft_wrap=True)
-    return folder
+    return Refined(folder, corrected, unmasked, refinement.curves)

@@ -26,6 +26,25 @@ STILL_MOVING = 0.05  # change of the map a step, of its norm
 STILL_GAINING = 0.5  # shells of FSC from one snapshot to the next
 COARSE_SHELLS = 8  # an FSC that ends before shell 8 says little more than the envelope
 
+_FILES = {
+    "While it runs": {
+        "run.toml": "every setting, the inputs, versions, machine",
+        "particles.star": "the particles used, with _rlnRandomSubset: the halves",
+        "progress.jsonl": "the course, a line for each recorded step of each half",
+        "snapshots/": "maps of both halves during the run",
+        "half1.pt, half2.pt": "checkpoints, from which --resume goes on",
+        "figures/gallery.png, figures/power_spectra.png": "simulated and real images; should look alike",
+    },
+    "At its end": {
+        "report.html": "begin here: what came out, what to be careful about, next commands",
+        "map.mrc": "the mean of the half maps, not sharpened",
+        "half1_map_unfil.mrc, half2_map_unfil.mrc": "the half maps, in one frame",
+        "mask.mrc": "soft mask around the molecule",
+        "fsc.star, fsc.csv": "FSC of the half maps",
+        "open.cxc": "shows the maps in ChimeraX",
+        "figures/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
+    },
+}
 _PICTURES = {
     "volume_over_time": "The map of half 1 during the run.",
     "fsc": "Fourier shell correlation of the half maps.",
@@ -67,7 +86,7 @@ def judge_convergence(
     if len(agreement) > 1:
         before, after = list(agreement)[-2:]
         gain = float(np.nansum(agreement[after]) - np.nansum(agreement[before]))
-        said = f", and the half maps' FSC {'grew' if gain > 0 else 'fell'} by {abs(gain):.1f} shells over the last "
+        said = f", and the half maps' FSC {'grew' if gain > -0.05 else 'fell'} by {abs(gain):.1f} shells over the last "
         said += f"{1 - plan.work(before):.0%}"
     reached = change <= STILL_MOVING and gain <= STILL_GAINING
     more = "--sharpen-steps" if plan.settings.critic == "views" else "--steps"
@@ -113,6 +132,25 @@ def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, 
             "The FSC dips at low frequencies; look for a second structure, many false particles, or a wrong pixel size."
         )
     return said
+
+
+def write_readme(folder: Path, plan: Plan) -> None:
+    """`README.txt` of a run's folder, from its beginning: what each file is, and the commands to go on."""
+    lines = [f"A run of CryoGAN on {plan.particle_count} particles of {plan.particles}.", ""]
+    for when, files in _FILES.items():
+        lines += [when, *(f"  {name}\n      {what}" for name, what in files.items()), ""]
+    lines += [
+        "Commands",
+        f"  cryogan reconstruct --resume {folder}",
+        "      go on, if it was stopped before its end",
+        f"  cryogan figures {folder}",
+        "      compare the halves again; report and figures anew",
+        f"  cryogan refine {folder}",
+        "      poses, and a sharper map with them, in refined/",
+        f"  cryogan poses {folder}",
+        "      only the poses, in poses/",
+    ]
+    (folder / "README.txt").write_text("\n".join(lines) + "\n")
 
 
 def write_report(
