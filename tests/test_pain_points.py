@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.views import Bank, Observed, Views
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
@@ -89,6 +90,17 @@ def forgetful(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, most: int
 
     monkeypatch.setattr(owner, name, limited)
     return sizes
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty])
+def test_memory_that_the_machine_does_not_have(allocate: Callable[[int], object]) -> None:
+    def task(size: int) -> int:
+        if size > 3:
+            allocate(size * 10**15)  # beyond any machine's address space
+        return size
+
+    batch = MicroBatch(50)
+    assert batch.run(task) == batch.size == 2  # 50, 25, 13, 7, 4, 2
 
 
 @pytest.mark.parametrize(
