@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cryogan.adversarial.discriminator import Discriminator
-from cryogan.adversarial.losses import critic_loss, gradient_penalty
+from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate
 from cryogan.adversarial.view_training import BANK_SHELL, SHIFT_SPACING
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import resolve
@@ -150,7 +150,8 @@ def test_convolutional_critic_step(benchmark, scene) -> None:
 
     def step() -> None:
         with torch.enable_grad():
-            loss = critic_loss(critic(real), critic(simulated)) + gradient_penalty(critic, real, simulated, generator)
+            between = interpolate(real, simulated, generator)
+            loss = critic_loss(critic(real), critic(simulated)) + gradient_penalty(critic, between)
             torch.autograd.grad(loss, list(critic.parameters()))
 
     # Forward and backward of two streams, and of the penalty's images twice.

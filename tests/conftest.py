@@ -1,6 +1,8 @@
 """One thread for every test, and small particle sets on disk."""
 
+import contextlib
 import os
+import shlex
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cryogan.cli import main
 from cryogan.physics.density import phantom
 from cryogan.simulation import simulate
 
@@ -56,3 +59,17 @@ def copied(particles: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder / "particles.star"
 
     return copy
+
+
+@pytest.fixture
+def examples(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[list[str]]]:
+    """The examples at the end of a command's help, as arguments of `main`."""
+    monkeypatch.setenv("COLUMNS", "200")  # no line is wrapped
+
+    def of(verb: str) -> list[list[str]]:
+        with contextlib.suppress(SystemExit):
+            main([verb, "--help"])
+        _, _, end = capsys.readouterr().out.partition("Examples:")
+        return [shlex.split(line)[1:] for line in end.splitlines() if line.strip().startswith("cryogan ")]
+
+    return of

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import inspect
 import re
 import shutil
 import subprocess
@@ -431,8 +432,20 @@ def test_python_has_what_the_package_promises() -> None:
     assert set(cryogan.__all__) <= set(dir(cryogan))
     for name in cryogan.__all__:
         assert callable(getattr(cryogan, name))
+    assert Path(cryogan.__file__).with_name("py.typed").exists()
     with pytest.raises(AttributeError, match="no attribute 'reconstrut'"):
         _ = cryogan.reconstrut
+
+
+@pytest.mark.parametrize("name", [each for each in cryogan.__all__ if each != "InputError"])
+def test_what_the_package_has_is_typed_and_documented(name: str) -> None:
+    thing = getattr(cryogan, name)
+    parameters = inspect.signature(thing).parameters.values()
+    if name != "Settings":  # whose fields are all typed and described, see test_config.py
+        assert all(each.annotation is not inspect.Parameter.empty for each in parameters)
+    assert len(thing.__doc__) > 20
+    page = (Path(__file__).parents[1] / "docs" / "api.rst").read_text()
+    assert name == "Settings" or re.search(rf"cryogan\.[\w.]*\.{name}$", page, re.MULTILINE)
 
 
 @pytest.mark.skipif(shutil.which("relion_image_handler") is None, reason="RELION is not installed")

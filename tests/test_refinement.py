@@ -68,7 +68,7 @@ def run(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refined(run: Path) -> Path:
-    return refine(run, console=QUIET)
+    return refine(run, console=QUIET).folder
 
 
 def test_poses_are_those_of_the_simulation(run: Path, particles: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cryogan.config import resolve
 from cryogan.plan import Plan, make_plan
-from cryogan.summary import warn, warn_of_views, write_report
+from cryogan.summary import Convergence, judge_convergence, warn, warn_of_views, write_report
 from cryogan.validation import Alignment, FscCurves, fsc_curves
 
 PIXEL, BOX = 4.0, 32
@@ -67,12 +67,39 @@ def test_missing_views_are_said() -> None:
     assert said.startswith("Views are missing: 13% of all directions")
 
 
+def course(plan: Plan, change: float, steps: int | None = None) -> list[dict[str, float]]:
+    return [{"step": float(step), "map_change": change} for step in range(1, (steps or plan.total_steps) + 1)]
+
+
+def test_has_it_converged(plan: Plan) -> None:
+    before, end = plan.total_steps - 3, plan.total_steps
+    nothing, half, most = (np.repeat([1.0, 0.0], [n, 17 - n]) for n in (0, 8, 12))
+    half[14:] = np.nan  # of a coarser box
+
+    still = [course(plan, 0.01), course(plan, 0.03)]
+    same = judge_convergence(plan, still, {1: nothing, before: half, end: half})
+    assert same.reached
+    assert re.match(
+        r"Converged: over the last 10% .* changed by 2\.0% a step, .* 0\.0 shells over the last", same.sentence
+    )
+    gaining = judge_convergence(plan, still, {before: half, end: most})
+    assert not gaining.reached
+    assert re.search(r"Not converged: .* grew by 4\.0 shells .*; more --sharpen-steps may help", gaining.sentence)
+    moving = judge_convergence(plan, [course(plan, 0.01), course(plan, 0.2)], {end: half})
+    assert not moving.reached
+    assert "changed by 10.5% a step; more" in moving.sentence
+    late = judge_convergence(plan, [course(plan, 0.01), course(plan, 0.01, 100)], {})
+    assert not late.reached
+    assert f"--max-minutes ended the run after 100 of {end} steps" in late.sentence
+
+
 @pytest.fixture
 def report(plan: Plan, particles: Path, tmp_path: Path) -> Path:
     odd = dataclasses.replace(plan, particles=particles / "<b>odd & name</b>.star")
     (tmp_path / "figures").mkdir()
     odd.write(tmp_path)
-    write_report(tmp_path, odd, alignment(), curves(), ball(8), (9.0, 10.0))
+    moving = Convergence(False, "Not converged: it moves.")
+    write_report(tmp_path, odd, alignment(), curves(), ball(8), (9.0, 10.0), moving)
     return tmp_path / "report.html"
 
 
@@ -85,6 +112,7 @@ def test_report_is_one_offline_file_and_escapes_names(report: Path) -> None:
     assert "relion_refine_mpi --auto_refine" in text
     assert "symmetry = D2" in text
     assert "hand is unknown" in text
+    assert text.count("Not converged: it moves.") == 2  # among the warnings, and as an answer
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")

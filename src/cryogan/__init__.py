@@ -1,35 +1,49 @@
 """CryoGAN: a 3-D map from particles of unknown pose, learned by matching distributions.
 
 import cryogan
-run = cryogan.reconstruct("particles.star", "run", cryogan.Settings(symmetry="D2"))
+result = cryogan.reconstruct(Path("particles.star"), Path("run"), cryogan.Settings(symmetry="D2"))
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cryogan.adversarial.training import Training
+    from cryogan.checking import check
     from cryogan.config import Settings
     from cryogan.errors import InputError
-    from cryogan.particles import ParticleTable, read_particles, read_volume, write_volume
+    from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_volume, write_volume
+    from cryogan.physics.ctf import CtfParameters
+    from cryogan.physics.density import phantom
+    from cryogan.physics.projector import FourierProjector
     from cryogan.physics.simulator import Simulator
+    from cryogan.physics.volume import Volume
     from cryogan.reconstruction import Result, reconstruct, resume
-    from cryogan.refinement import find_poses, refine
+    from cryogan.refinement import Refined, find_poses, refine
     from cryogan.simulation import simulate
     from cryogan.validation import align, find_axes, fsc, fsc_curves, resolution_at
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Training": "adversarial.training",
+    "check": "checking",
     "Settings": "config",
     "InputError": "errors",
+    "ParticleImages": "particles",
     "ParticleTable": "particles",
     "read_particles": "particles",
     "read_volume": "particles",
     "write_volume": "particles",
+    "CtfParameters": "physics.ctf",
+    "phantom": "physics.density",
+    "FourierProjector": "physics.projector",
     "Simulator": "physics.simulator",
+    "Volume": "physics.volume",
     "Result": "reconstruction",
     "reconstruct": "reconstruction",
     "resume": "reconstruction",
+    "Refined": "refinement",
     "find_poses": "refinement",
     "refine": "refinement",
     "simulate": "simulation",
@@ -40,16 +54,24 @@ _PLACES = {
     "resolution_at": "validation",
 }
 __all__ = [
+    "CtfParameters",
+    "FourierProjector",
     "InputError",
+    "ParticleImages",
     "ParticleTable",
+    "Refined",
     "Result",
     "Settings",
     "Simulator",
+    "Training",
+    "Volume",
     "align",
+    "check",
     "find_axes",
     "find_poses",
     "fsc",
     "fsc_curves",
+    "phantom",
     "read_particles",
     "read_volume",
     "reconstruct",

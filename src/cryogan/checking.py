@@ -36,7 +36,11 @@ class Report:
 
 
 def check(
-    particles: Path, settings: Settings, noise: Path | None, data_dir: Path | None, picture: Path | None
+    particles: Path,
+    settings: Settings,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+    picture: Path | None = None,
 ) -> Report:
     """Read all input as `reconstruct` would, and tell what it is.
 
@@ -54,14 +58,16 @@ def check(
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw_particles(picture, images.batch(images.spread(SHOWN)))
-    facts = _optics(images) | _pixels(images) | _cost(plan)
+    facts = {"particles": remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
+    if images.table.joined:
+        facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)
     doubts += [remark for remark in remarks if "left out" in remark or "will fail" in remark]
     if settings.symmetry.upper() == "C1":
         doubts.append("No symmetry is imposed; give --symmetry if the molecule has one.")
     if noise is None:
         doubts.append("No background patches: Gaussian noise stands in for them; give --noise if you can.")
-    return Report({"particles": remarks[0]} | facts | theorem, doubts)
+    return Report(facts | theorem, doubts)
 
 
 def _optics(images: ParticleImages) -> dict[str, str]:
@@ -102,7 +108,10 @@ def _cost(plan: Plan) -> dict[str, str]:
     gib = 0.7 + (4 * (plan.particle_count // 2) * plan.box**2 + 12 * 4 * padded**3) / 2**30
     cores = len(os.sched_getaffinity(0))
     minutes = (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60
-    return {"cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half"}
+    return {
+        "device": plan.machine.removeprefix("Device: ").removesuffix("."),
+        "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",
+    }
 
 
 def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:

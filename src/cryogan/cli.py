@@ -1,10 +1,14 @@
 """The command line: arguments in, one clear line out when they cannot be used."""
 
+import json
+import math
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
@@ -16,6 +20,8 @@ from cryogan.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from cryogan.checking import Report
+    from cryogan.reconstruction import Result
+    from cryogan.refinement import Refined
 
 # PyTorch, SciPy and Matplotlib take seconds to import: each command imports what it needs.
 
@@ -24,9 +30,69 @@ app = App(
     version=__version__,
     help="Single-particle cryo-EM maps without poses: a simulator and a critic learn the volume.",
 )
+app.register_install_completion_command(
+    help="Let bash, zsh or fish complete commands and flags, from the next shell on."
+)
 
 
-@app.command(name="reconstruct")
+def _examples(*commands: str) -> str:
+    """For the end of a command's help, as Markdown that keeps the lines."""
+    return "\n".join(["Examples:", "", *(f"    {command}" for command in commands)])
+
+
+Say = Annotated[Console | None, Parameter(parse=False)]  # where a command says how it goes: standard error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found, for a reader and for a program (--json)."""
+
+    values: Mapping[str, Any]
+    text: Sequence[str] = field(default=())
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Run a command.
+
+    Parameters
+    ----------
+    quiet
+        Say nothing on standard error but what went wrong.
+    as_json
+        Write one JSON object to standard output; {"error": ...} if something went wrong.
+    """
+    command, bound, unparsed = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    if "console" in unparsed:
+        bound.arguments["console"] = Console(stderr=True, quiet=quiet)
+    answer = command(*bound.args, **bound.kwargs)
+    if isinstance(answer, Answer):
+        for line in [json.dumps(_plain(answer.values))] if as_json else answer.text:
+            print(line, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """The same in JSON's types; what is not finite is null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+@app.command(
+    name="reconstruct",
+    help_epilogue=_examples(
+        "cryogan reconstruct particles.star --noise noise.star --symmetry D2 --out run",
+        "cryogan reconstruct --resume run",
+    ),
+)
 def reconstruct_command(
     particles: Path | None = None,
     *,
@@ -37,7 +103,8 @@ def reconstruct_command(
     config: Path | None = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
-) -> None:
+    console: Say = None,
+) -> Answer:
     """Two half maps from particles, their FSC, and one map.
 
     Parameters
@@ -65,19 +132,46 @@ def reconstruct_command(
     if resume_from is not None:
         if particles or out or noise or data_dir or preset or config or flags:
             raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
-        resume(resume_from)
-        if Plan.read(resume_from).settings.refine:
-            refine(resume_from)
-        return
-    if particles is None or out is None:
+        result = resume(resume_from, console=console)
+        chosen = Plan.read(resume_from).settings
+    elif particles is None or out is None:
         raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
-    chosen = resolve(preset or "default", config, flags)
-    reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir)
+    else:
+        chosen = resolve(preset or "default", config, flags)
+        result = reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir, console=console)
+    values = _of_run(result)
     if chosen.refine:
-        refine(out)
+        values["refined"] = _of_refinement(refine(result.folder, console=console))
+    return Answer(values)
 
 
-@app.command(name="check")
+def _of_run(result: "Result") -> dict[str, Any]:
+    return {
+        "folder": result.folder,
+        "map": result.folder / "map.mrc",
+        "report": result.folder / "report.html",
+        "resolution_A": result.resolution,
+        "resolution_unmasked_A": result.resolution_unmasked,
+        "correlation_of_halves": result.alignment.correlation,
+        "correlation_other_hand": result.alignment.correlation_other_hand,
+        "converged": result.convergence.reached,
+        "convergence": result.convergence.sentence,
+    }
+
+
+def _of_refinement(result: "Refined") -> dict[str, Any]:
+    return {
+        "folder": result.folder,
+        "map": result.folder / "map.mrc",
+        "particles": result.folder / "particles.star",
+        "resolution_A": result.resolution,
+        "resolution_unmasked_A": result.resolution_unmasked,
+    }
+
+
+@app.command(
+    name="check", help_epilogue=_examples("cryogan check particles.star --noise noise.star --picture particles.png")
+)
 def check_command(
     particles: Path,
     *,
@@ -87,7 +181,7 @@ def check_command(
     preset: str | None = None,
     config: Path | None = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
-) -> None:
+) -> Answer:
     """What is in the particles, what a run would take, and what is doubtful; nothing is computed.
 
     Parameters
@@ -108,10 +202,12 @@ def check_command(
     from cryogan.checking import check
 
     flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
-    _print(check(particles, resolve(preset or "default", config, flags), noise, data_dir, picture))
+    return _of_report(check(particles, resolve(preset or "default", config, flags), noise, data_dir, picture))
 
 
-@app.command(name="extract-noise")
+@app.command(
+    name="extract-noise", help_epilogue=_examples("cryogan extract-noise micrographs.star particles.star --out noise")
+)
 def extract_noise_command(
     micrographs: Path,
     particles: Path,
@@ -119,7 +215,8 @@ def extract_noise_command(
     out: Path,
     particle_diameter: float | None = None,
     data_dir: Path | None = None,
-) -> None:
+    console: Say = None,
+) -> Answer:
     """Background patches from micrographs, for reconstruct --noise.
 
     Parameters
@@ -137,27 +234,29 @@ def extract_noise_command(
     """
     from cryogan.extraction import extract_noise
 
-    extract_noise(micrographs, particles, out, particle_diameter=particle_diameter, data_dir=data_dir)
+    star = extract_noise(
+        micrographs, particles, out, particle_diameter=particle_diameter, data_dir=data_dir, console=console
+    )
+    return Answer({"folder": out, "noise": star})
 
 
-@app.command(name="doctor")
-def doctor_command() -> None:
+@app.command(name="doctor", help_epilogue=_examples("cryogan doctor", "cryogan doctor --json"))
+def doctor_command() -> Answer:
     """The installation: versions, devices, threads, disk."""
     from cryogan.checking import doctor
 
-    _print(doctor())
+    return _of_report(doctor())
 
 
-def _print(report: "Report") -> None:
+def _of_report(report: "Report") -> Answer:
     width = max(len(name) for name in report.facts)
-    for name, fact in report.facts.items():
-        print(f"{name:{width}s}  {fact}")
-    for doubt in report.doubts:
-        print(f"Look again: {doubt}")
+    text = [f"{name:{width}s}  {fact}" for name, fact in report.facts.items()]
+    text += [f"Look again: {doubt}" for doubt in report.doubts]
+    return Answer({"facts": report.facts, "doubts": report.doubts}, text)
 
 
-@app.command(name="figures")
-def figures_command(run: Path) -> None:
+@app.command(name="figures", help_epilogue=_examples("cryogan figures run"))
+def figures_command(run: Path) -> Answer:
     """Draw the figures of a finished run anew: Figures 2 and 3 of the paper, from the run's records.
 
     Parameters
@@ -167,11 +266,11 @@ def figures_command(run: Path) -> None:
     """
     from cryogan.reconstruction import figures
 
-    figures(run)
+    return Answer(_of_run(figures(run)))
 
 
-@app.command(name="poses")
-def poses_command(run: Path, *, out: Path | None = None) -> None:
+@app.command(name="poses", help_epilogue=_examples("cryogan poses run"))
+def poses_command(run: Path, *, out: Path | None = None, console: Say = None) -> Answer:
     """A pose for each particle of a finished run, from its own half map.
 
     Parameters
@@ -183,11 +282,12 @@ def poses_command(run: Path, *, out: Path | None = None) -> None:
     """
     from cryogan.refinement import find_poses
 
-    find_poses(run, out)
+    folder = find_poses(run, out, console=console)
+    return Answer({"folder": folder, "particles": folder / "particles.star"})
 
 
-@app.command(name="refine")
-def refine_command(run: Path, *, out: Path | None = None) -> None:
+@app.command(name="refine", help_epilogue=_examples("cryogan refine run"))
+def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -> Answer:
     """Refine the half maps of a finished run with the poses of its particles.
 
     Parameters
@@ -199,10 +299,10 @@ def refine_command(run: Path, *, out: Path | None = None) -> None:
     """
     from cryogan.refinement import refine
 
-    refine(run, out)
+    return Answer(_of_refinement(refine(run, out, console=console)))
 
 
-@app.command(name="watch")
+@app.command(name="watch", help_epilogue=_examples("cryogan watch run"))
 def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> None:
     """A page of a run in the browser, while it runs or later: maps, slices, critic, FSC, log, and a stop button.
 
@@ -220,7 +320,13 @@ def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> No
     watch(run, host, port)
 
 
-@app.command(name="simulate")
+@app.command(
+    name="simulate",
+    help_epilogue=_examples(
+        "cryogan simulate --box 32 --pixel-size 4 --particles 400 --out set",
+        "cryogan simulate --volume map.mrc --particles 100 --snr 0.2 --out set_of_map",
+    ),
+)
 def simulate_command(
     *,
     out: Path,
@@ -237,7 +343,7 @@ def simulate_command(
     micrographs: int = 100,
     write_micrographs: bool = False,
     seed: int = 0,
-) -> None:
+) -> Answer:
     """Particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
 
     Parameters
@@ -298,10 +404,12 @@ def simulate_command(
         write_micrographs=write_micrographs,
         seed=seed,
     )
+    made = {"particles": out / "particles.star", "truth": out / "truth.mrc", "poses": out / "truth.star"}
+    return Answer({"folder": out} | made | ({} if noise == "none" else {"noise": out / "noise.star"}))
 
 
-@app.command(name="align")
-def align_command(map: Path, reference: Path, *, out: Path) -> None:
+@app.command(name="align", help_epilogue=_examples("cryogan align map.mrc reference.mrc --out aligned.mrc"))
+def align_command(map: Path, reference: Path, *, out: Path) -> Answer:
     """Bring a map into the frame and hand of a reference.
 
     Parameters
@@ -326,15 +434,25 @@ def align_command(map: Path, reference: Path, *, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_volume(out, alignment.apply(moving, pixel_size), pixel_size)
     x, y, z = alignment.shift_A
-    print(
-        f"Correlation {alignment.correlation:.4f} (other hand {alignment.correlation_other_hand:.4f}); "
-        f"{'mirrored, ' if alignment.mirrored else ''}shifted by ({x:.2f}, {y:.2f}, {z:.2f}) A; rotation\n"
-        f"{alignment.rotation.round(4)}"
+    return Answer(
+        {
+            "map": out,
+            "correlation": alignment.correlation,
+            "correlation_other_hand": alignment.correlation_other_hand,
+            "mirrored": alignment.mirrored,
+            "shift_A": alignment.shift_A.tolist(),
+            "rotation": alignment.rotation.tolist(),
+        },
+        [
+            f"Correlation {alignment.correlation:.4f} (other hand {alignment.correlation_other_hand:.4f}); "
+            f"{'mirrored, ' if alignment.mirrored else ''}shifted by ({x:.2f}, {y:.2f}, {z:.2f}) A; rotation",
+            str(alignment.rotation.round(4)),
+        ],
     )
 
 
-@app.command(name="flip-hand")
-def flip_hand_command(map: Path, *, out: Path) -> None:
+@app.command(name="flip-hand", help_epilogue=_examples("cryogan flip-hand map.mrc --out other_hand.mrc"))
+def flip_hand_command(map: Path, *, out: Path) -> Answer:
     """The other hand of a map: x to -x, as `relion_image_handler --invert_hand`.
 
     Parameters
@@ -350,10 +468,11 @@ def flip_hand_command(map: Path, *, out: Path) -> None:
     volume, pixel_size = read_volume(map)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_volume(out, flip_hand(volume), pixel_size)
+    return Answer({"map": out})
 
 
-@app.command(name="symmetrise")
-def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> None:
+@app.command(name="symmetrise", help_epilogue=_examples("cryogan symmetrise map.mrc D2 --out map_d2.mrc"))
+def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> Answer:
     """Find the symmetry axes of a map, bring them to RELION's setting, and average over the point group.
 
     Parameters
@@ -377,11 +496,14 @@ def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> None:
     average = Symmetriser(symmetry, len(volume), device=torch.device("cpu"))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_volume(out, average(placed).numpy(), pixel_size)
-    print(f"The map and its copies under {symmetry} correlate {found.correlation:.3f}.")
+    return Answer(
+        {"map": out, "correlation": found.correlation},
+        [f"The map and its copies under {symmetry} correlate {found.correlation:.3f}."],
+    )
 
 
-@app.command(name="fsc")
-def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None, seed: int = 0) -> None:
+@app.command(name="fsc", help_epilogue=_examples("cryogan fsc half1.mrc half2.mrc --mask mask.mrc --out fsc"))
+def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None, seed: int = 0) -> Answer:
     """Fourier shell correlation of two maps in the same frame.
 
     Parameters
@@ -412,25 +534,45 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     if mask is not None:
         shown |= {"masked": curves.masked, "phase-randomised": curves.phase_randomised, "corrected": curves.corrected}
     draw_fsc(out / "fsc.png", curves.frequency, shown, pixel_size)
-    for name, curve in shown.items():
-        at = [f"{resolution_at(curve, pixel_size, level, len(first)):.2f} A at {level}" for level in (0.5, 0.143)]
-        print(f"{name:17s} {', '.join(at)}")
+    at = {
+        name: {level: resolution_at(curve, pixel_size, level, len(first)) for level in (0.5, 0.143)}
+        for name, curve in shown.items()
+    }
+    text = [
+        f"{name:17s} {', '.join(f'{A:.2f} A at {level}' for level, A in each.items())}" for name, each in at.items()
+    ]
+    return Answer({"folder": out, "resolution_A": at}, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; input that cannot be used is one line on standard error and exit code 2."""
-    console = Console(stderr=True)
+    tokens = sys.argv[1:] if arguments is None else list(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how batch systems say Ctrl-C
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except BrokenPipeError:  # `cryogan check ... | head`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        sys.exit(128 + signal.SIGPIPE)
     except (InputError, CycloptsError, OSError) as error:  # OSError: a full disk, a folder without permission
         cause = error.__cause__
-        complaint = first_complaint(cause) if isinstance(cause, ValidationError) else str(error)
-        console.print(f"cryogan: {complaint}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
+        _end(first_complaint(cause) if isinstance(cause, ValidationError) else str(error), 2, tokens)
     except (Interrupted, KeyboardInterrupt) as error:
-        console.print(str(error) or "Interrupted.", highlight=False)
-        sys.exit(130)
+        _end(str(error) or "Interrupted.", 130, tokens)
+    except (RuntimeError, MemoryError) as error:
+        from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _end(OUT_OF_MEMORY, 2, tokens)
+
+
+def _end(complaint: str, code: int, tokens: Sequence[str]) -> None:
+    if "--json" in tokens:
+        print(json.dumps({"error": complaint}))
+    else:
+        said, style = (f"cryogan: {complaint}", "red") if code == 2 else (complaint, None)
+        Console(stderr=True).print(said, style=style, highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

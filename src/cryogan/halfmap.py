@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
 from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
@@ -54,7 +55,7 @@ class Message:
     """What a half's process tells its parent."""
 
     half: int
-    kind: Literal["record", "failed", "stopped", "finished"]
+    kind: Literal["record", "remark", "failed", "stopped", "finished"]
     record: Record | None = None
     text: str = ""
 
@@ -180,6 +181,10 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
         messages.put(Message(half, "finished" if finished else "stopped"))
     except InputError as error:
         messages.put(Message(half, "failed", text=str(error)))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        messages.put(Message(half, "failed", text=OUT_OF_MEMORY))
     except OSError as error:  # a full disk, mostly
         messages.put(Message(half, "failed", text=f"Half {half} cannot write to {folder}: {error}."))
 
@@ -213,11 +218,16 @@ def _run_stages(
             training.load_state_dict(saved["training"])
         elif best is not None and not trial:
             start_from(training, best)
+        at_once = training.micro_batch.size
         written, before_step, late = time.monotonic(), time.monotonic(), False
         for record in training.run():
             if not np.isfinite(record["map_change"]):
                 raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
             step = before + training.step
+            if training.micro_batch.size < at_once:
+                at_once = training.micro_batch.size
+                text = smaller_batches(f"Half {half} at box {plan.stages[index].box}", at_once)
+                messages.put(Message(half, "remark", text=text))
             now = time.monotonic()
             if now - latest > LATEST_SECONDS:
                 _write(latest_path(folder, half), training)

@@ -1,13 +1,15 @@
 """Poses of particles read off a map, and a map from poses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.view_training import BANK_SHELL, CHUNK, NOISE_IMAGES, SHIFT_SPACING
 from cryogan.adversarial.views import Bank, Observed, Views, shift_grid
 from cryogan.halfmap import build_simulator
@@ -58,17 +60,18 @@ class HalfSet:
         self._noise_power = radial_power(simulator.noise.sample(rows, self._generator))
         self.volume = Volume(plan.box, plan.mask_radius / plan.pixel_size, s.symmetry, plan.device)
         self.back = BackProjector(simulator.projector, self.volume)
+        self.micro_batch = MicroBatch(CHUNK)
         self._group = torch.from_numpy(self.volume.point_group).float().to(plan.device)
 
     def __len__(self) -> int:
         return len(self.images)
 
     @torch.no_grad()
-    def match(self, density: Tensor, cutoff: float) -> Poses:
+    def match(self, density: Tensor, cutoff: float, advance: Callable[[int], object] = lambda _: None) -> Poses:
         """The best pose of each particle against a map (D, D, D), by its frequencies below `cutoff` (a shell).
 
         The best views of a bank, apart from each other, are climbed from at low frequencies; the best of them
-        at all.
+        at all. `advance` is told of each so many particles that are done.
         """
         box, max_shift = self.simulator.projector.box, self.simulator.max_shift
         spectrum = self.simulator.projector.transform(density)
@@ -78,8 +81,8 @@ class HalfSet:
         spacing = float((8 * torch.pi**2 / (len(rotations) * len(self._group))) ** (1 / 3))
         bank = coarse_views.bank(rotations, shift_grid(max_shift, SHIFT_SPACING * self._width, density.device))
         beyond = (fine.shell > OUTLINE_SHELL).float()
-        parts = []
-        for half_planes, transfer in self._batches():
+
+        def best_poses(half_planes: Tensor, transfer: Tensor) -> Poses:
             images = Observed(coarse.take(half_planes), coarse.take(transfer))
             climbs = [
                 coarse_views.climb(images, *start, steps=COARSE_STEPS, largest=spacing, max_shift=max_shift)
@@ -109,8 +112,17 @@ class HalfSet:
             amplitude = (view.conj() * matched).real @ beyond / energy.clamp(min=1e-9)
             margin = agreement - other
             deviation = energy.clamp(min=1e-9).rsqrt()
-            parts.append(Poses(rotations_found, shifts_found, agreement, margin, amplitude, deviation))
-        return Poses.cat(parts)
+            return Poses(rotations_found, shifts_found, agreement, margin, amplitude, deviation)
+
+        def in_parts(half_planes: Tensor, transfer: Tensor, size: int) -> Poses:
+            parts = zip(torch.split(half_planes, size), torch.split(transfer, size), strict=True)
+            return Poses.cat([best_poses(*part) for part in parts])
+
+        found = []
+        for batch in self._batches():
+            found.append(self.micro_batch.run(partial(in_parts, *batch)))
+            advance(len(batch[0]))
+        return Poses.cat(found)
 
     @torch.no_grad()
     def fit(self, density: Tensor, poses: Poses, used: Tensor, cutoff: float, steps: int) -> Tensor:

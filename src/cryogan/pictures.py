@@ -115,21 +115,27 @@ def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:
     draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
 
 
-def draw_agreement(folder: Path, plan: Plan, alignment: Alignment, curves: FscCurves) -> None:
-    """The FSC of the half maps, and how it grew; half 2 in half 1's frame as at the end."""
-    draw_comparison(folder, plan, curves)
-    minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
+def agreement_over_time(folder: Path, plan: Plan, alignment: Alignment) -> dict[int, np.ndarray]:
+    """FSC of the half maps, (D // 2 + 1,), by step; half 2 in half 1's frame as at the end, NaN beyond a coarse box."""
+    recorded = {r["step"] for r in records(folder, 1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
     last = plan.stages[-1]
     # A search ends in a frame of its own; the axes are found afterwards.
     in_frame = plan.total_steps - last.steps if last.method == "sharpening" else 0
-    grown = []
-    for step in sorted(each for each in first.keys() & second.keys() & minutes.keys() if each > in_frame):
-        curve = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
-        curve[first[step].nyquist :] = np.nan  # a coarse stage has nothing there
-        grown.append((f"{minutes[step]:.1f} min", curve))
+    grown = {}
+    for step in sorted(each for each in first.keys() & second.keys() & recorded if each > in_frame):
+        grown[step] = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
+        grown[step][first[step].nyquist :] = np.nan  # a coarse stage has nothing there
+    return grown
+
+
+def draw_agreement(folder: Path, plan: Plan, curves: FscCurves, grown: dict[int, np.ndarray]) -> None:
+    """The FSC of the half maps, and how it grew, as `agreement_over_time` gives it."""
+    draw_comparison(folder, plan, curves)
+    minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
     if grown:
-        draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, grown)
+        labelled = [(f"{minutes[step]:.1f} min", curve) for step, curve in grown.items()]
+        draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, labelled)
 
 
 def records(folder: Path, half: int) -> list[dict[str, float]]:

@@ -91,6 +91,16 @@ class Plan:
     def device(self) -> torch.device:
         return torch.device(self.settings.device)
 
+    @property
+    def machine(self) -> str:
+        """A sentence on what the run computes with, and on a GPU that it leaves alone."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} for each half"
+        if self.device.type == "cuda":
+            return f"Device: {self.device} ({torch.cuda.get_device_name(self.device)}), {threads}."
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        unused = f"not used: {', '.join(gpus)} (--device cuda)" if gpus else "no CUDA device is visible"
+        return f"Device: {self.device}, {threads}; {unused}."
+
     def write(self, folder: Path) -> None:
         """Record the plan as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
         plan = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
@@ -105,6 +115,10 @@ class Plan:
             "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
         }
         (folder / RUN_FILE).write_text(tomli_w.dumps(record))
+
+    def require_device(self, folder: Path) -> None:
+        """That the run in this folder can go on here. Raises InputError."""
+        require_device(self.settings.device, f'go on where there is one, or set device = "cpu" in {folder / RUN_FILE}.')
 
     @classmethod
     def read(cls, folder: Path) -> "Plan":
@@ -136,7 +150,7 @@ def make_plan(
         InputError: anything that would stop the run later.
     """
     point_group(settings.symmetry)
-    _check_device(settings.device)
+    require_device(settings.device)
     if (settings.aperture_diameter is None) != (settings.focal_length is None):
         raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
     if settings.learn_scales and settings.critic == "views":
@@ -154,6 +168,8 @@ def make_plan(
         f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
+    if table.joined:
+        remarks.append(f"Joined on uid with {', '.join(file.name for file in table.joined)}.")
     if images.cropped_odd:
         remarks.append(f"The box of {table.box} pixels is odd; its last row and column are left out.")
     if images.dropped:
@@ -187,12 +203,17 @@ def make_plan(
     return plan, images, remarks
 
 
-def _check_device(name: str) -> None:
+def require_device(name: str, remedy: str = "use --device cpu.") -> None:
+    """Nothing falls back in silence.
+
+    Raises:
+        InputError: there is no such device; `remedy` ends the sentence.
+    """
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"There is no device {name!r} here; use --device cpu.") from error
+        raise InputError(f"There is no device {name!r} here; {remedy}") from error
 
 
 def _check_noise(plan: Plan, images: ParticleImages) -> str:

@@ -22,9 +22,9 @@ from cryogan.folders import locked, require_new
 from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.particles.atomic import replacing
-from cryogan.pictures import draw_agreement, draw_history, snapshot_path
+from cryogan.pictures import agreement_over_time, draw_agreement, draw_history, records, snapshot_path
 from cryogan.plan import Plan, make_plan
-from cryogan.summary import write_report
+from cryogan.summary import Convergence, judge_convergence, write_readme, write_report
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
 HALVES = (1, 2)
@@ -43,6 +43,7 @@ class Result:
     resolution_unmasked: float
     alignment: Alignment
     curves: FscCurves
+    convergence: Convergence
 
 
 def reconstruct(
@@ -76,6 +77,7 @@ def reconstruct(
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
     plan.write(out)
+    write_readme(out, plan)
     for remark in remarks:
         _say(out, console, remark)
     write_particles(out / "particles.star", images.table, random_subset=subset)
@@ -86,10 +88,12 @@ def resume(folder: Path, *, console: Console | None = None) -> Result:
     """Go on with an interrupted run from its last checkpoints.
 
     Raises:
-        InputError: the folder is not that of a run.
+        InputError: the folder is not that of a run, or the run's device is not here.
         Interrupted: Ctrl-C again.
     """
-    return _run(folder, Plan.read(folder), console or Console(stderr=True))
+    plan = Plan.read(folder)
+    plan.require_device(folder)
+    return _run(folder, plan, console or Console(stderr=True))
 
 
 def figures(folder: Path) -> Result:
@@ -117,6 +121,7 @@ def _log(folder: Path, text: str) -> None:
 
 
 def _run(folder: Path, plan: Plan, console: Console) -> Result:
+    _say(folder, console, plan.machine)
     with locked(folder / LOCK_FILE, wait=False):
         try:
             _train(folder, plan, console)
@@ -132,6 +137,7 @@ def _run(folder: Path, plan: Plan, console: Console) -> Result:
         f"Half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; unmasked "
         f"{result.resolution_unmasked:.2f} A). Alignment of half 2: correlation "
         f"{result.alignment.correlation:.3f}, other hand {other:.3f}; the absolute hand is unknown.\n"
+        f"{result.convergence.sentence}\n"
         f"Map: {folder / 'map.mrc'}",
     )
     return result
@@ -168,13 +174,16 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
                 continue
             except queue.Empty:
                 dead = [half for half in waiting if not workers[half].is_alive() and messages.empty()]
-                failed = failed or "".join(f"The process of half {half} ended without a word." for half in dead)
+                failed = failed or " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
                 waiting -= set(dead)
                 continue
             if message.record is not None:
                 log.write(json.dumps({"half": message.half} | message.record) + "\n")
                 log.flush()
                 _show(folder, bars, tasks[message.half], plan, message.record)
+                continue
+            if message.kind == "remark":
+                _say(folder, bars.console, message.text)
                 continue
             waiting.discard(message.half)
             stopped |= message.kind == "stopped"
@@ -189,6 +198,15 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
         raise InputError(failed)
     if stopped:
         raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
+
+
+def _obituary(half: int, code: int | None, folder: Path) -> str:
+    if code == -signal.SIGKILL:
+        return (
+            f"The process of half {half} was killed, as the system does when memory runs out; make room, then: "
+            f"cryogan reconstruct --resume {folder}"
+        )
+    return f"The process of half {half} ended without a word (exit code {code})."
 
 
 def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
@@ -218,12 +236,14 @@ def _compare(folder: Path, plan: Plan) -> Result:
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     draw_history(folder, plan)
-    draw_agreement(folder, plan, alignment, curves)
+    grown = agreement_over_time(folder, plan, alignment)
+    draw_agreement(folder, plan, curves, grown)
+    convergence = judge_convergence(plan, [records(folder, half) for half in HALVES], grown)
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
     )
-    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked))
-    return Result(folder, corrected, unmasked, alignment, curves)
+    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked), convergence)
+    return Result(folder, corrected, unmasked, alignment, curves, convergence)
 
 
 def _last_map(folder: Path, half: int, plan: Plan) -> np.ndarray:

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from cryogan.adversarial.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.halfmap import half_rows
@@ -41,17 +44,19 @@ class Refinement:
         run: folder of a finished `cryogan reconstruct`.
 
     Raises:
-        InputError: it is not one.
+        InputError: it is not one, or the run's device is not here.
     """
 
     def __init__(self, run: Path) -> None:
         self.plan = Plan.read(run)
+        self.plan.require_device(run)
         missing = [name for name in HALF_MAPS if not (run / name).exists()]
         if missing:
             raise InputError(f"{run} has no {missing[0]}: finish it with cryogan reconstruct --resume {run}.")
         self.particles = run / "particles.star"
         torch.set_num_threads(self.plan.threads)
         self.halves = [HalfSet(self.plan, self.particles, half) for half in HALVES]
+        self._at_once = self.halves[0].micro_batch.size
         self.maps = [torch.from_numpy(read_volume(run / name)[0]).to(self.plan.device) for name in HALF_MAPS]
         self.mask, self.curves = self.compare()
 
@@ -61,12 +66,27 @@ class Refinement:
         mask = soft_mask((half1 + half2) / 2, self.plan.pixel_size)
         return mask, fsc_curves(half1, half2, self.plan.pixel_size, mask, seed=self.plan.settings.seed)
 
-    def match(self) -> list[Poses]:
-        """The poses of each half's particles against its own map, weighted by the FSC of the halves."""
+    def match(self, console: Console, what: str) -> list[Poses]:
+        """The poses of each half's particles against its own map, weighted by the FSC of the halves.
+
+        The console shows `what` is done, and the time left.
+        """
         weight = np.clip(self.curves.corrected, 0.0, 1.0)
         gone = np.flatnonzero(weight[1:] < 0.143)
         cutoff = float(gone[0] + 1 if len(gone) else self.plan.box // 2)
-        return self._of_both(lambda half, density: half.match(self._weighted(half, density, weight), max(cutoff, 4.0)))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=sum(map(len, self.halves)))
+            poses = self._of_both(
+                lambda half, density: half.match(
+                    self._weighted(half, density, weight), max(cutoff, 4.0), partial(bar.advance, task)
+                )
+            )
+        at_once = min(half.micro_batch.size for half in self.halves)
+        if at_once < self._at_once:
+            console.print(smaller_batches("The matching", at_once), highlight=False, soft_wrap=True)
+            self._at_once = at_once
+        return poses
 
     def improve(self, poses: list[Poses]) -> None:
         """Move the maps towards those that fit the particles at their poses best; outliers have no part."""
@@ -159,38 +179,51 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     console, folder = console or Console(stderr=True), out or run / "poses"
     require_new(folder)
     refinement = Refinement(run)
-    poses = refinement.match()
+    console.print(refinement.plan.machine, highlight=False, soft_wrap=True)
+    poses = refinement.match(console, "Poses")
     folder.mkdir(parents=True, exist_ok=True)
     refinement.write_poses(folder, poses)
     console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder / 'particles.star'}", soft_wrap=True)
     return folder
 
 
-def refine(run: Path, out: Path | None = None, *, console: Console | None = None) -> Path:
+@dataclass(frozen=True)
+class Refined:
+    """What a refinement is worth."""
+
+    folder: Path
+    resolution: float  # A, corrected half-map FSC 0.143
+    resolution_unmasked: float
+    curves: FscCurves
+
+
+def refine(run: Path, out: Path | None = None, *, console: Console | None = None) -> Refined:
     """Refine both half maps of a finished run with the poses of their particles, until it no longer pays.
 
     Each pass finds each particle's best pose against its own half map, and then moves the map towards the
     least-squares map of these poses. The halves have nothing in common but the weights of their FSC and
-    the mask. Writes maps, FSC and poses; else as `find_poses`.
+    the mask. Writes maps, FSC and poses; arguments and errors as of `find_poses`.
     """
     console, folder = console or Console(stderr=True), out or run / "refined"
     require_new(folder)
     refinement = Refinement(run)
-    plan, poses = refinement.plan, refinement.match()
+    plan = refinement.plan
+    console.print(plan.machine, highlight=False, soft_wrap=True)
+    poses = refinement.match(console, "Poses")
     for number in range(1, PASSES + 1):
         before = refinement.curves.unmasked.sum()
         refinement.improve(poses)
-        resolutions = [
+        corrected, unmasked = (
             resolution_at(curve, plan.pixel_size, 0.143, plan.box)
             for curve in (refinement.curves.corrected, refinement.curves.unmasked)
-        ]
+        )
         console.print(
-            f"Pass {number}: half maps agree to {resolutions[0]:.2f} A (FSC 0.143, mask-corrected; unmasked "
-            f"{resolutions[1]:.2f} A).",
+            f"Pass {number}: half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; unmasked "
+            f"{unmasked:.2f} A).",
             highlight=False,
             soft_wrap=True,
         )
-        poses = refinement.match()
+        poses = refinement.match(console, f"Poses after pass {number}")
         if refinement.curves.unmasked.sum() < before + GAIN:
             break
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,4 +232,4 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     refinement.write_poses(folder, poses)
     draw_comparison(folder, plan, refinement.curves)
     console.print(f"Map: {folder / 'map.mrc'}, poses: {folder / 'particles.star'}", soft_wrap=True)
-    return folder
+    return Refined(folder, corrected, unmasked, refinement.curves)

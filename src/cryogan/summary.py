@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryogan.adversarial.training import Record
 from cryogan.particles import read_star
 from cryogan.plan import RUN_FILE, VIEWS_FILE, Plan
 from cryogan.report import Page, write_page
@@ -20,8 +23,31 @@ OTHER_HAND = 0.05  # by which the chosen hand must be the better one
 NEAR_BORDER = 0.9  # of the spherical mask's radius
 TIGHT = 0.02  # share of the solvent mask beyond it
 RARE, RARE_SHARE = 0.25, 0.05  # of an even coverage by views, and of all frequencies
+LAST_PART = 0.1  # of a run's work, over which the map should stand still
+STILL_MOVING = 0.05  # change of the map a step, of its norm
+STILL_GAINING = 0.5  # shells of FSC from one snapshot to the next
 COARSE_SHELLS = 8  # an FSC that ends before shell 8 says little more than the envelope
 
+_FILES = {
+    "While it runs": {
+        "run.toml": "every setting, the inputs, versions, machine",
+        "particles.star": "the particles used, with _rlnRandomSubset: the halves",
+        "progress.jsonl": "the course, a line for each recorded step of each half",
+        "log.txt": "what was said",
+        "snapshots/": "maps of both halves during the run",
+        "half1.pt, half2.pt": "checkpoints, from which --resume goes on",
+        "figures/gallery.png, figures/power_spectra.png": "simulated and real images; should look alike",
+    },
+    "At its end": {
+        "report.html": "begin here: what came out, what to be careful about, next commands",
+        "map.mrc": "the mean of the half maps, not sharpened",
+        "half1_map_unfil.mrc, half2_map_unfil.mrc": "the half maps, in one frame",
+        "mask.mrc": "soft mask around the molecule",
+        "fsc.star, fsc.csv": "FSC of the half maps",
+        "open.cxc": "shows the maps in ChimeraX",
+        "figures/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
+    },
+}
 _PICTURES = {
     "volume_over_time": "The map of half 1 during the run.",
     "fsc": "Fourier shell correlation of the half maps.",
@@ -32,6 +58,47 @@ _PICTURES = {
     "projections_over_time": "Projections of the map during the run.",
     "progress": "What the critic says, and how much the map moves.",
 }
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Whether a run was at its end, and the sentence that says so."""
+
+    reached: bool
+    sentence: str
+
+
+def judge_convergence(
+    plan: Plan, courses: Sequence[Sequence[Record]], agreement: Mapping[int, np.ndarray]
+) -> Convergence:
+    """Whether the map stood still at the end of the run, and the halves no longer came closer.
+
+    Args:
+        plan: of the run.
+        courses: each half's records, by step.
+        agreement: FSC of the half maps, (D // 2 + 1,) with NaN beyond a coarse box, by step.
+    """
+    last = min(int(course[-1]["step"]) for course in courses)
+    if last < plan.total_steps:
+        return Convergence(
+            False,
+            f"Not converged: --max-minutes ended the run after {last} of {plan.total_steps} steps; give it more time.",
+        )
+    late = [r["map_change"] for course in courses for r in course if plan.work(int(r["step"])) > 1 - LAST_PART]
+    change = float(np.mean(late))
+    gain, said = 0.0, ""
+    if len(agreement) > 1:
+        before, after = list(agreement)[-2:]
+        gain = float(np.nansum(agreement[after]) - np.nansum(agreement[before]))
+        said = f", and the half maps' FSC {'grew' if gain > -0.05 else 'fell'} by {abs(gain):.1f} shells over the last "
+        said += f"{1 - plan.work(before):.0%}"
+    reached = change <= STILL_MOVING and gain <= STILL_GAINING
+    more = "--sharpen-steps" if plan.settings.critic == "views" else "--steps"
+    return Convergence(
+        reached,
+        f"{'Converged' if reached else 'Not converged'}: over the last {LAST_PART:.0%} of the run's work the map "
+        f"changed by {change:.1%} a step{said}{'.' if reached else f'; more {more} may help.'}",
+    )
 
 
 def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, resolution: float) -> list[str]:
@@ -83,6 +150,28 @@ def warn_of_views(coverage: np.ndarray) -> list[str]:
     ]
 
 
+def write_readme(folder: Path, plan: Plan) -> None:
+    """`README.txt` of a run's folder, from its beginning: what each file is, and the commands to go on."""
+    lines = [f"A run of CryoGAN on {plan.particle_count} particles of {plan.particles}.", ""]
+    learned = {"views.star": "what was learned of views and shifts"} if plan.settings.learn_poses else {}
+    for when, files in (_FILES | {"At its end": _FILES["At its end"] | learned}).items():
+        lines += [when, *(f"  {name}\n      {what}" for name, what in files.items()), ""]
+    lines += [
+        "Commands",
+        f"  cryogan reconstruct --resume {folder}",
+        "      go on, if it was stopped before its end",
+        f"  cryogan watch {folder}",
+        "      a page of it in the browser, also while it runs; with a button that stops it",
+        f"  cryogan figures {folder}",
+        "      compare the halves again; report and figures anew",
+        f"  cryogan refine {folder}",
+        "      poses, and a sharper map with them, in refined/",
+        f"  cryogan poses {folder}",
+        "      only the poses, in poses/",
+    ]
+    (folder / "README.txt").write_text("\n".join(lines) + "\n")
+
+
 def write_report(
     folder: Path,
     plan: Plan,
@@ -90,6 +179,7 @@ def write_report(
     curves: FscCurves,
     mask: np.ndarray,
     resolutions: tuple[float, float],
+    convergence: Convergence,
 ) -> None:
     """`report.html` of a run; `resolutions`: corrected and unmasked, FSC 0.143, A."""
     run: dict[str, Any] = tomllib.loads((folder / RUN_FILE).read_text())
@@ -122,7 +212,11 @@ def write_report(
         Page(
             title=f"CryoGAN: {plan.particles.name}",
             summary=summary,
-            warnings=warn(plan, alignment, curves, mask, corrected) + warn_of_views(coverage),
+            warnings=[
+                *warn(plan, alignment, curves, mask, corrected),
+                *warn_of_views(coverage),
+                *([] if convergence.reached else [convergence.sentence]),
+            ],
             tables={
                 "What went in": {
                     "Particles": str(plan.particles),
@@ -135,6 +229,7 @@ def write_report(
                     "FSC 0.143, unmasked": f"{unmasked:.2f} A",
                     "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored "
                     f"{alignment.correlation_other_hand:.3f})",
+                    "Has it converged?": convergence.sentence,
                     "Mask": f"mask.mrc, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
                     **learned,
                     "Maps": "map.mrc (mean, not sharpened), half1_map_unfil.mrc, half2_map_unfil.mrc",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cryogan.adversarial.discriminator import Discriminator
-from cryogan.adversarial.losses import critic_loss, gradient_penalty, volume_loss
+from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate, volume_loss
 
 F64 = torch.float64
 
@@ -29,7 +29,7 @@ def test_penalty_of_a_linear_critic_is_exact(norm: float, penalty: float, box: i
         scores: Tensor = (batch * weight).sum((1, 2)) + 5
         return scores
 
-    value = gradient_penalty(critic, images(count, box, 1), images(count, box, 2), seeded())
+    value = gradient_penalty(critic, interpolate(images(count, box, 1), images(count, box, 2), seeded()))
     assert value.item() == pytest.approx(penalty, abs=1e-12)
 
 
@@ -39,20 +39,13 @@ def test_penalty_is_the_mean_over_images_of_each_ones_own() -> None:
     def critic(batch: Tensor) -> Tensor:
         return norms * batch[:, 3, 5]
 
-    value = gradient_penalty(critic, images(3, 8, 1), images(3, 8, 2), seeded())
+    value = gradient_penalty(critic, interpolate(images(3, 8, 1), images(3, 8, 2), seeded()))
     assert value.item() == pytest.approx((0 + 1 + 9) / 3, abs=1e-12)
 
 
 def test_penalty_is_taken_between_the_images_of_a_pair() -> None:
-    seen: list[Tensor] = []
-
-    def critic(batch: Tensor) -> Tensor:
-        seen.append(batch.detach())
-        return batch.sum((1, 2))
-
     real, simulated = torch.zeros(500, 2, 2, dtype=F64), torch.ones(500, 2, 2, dtype=F64)
-    gradient_penalty(critic, real, simulated, seeded())
-    (between,) = seen
+    between = interpolate(real, simulated, seeded())
     assert (between == between[:, :1, :1]).all()  # one place for each image
     place = between[:, 0, 0]
     assert 0 <= place.min() < 0.02
@@ -62,7 +55,8 @@ def test_penalty_is_taken_between_the_images_of_a_pair() -> None:
 
 def test_penalty_can_be_descended() -> None:
     weight = torch.full((4, 4), 1.0, dtype=F64, requires_grad=True)  # norm 4
-    gradient_penalty(lambda batch: (batch * weight).sum((1, 2)), images(2, 4, 0), images(2, 4, 1), seeded()).backward()  # type: ignore[no-untyped-call]
+    between = interpolate(images(2, 4, 0), images(2, 4, 1), seeded())
+    gradient_penalty(lambda batch: (batch * weight).sum((1, 2)), between).backward()  # type: ignore[no-untyped-call]
     # d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|
     torch.testing.assert_close(weight.grad, torch.full((4, 4), 2 * 3 / 4, dtype=F64))
 
@@ -124,7 +118,7 @@ def test_the_generator_decides_the_weights() -> None:
 
 def test_every_weight_is_learned() -> None:
     critic = Discriminator(16, 2, seeded())
-    penalty = gradient_penalty(critic, images(4, 16, 0).float(), images(4, 16, 1).float(), seeded())
+    penalty = gradient_penalty(critic, interpolate(images(4, 16, 0).float(), images(4, 16, 1).float(), seeded()))
     (critic_loss(critic(images(4, 16, 2).float()), critic(images(4, 16, 3).float())) + penalty).backward()  # type: ignore[no-untyped-call]
     for name, parameter in critic.named_parameters():
         if name != "output.bias":  # cancels between real and simulated

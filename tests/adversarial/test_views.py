@@ -77,11 +77,11 @@ def test_attention_goes_from_the_mean_over_all_views_to_the_best_view(look: Look
     rotations = torch.from_numpy(super_fibonacci(50)).float()
     bank = views.bank(rotations, shift_grid(4.0, 4.0, torch.device("cpu")))
     agreements, matched = bank.agreements(images)
-    flat, mean = bank.attend(images, 0.0)
+    flat, mean = bank.attend(images, 0.0, 64)
     torch.testing.assert_close(mean, agreements.mean((1, 2)))
     everywhere = torch.view_as_complex(matched.mean(1).sum(0).view(-1, 2)) / 50
     torch.testing.assert_close(flat, everywhere.expand_as(flat))
-    sharp, best = bank.attend(images, 1e4)
+    sharp, best = bank.attend(images, 1e4, 64)
     torch.testing.assert_close(best, agreements.flatten(1).amax(1))
     rotation, shift = bank.best(images)
     index = (rotation[:, None] - rotations).abs().sum((2, 3)).argmin(1)

@@ -127,6 +127,17 @@ def bad_value(column: str, value: object) -> dict[str, Any]:
     return {column: [1.0, 1.0, 1.0, value, 1.0, 1.0]}
 
 
+def test_blocks_may_come_in_any_order(make_star: Make) -> None:
+    path = make_star()
+    first = read_particles(path)
+    optics, particles = path.read_text().split("data_particles")
+    path.write_text(f"data_particles{particles}\n\ndata_general\n\n_rlnTomo 0\n\n{optics}")
+    turned = read_particles(path)
+    assert turned.pixel_size == first.pixel_size
+    for key, values in first.ctf.items():
+        np.testing.assert_array_equal(turned.ctf[key], values)
+
+
 @pytest.mark.parametrize(
     ("optics", "particles", "message"),
     [
@@ -289,6 +300,51 @@ def test_cs_files_that_numpy_does_not_read(make_cs: Make, tmp_path: Path) -> Non
         np.save(out, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match=r"new\.cs: cannot be read as a \.cs file"):
         read_particles(path)
+
+
+def spread_over_files(path: Path, *fields: str, rows: slice = slice(None), name: str = "J1_passthrough.cs") -> None:
+    """Move fields of a .cs file to another one beside it, which has them in another order of rows."""
+    records = np.load(path)
+    uid = np.arange(100, 100 + len(records), dtype=np.uint64)
+    kept = [each for each in records.dtype.names if each not in (*fields, "uid")]
+    for file, names, order in ((path, kept, slice(None)), (path.with_name(name), fields, slice(None, None, -1))):
+        table = np.zeros(len(records), [("uid", "u8"), *((n, *records.dtype.fields[n][:1]) for n in names)])
+        table["uid"] = uid
+        for each in names:
+            table[each] = records[each]
+        with file.open("wb") as out:
+            np.save(out, table[order][rows if file != path else slice(None)])
+
+
+def test_cs_files_of_a_job_are_joined_on_uid(make_cs: Make) -> None:
+    whole = read_particles(make_cs())
+    assert whole.joined == ()
+    path = make_cs()
+    ctf = [name for name in np.load(path).dtype.names if name.startswith("ctf/")]
+    spread_over_files(path, *ctf, "location/micrograph_path")
+    joined = read_particles(path)
+    assert [file.name for file in joined.joined] == ["J1_passthrough.cs"]
+    for key, values in whole.ctf.items():
+        np.testing.assert_array_equal(joined.ctf[key], values)
+    np.testing.assert_array_equal(joined.image_index, whole.image_index)
+    np.testing.assert_array_equal(joined.micrographs, whole.micrographs)
+
+
+def test_several_cs_files_are_joined_and_those_of_other_particles_are_not(make_cs: Make) -> None:
+    whole, path = read_particles(make_cs()), make_cs()
+    spread_over_files(path, "ctf/df1_A", name="a_passthrough.cs")
+    uids = np.load(path)["uid"]
+    spread_over_files(path, "ctf/df2_A", name="b_passthrough.cs", rows=slice(2, None))
+    with pytest.raises(InputError, match=r"no CTF: ctf/df2_A missing; .*put it beside this file"):
+        read_particles(path)
+    with (path.parent / "c_passthrough.cs").open("wb") as out:
+        wanted = np.zeros(len(uids), [("uid", "u8"), ("ctf/df2_A", "f4")])
+        wanted["uid"], wanted["ctf/df2_A"] = uids, whole.ctf["defocus_v"]
+        np.save(out, wanted)
+    table = read_particles(path)
+    assert [file.name for file in table.joined] == ["a_passthrough.cs", "c_passthrough.cs"]
+    np.testing.assert_array_equal(table.ctf["defocus_u"], whole.ctf["defocus_u"])
+    np.testing.assert_array_equal(table.ctf["defocus_v"], whole.ctf["defocus_v"])
 
 
 # writing

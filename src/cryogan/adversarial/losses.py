@@ -18,19 +18,20 @@ def volume_loss(simulated_scores: Tensor) -> Tensor:
     return -simulated_scores.mean()
 
 
-def gradient_penalty(critic: Critic, real: Tensor, simulated: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda.
-
-    y_int lies at a uniform random place on the line between a real and a simulated image; the norm is over
-    all pixels of an image.
+def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
+    """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda; the norm is over all pixels of an image.
 
     Args:
         critic: (B, D, D) -> (B,).
-        real, simulated: (B, D, D).
-        generator: draws the B places.
+        between: (B, D, D), y_int, as `interpolate` draws them.
     """
-    alpha = torch.rand(len(real), 1, 1, generator=generator, device=real.device, dtype=real.dtype)
-    between = (alpha * real + (1 - alpha) * simulated).detach().requires_grad_()
+    between = between.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     norm: Tensor = gradient.flatten(1).norm(dim=1)
     return (norm - 1).square().mean()
+
+
+def interpolate(real: Tensor, simulated: Tensor, generator: torch.Generator) -> Tensor:
+    """y_int of (10), (B, D, D): each at a uniform random place on the line between a real and a simulated image."""
+    alpha = torch.rand(len(real), 1, 1, generator=generator, device=real.device, dtype=real.dtype)
+    return alpha * real + (1 - alpha) * simulated

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cryogan.adversarial import schedules
-from cryogan.adversarial.losses import critic_loss, gradient_penalty, volume_loss
+from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate, volume_loss
+from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.view import View
 from cryogan.config import Settings
 from cryogan.physics.simulator import Simulator
@@ -97,6 +99,7 @@ class Training:
         self.volume_optimiser = torch.optim.Adam(groups, **adam)
         self._optimisers = (self.critic_optimiser, self.volume_optimiser)
         self._full_rates = [[group["lr"] for group in o.param_groups] for o in self._optimisers]
+        self.micro_batch = MicroBatch(settings.batch_size)
         self.step = 0
         self.critic_step = 0
         self.seconds = 0.0
@@ -118,26 +121,23 @@ class Training:
                 with torch.no_grad():
                     real = self.view(*next(self.particles))
                     simulated = self._simulate(spectrum)
-                with self._autocast():
-                    real_scores, simulated_scores = critic(real), critic(simulated)
-                    loss = critic_loss(real_scores, simulated_scores)
-                    if self.critic_step % s.penalty_every == 0:
-                        penalty = gradient_penalty(critic, real, simulated, simulator.generator)
-                        loss = loss + s.penalty * s.penalty_every * penalty
-                self.critic_optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                    penalised = self.critic_step % s.penalty_every == 0
+                    between = interpolate(real, simulated, simulator.generator) if penalised else None
+                real_scores, simulated_scores = self.micro_batch.run(
+                    partial(self._critic_gradient, real, simulated, between)
+                )
                 nn.utils.clip_grad_norm_(critic.parameters(), clip * s.critic_clip)
                 self.critic_optimiser.step()
                 self.critic_step += 1
 
             before = self.volume.density.detach().clone()
             spectrum = simulator.projector.transform(self.volume())
+            images = self._simulate(spectrum)
             critic.requires_grad_(False)
-            with self._autocast():
-                loss = volume_loss(critic(self._simulate(spectrum)))
-            self.volume_optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            gradient = self.micro_batch.run(partial(self._image_gradient, images.detach()))
             critic.requires_grad_(True)
+            self.volume_optimiser.zero_grad()
+            images.backward(gradient)  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
             self.volume_optimiser.step()
             self.volume.clip(schedules.clip_depth(t, s.clip_depth))
@@ -177,6 +177,35 @@ class Training:
             optimiser.load_state_dict(saved)
         self.particles.load_state_dict(state["particles"])
         self.simulator.generator.set_state(state["generator"].cpu())
+
+    def _critic_gradient(
+        self, real: Tensor, simulated: Tensor, between: Tensor | None, size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of (10) in the critic, summed over parts of `size` images; the scores, (B,) each."""
+        s = self.settings
+        self.critic_optimiser.zero_grad()
+        scores: list[tuple[Tensor, Tensor]] = []
+        for start in range(0, len(real), size):
+            part = slice(start, start + size)
+            with self._autocast():
+                real_scores, simulated_scores = self.critic(real[part]), self.critic(simulated[part])
+                loss = critic_loss(real_scores, simulated_scores)
+                if between is not None:
+                    loss = loss + s.penalty * s.penalty_every * gradient_penalty(self.critic, between[part])
+            (loss * (len(real_scores) / len(real))).backward()  # type: ignore[no-untyped-call]
+            scores.append((real_scores.detach(), simulated_scores.detach()))
+        first, second = zip(*scores, strict=True)
+        return torch.cat(first), torch.cat(second)
+
+    def _image_gradient(self, images: Tensor, size: int) -> Tensor:
+        """Gradient of (13) with respect to the images, (B, D, D), by parts of `size`."""
+        gradients = []
+        for part in torch.split(images, size):
+            part = part.detach().requires_grad_()
+            with self._autocast():
+                loss = volume_loss(self.critic(part)) * (len(part) / len(images))
+            gradients.append(torch.autograd.grad(loss, part)[0])
+        return torch.cat(gradients)
 
     def _simulate(self, spectrum: Tensor) -> Tensor:
         """A batch drawn from p(y|x), as the critic sees it."""

@@ -16,11 +16,13 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.training import Images, Record, Sampler
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
@@ -38,7 +40,7 @@ CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
-CHUNK = 128
+CHUNK = 128  # images at a time
 RECORDED = 1000  # images of each stream whose scores are ranked
 
 
@@ -76,6 +78,7 @@ class ViewTraining(ABC):
         self._noise_power = radial_power(simulator.noise.sample(rows, generator))
         self._shifts = shift_grid(simulator.max_shift, SHIFT_SPACING * self._width, device)
         self._back = BackProjector(simulator.projector, volume)
+        self.micro_batch = MicroBatch(min(batch_size, CHUNK))
         self.step = 0
         self.seconds = 0.0
         self.distance = 0.0  # minus the particles' mean agreement: their Kullback-Leibler distance up to a constant
@@ -184,10 +187,9 @@ class Search(ViewTraining):
         streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
         for (half_planes, transfer), sign in streams:
             images = Observed(disc.take(half_planes), disc.take(transfer))
-            for part in images.split(64):
-                total, agreement = bank.attend(part, sharpness)
-                gathered += sign * total
-                agreements.append(agreement)
+            total, agreement = self.micro_batch.run(partial(bank.attend, images, sharpness))
+            gathered += sign * total
+            agreements.append(agreement)
         real, simulated = torch.split(torch.cat(agreements), self.settings.search_batch)
 
         difference = torch.zeros_like(spectrum)
@@ -219,6 +221,17 @@ class Sharpening(ViewTraining):
         spacing = float((8 * torch.pi**2 / (len(bank.rotations) * len(self.volume.point_group))) ** (1 / 3))
         max_shift = self.simulator.max_shift
 
+        def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor]:
+            """Rotations, shifts and agreement of the images' best views."""
+            found = []
+            for low, high in zip(coarse.split(size), fine.split(size), strict=True):
+                rotations, shifts, _ = coarse_views.climb(
+                    low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift
+                )
+                found.append(views.climb(high, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift))
+            rotations, shifts, agreement = (torch.cat(each) for each in zip(*found, strict=True))
+            return rotations, shifts, agreement
+
         # Pairs of batches, so that both halves have as many images.
         batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
         differences = [torch.zeros_like(spectrum) for _ in range(2)]
@@ -230,13 +243,7 @@ class Sharpening(ViewTraining):
                 half_planes, transfer = self._real() if sign > 0 else self._simulated(spectrum, CHUNK)
                 coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
                 images = Observed(disc.take(half_planes), disc.take(transfer))
-                rotations, shifts = bank.best(coarse)
-                rotations, shifts, _ = coarse_views.climb(
-                    coarse, rotations, shifts, steps=1, largest=spacing, max_shift=max_shift
-                )
-                rotations, shifts, agreement = views.climb(
-                    images, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift
-                )
+                rotations, shifts, agreement = self.micro_batch.run(partial(best_views, coarse, images))
                 matched = sign * views.matched(images, shifts)
                 self._back.add(differences[batch % 2], disc, rotations, matched)
                 agreements[sign].append(agreement)

@@ -134,17 +134,20 @@ class Bank:
         )
         return matched @ self._templates.T - size[:, None], matched
 
-    def attend(self, images: Observed, sharpness: float) -> tuple[Tensor, Tensor]:
-        """Softmax attention over all views.
+    def attend(self, images: Observed, sharpness: float, size: int) -> tuple[Tensor, Tensor]:
+        """Softmax attention over all views, `size` images at a time.
 
         Returns:
             (M, K) complex: sum over images and shifts of a_g S* C y, with a = softmax(sharpness l); and the
             attended agreement of each image, (B,).
         """
-        agreements, matched = self.agreements(images)
-        attention = torch.softmax(sharpness * agreements.flatten(1), dim=1).view_as(agreements)
-        total = attention.flatten(0, 1).T @ matched.flatten(0, 1)
-        return torch.view_as_complex(total.view(len(total), -1, 2)), (attention * agreements).sum((1, 2))
+        total, attended = torch.zeros_like(self._templates), []
+        for part in images.split(size):
+            agreements, matched = self.agreements(part)
+            attention = torch.softmax(sharpness * agreements.flatten(1), dim=1).view_as(agreements)
+            total += attention.flatten(0, 1).T @ matched.flatten(0, 1)
+            attended.append((attention * agreements).sum((1, 2)))
+        return torch.view_as_complex(total.view(len(total), -1, 2)), torch.cat(attended)
 
     def best(self, images: Observed) -> tuple[Tensor, Tensor]:
         """Rotations (B, 3, 3) and shifts (B, 2) of each image's best view."""

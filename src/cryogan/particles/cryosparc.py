@@ -23,28 +23,31 @@ _CTF_FIELDS = {
     "b_factor": ("ctf/bfactor", 1.0),
     "scale": ("ctf/scale", 1.0),
 }
+_MICROGRAPH = "location/micrograph_path"
+_BLOB_FIELDS = ("blob/path", "blob/idx", "blob/psize_A")
 _PASSTHROUGH = (
-    "cryoSPARC keeps them in the job's passthrough .cs file: export the particle output of the job, which "
-    "joins the two, or join them with cryosparc-tools (Dataset.innerjoin)."
+    'cryoSPARC keeps them in the job\'s passthrough .cs file: put it beside this file, with "passthrough" in its '
+    "name, or export the particle output of the job, which joins the two."
 )
 
 
 def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> ParticleTable:
     """Read a cryoSPARC particle file. Raises InputError as `read_particles` says."""
-    records = _load(path)
-    fields = records.dtype.names or ()
-    missing = [name for name in ("blob/path", "blob/idx", "blob/psize_A") if name not in fields]
+    required = [*_BLOB_FIELDS, *(_CTF_FIELDS[key][0] for key in CTF_REQUIRED if need_ctf)]
+    # The micrograph is not required, but pairs noise patches with particles.
+    records, joined = _join(path, _load(path), [*required, _MICROGRAPH])
+    missing = [name for name in _BLOB_FIELDS if name not in records]
     if missing:
         raise InputError(f"{path}: no {', '.join(missing)}; {_PASSTHROUGH}")
     if need_ctf:
-        missing = [_CTF_FIELDS[key][0] for key in CTF_REQUIRED if _CTF_FIELDS[key][0] not in fields]
+        missing = [name for name in required if name not in records]
         if missing:
             raise InputError(f"{path}: no CTF: {', '.join(missing)} missing; {_PASSTHROUGH}")
 
     def where(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    if "blob/sign" in fields:
+    if "blob/sign" in records:
         # One sign is left to --invert and the contrast check, which look at the images; two cannot be.
         other = np.flatnonzero(records["blob/sign"] != records["blob/sign"][:1])
         if other.size:
@@ -52,9 +55,9 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Part
                 f"{where(int(other[0]))}: blob/sign differs from the first particle's, so some images are "
                 "dark and some bright; split the particles by blob/sign and invert one half."
             )
-    box = None
-    if "blob/shape" in fields and len(records):
-        box = int(records["blob/shape"].reshape(len(records), -1)[0, -1])
+    count, box = len(records["blob/path"]), None
+    if "blob/shape" in records and count:
+        box = int(records["blob/shape"].reshape(count, -1)[0, -1])
     return assemble(
         source=path,
         stack_names=_paths(records["blob/path"]),
@@ -64,18 +67,17 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Part
         ctf={
             key: records[name].astype(np.float64) * factor
             for key, (name, factor) in _CTF_FIELDS.items()
-            if name in fields
+            if name in records
         },
         need_ctf=need_ctf,
         micrographs=np.array(
-            _paths(records["location/micrograph_path"])
-            if "location/micrograph_path" in fields
-            else [""] * len(records),
+            _paths(records[_MICROGRAPH]) if _MICROGRAPH in records else [""] * count,
             dtype=np.str_,
         ),
         where=where,
         data_dir=data_dir,
         star=None,
+        joined=joined,
     )
 
 
@@ -107,7 +109,7 @@ def write_cs_particles(
         "alignments3D/psize_A": np.full(count, table.pixel_size, dtype=np.float32),
         "alignments3D/pose": rotation_vectors.astype(np.float32),
         "alignments3D/shift": (shifts / table.pixel_size).astype(np.float32),
-        "location/micrograph_path": table.micrographs.astype(np.bytes_),
+        _MICROGRAPH: table.micrographs.astype(np.bytes_),
     }
     for key, (name, factor) in _CTF_FIELDS.items():
         columns[name] = (table.ctf[key] / factor).astype(np.float32)
@@ -141,6 +143,30 @@ def _load(path: Path) -> NDArray[Any]:
     if records.dtype.names is None or records.ndim != 1:
         raise InputError(f"{path}: is a NumPy array but no table; give the particle .cs file of a job.")
     return records
+
+
+def _join(path: Path, records: NDArray[Any], wanted: list[str]) -> tuple[dict[str, NDArray[Any]], tuple[Path, ...]]:
+    """The columns of a file and, where wanted ones are missing, those of the passthrough files beside it.
+
+    Rows belong together by their uid. A file that lacks a particle (that of the excluded ones, for example) has
+    no part. Returns the columns, and the files from which some came.
+    """
+    columns: dict[str, NDArray[Any]] = {name: records[name] for name in records.dtype.names or ()}
+    joined: list[Path] = []
+    beside = sorted(file for file in path.parent.glob("*.cs") if "passthrough" in file.name.lower() and file != path)
+    for file in beside:
+        if "uid" not in columns or all(name in columns for name in wanted):
+            break
+        other = _load(file)
+        names = other.dtype.names or ()
+        if "uid" not in names or not np.isin(columns["uid"], other["uid"]).all():
+            continue
+        order = np.argsort(other["uid"])
+        rows = order[np.searchsorted(other["uid"], columns["uid"], sorter=order)]
+        new = {name: other[name][rows] for name in names if name not in columns}
+        columns |= new
+        joined += [file] if new else []
+    return columns, tuple(joined)
 
 
 def _paths(column: NDArray[Any]) -> list[str]:

@@ -13,7 +13,8 @@ def read_particles(path: Path | str, data_dir: Path | str | None = None, need_ct
 
     Image paths are looked for beside the file, in each folder above it, then in data_dir, with and without
     their folders. With need_ctf=False (noise patches) CTF columns may be absent (NaN in the table) and the
-    pixel size, where the file gives none, comes from the stacks' headers.
+    pixel size, where the file gives none, comes from the stacks' headers. Columns that a .cs file lacks are taken
+    from the passthrough .cs files beside it, joined on uid.
 
     Raises InputError, with row and remedy, for: a missing or truncated stack; an image number beyond its
     stack; a row too short or long; no pixel size; boxes or pixel sizes that differ; no CTF columns; an

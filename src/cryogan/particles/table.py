@@ -35,7 +35,7 @@ class ParticleTable:
     defocus_u, from x towards y), voltage (kV), spherical_aberration (mm), amplitude_contrast, phase_shift
     (degrees), b_factor (A^2), scale; what a file read with need_ctf=False does not say is NaN.
     micrographs: str (N,), "" where unknown. source: the file that was read; source_row (N,): the row in it,
-    from 0; star: its blocks, None for a .cs file.
+    from 0; star: its blocks, None for a .cs file; joined: the files that lent it columns (.cs only).
     """
 
     stacks: tuple[Path, ...]
@@ -48,6 +48,7 @@ class ParticleTable:
     source: Path
     source_row: NDArray[np.int64]
     star: dict[str, StarTable] | None = field(default=None, repr=False)
+    joined: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stack_index)
@@ -78,6 +79,7 @@ def assemble(
     where: Callable[[int], str],
     data_dir: Path | None,
     star: dict[str, StarTable] | None,
+    joined: tuple[Path, ...] = (),
 ) -> ParticleTable:
     """Check what a metadata file said against the image files, and make the table.
 
@@ -120,6 +122,7 @@ def assemble(
         source=source,
         source_row=np.arange(rows, dtype=np.int64),
         star=star,
+        joined=joined,
     )
 
 
