@@ -318,16 +318,22 @@ def draw_view_density(path: str | Path, rot_degrees: Array, tilt_degrees: Array,
 
     Args:
         path: PNG to write.
-        rot_degrees, tilt_degrees: (N,) directions that are spread evenly.
+        rot_degrees, tilt_degrees: (N,) directions that are spread evenly; each stands for those nearest to it.
         density: (N,) relative to that of uniform views.
     """
     figure, axes = _figure_with_axes(6.4, 3.4)
-    rot, height = (np.asarray(rot_degrees) + 180) % 360 - 180, np.cos(np.radians(tilt_degrees))
-    shown = axes.scatter(rot, height, c=density, s=70, marker="s", linewidths=0, cmap="cividis", vmin=0)
-    figure.colorbar(shown, ax=axes, label="density, over that of uniform views")
-    axes.set(
-        xlabel="rot (degrees)", ylabel="cos(tilt)", title="Learned view directions", xlim=(-180, 180), ylim=(-1, 1)
+    height, rot = np.meshgrid(np.linspace(-0.99, 0.99, 100), np.linspace(-179, 179, 180), indexing="ij")
+    shown, given = (
+        np.stack([np.sqrt(1 - z**2) * np.cos(azimuth), np.sqrt(1 - z**2) * np.sin(azimuth), z], axis=-1)
+        for z, azimuth in (
+            (height, np.radians(rot)),
+            (np.cos(np.radians(tilt_degrees)), np.radians(rot_degrees)),
+        )
     )
+    values = np.asarray(density)[(shown @ given.T).argmax(-1)]
+    image = axes.imshow(values, origin="lower", extent=(-180, 180, -1, 1), aspect="auto", cmap="cividis", vmin=0)
+    figure.colorbar(image, ax=axes, label="density, over that of uniform views")
+    axes.set(xlabel="rot (degrees)", ylabel="cos(tilt)", title="Learned view directions")
     _save(figure, path)
 
 
