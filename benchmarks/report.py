@@ -3,9 +3,8 @@
     python benchmarks/report.py
 
 Reads docs/runs as `make benchmarks` leaves it: `<set>_seed<n>/accuracy.json` and `refinement.json`,
-`<set>_relion/relion.json`, `<set>_relion_refined/relion.json`, `ablation_<set>.json`, `junk/junk.json`, `preferred_views/preferred_views.json`,
-`scaling.json`,
-and `operations.json`. Nothing in the page is typed by hand.
+`<set>_relion/relion.json`, `<set>_relion_refined/relion.json`, `ablation_<set>.json`, `junk/junk.json`,
+`preferred_views/preferred_views.json`, `scaling.json` and `operations.json`. Nothing in the page is typed by hand.
 """
 
 import json
@@ -273,7 +272,8 @@ def page() -> str:
         records = json.loads(views.read_text())
         parts += [
             "## Preferred views",
-            f"Particles of the map of `{records[0]['set']}`, four in five seen from within 20 degrees of two axes; simulated noise, SNR 0.5; default settings, without and with `--learn-poses` "
+            f"Particles of the map of `{records[0]['set']}`, four in five seen from within 20 degrees of two axes; "
+            "simulated noise, SNR 0.5; default settings, without and with `--learn-poses` "
             "(`benchmarks/preferred_views.py`). Halves that share a bias agree better than they should.",
             preferred(records),
         ]
