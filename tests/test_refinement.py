@@ -1,11 +1,13 @@
 """Poses and refinement, from a run whose maps are the truth at low resolution."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryosparc.dataset import Dataset
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
@@ -115,18 +117,64 @@ def test_cs_file_says_what_the_star_file_says(refined: Path) -> None:
         np.testing.assert_allclose(ours.ctf[key], values, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.skipif(shutil.which("relion_reconstruct") is None, reason="RELION is not installed")
-def test_relion_reconstructs_the_same_map_from_our_poses(refined: Path, tmp_path: Path) -> None:
+def test_cryosparc_tools_open_the_cs_file(refined: Path) -> None:
+    particles = Dataset.load(refined / "particles.cs")
+    assert len(particles) == 400
+    assert particles["alignments3D/pose"].shape == (400, 3)
+    np.testing.assert_allclose(particles["blob/psize_A"], PIXEL)
+    assert len(set(particles["uid"])) == 400
+
+
+needs_relion = pytest.mark.skipif(shutil.which("relion_refine") is None, reason="RELION is not installed")
+
+
+def relion(folder: Path, *command: str | Path) -> str:
+    """What RELION said about it, which holds no warning of pixel size or sampling."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"WARNING.*(pixel|sampling)", done.stdout + done.stderr, re.IGNORECASE)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(refined: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RELION project with our particles.star: RELION 3.1 reads no float16 stacks."""
+    folder = tmp_path_factory.mktemp("project")
     table = read_particles(refined / "particles.star")
-    write_stack(tmp_path / "single.mrcs", np.asarray(open_stack(table.stacks[0]), dtype=np.float32), PIXEL)
+    write_stack(folder / "single.mrcs", np.asarray(open_stack(table.stacks[0]), dtype=np.float32), PIXEL)
     text = (refined / "particles.star").read_text()
     for name in {word for word in text.split() if word.endswith(".mrcs")}:
         text = text.replace(name, f"{name.split('@')[0]}@single.mrcs")
-    (tmp_path / "particles.star").write_text(text)
-    command = ["relion_reconstruct", "--i", "particles.star", "--ctf", "--sym", "D2", "--o", "map.mrc"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    curve = fsc(read_volume(tmp_path / "map.mrc")[0], read_volume(refined / "map.mrc")[0])
+    (folder / "particles.star").write_text(text)
+    return folder
+
+
+@needs_relion
+def test_relion_reconstructs_the_same_map_from_our_poses(refined: Path, project: Path) -> None:
+    relion(project, "relion_reconstruct", "--i", "particles.star", "--ctf", "--sym", "D2", "--o", "map.mrc")
+    curve = fsc(read_volume(project / "map.mrc")[0], read_volume(refined / "map.mrc")[0])
     assert curve[1:14].min() > 0.99
+
+
+@needs_relion
+@pytest.mark.parametrize("search", ["--healpix_order 1", "--healpix_order 4 --sigma_ang 2"], ids=["global", "local"])
+def test_relion_goes_on_from_our_map_and_poses(refined: Path, project: Path, tmp_path: Path, search: str) -> None:
+    command = f"relion_refine --i particles.star --ref {refined / 'map.mrc'} --ini_high 20 --iter 2 --ctf --sym D2"
+    command += f" --particle_diameter 110 --offset_range 3 --offset_step 2 --pad 1 --o {tmp_path / 'run'}"
+    command += " --firstiter_cc --zero_mask --flatten_solvent"
+    relion(project, *command.split(), *search.split())
+    theirs, pixel_size = read_volume(tmp_path / "run_it002_class001.mrc")
+    assert pixel_size == pytest.approx(PIXEL, abs=1e-3)
+    assert fsc(theirs, read_volume(refined / "map.mrc")[0])[1:7].min() > 0.75
+
+
+@needs_relion
+def test_relion_postprocess_takes_half_maps_and_mask(run: Path, refined: Path, tmp_path: Path) -> None:
+    command = f"relion_postprocess --i {run / HALF_MAPS[0]} --mask {refined / 'mask.mrc'} --angpix {PIXEL} --o post/"
+    (tmp_path / "post").mkdir()
+    said = relion(tmp_path, *command.split())
+    assert float(re.search(r"FINAL RESOLUTION:\s*([\d.]+)", said)[1]) < 16
+    assert list(tmp_path.glob("post/*masked.mrc"))
 
 
 def test_junk_is_told_from_particles(particles: Path, refined: Path, tmp_path: Path) -> None:
