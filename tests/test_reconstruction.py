@@ -206,6 +206,21 @@ def test_progress_and_run_record(critic: str, result: Result) -> None:
     assert run["plan"]["pixel_size"] == pytest.approx(4.0)
 
 
+def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None:
+    chosen = settings(box=16, search_steps=2, starts=1, sharpen_steps=1)
+    done = [
+        reconstruct(
+            particles / "particles.star", tmp_path / name, chosen, cache=cache, console=Console(file=io.StringIO())
+        )
+        for name, cache in (("cached", tmp_path / "cache"), ("direct", None))
+    ]
+    assert len(list((tmp_path / "cache").glob("*.mrcs"))) == 1
+    cached, direct = (read_volume(each.folder / "map.mrc")[0] for each in done)
+    assert np.corrcoef(cached.ravel(), direct.ravel())[0, 1] > 0.999
+    texts = [(each.folder / "particles.star").read_text() for each in done]
+    assert texts[0] == texts[1]  # it names the original images
+
+
 def test_learned_poses_are_written_and_drawn(particles: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     reconstruct(particles / "particles.star", folder, settings(learn_poses=True), console=Console(file=io.StringIO()))

@@ -99,6 +99,7 @@ def reconstruct_command(
     out: Path | None = None,
     noise: Path | None = None,
     data_dir: Path | None = None,
+    cache: Path | None = None,
     preset: str | None = None,
     config: Path | None = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
@@ -117,6 +118,9 @@ def reconstruct_command(
         STAR or .cs of background patches that names their micrographs.
     data_dir
         Where else to look for the image stacks.
+    cache
+        Folder where the particles are kept at the working box, cropped once, for this run and later ones; for large
+        sets, or large boxes.
     preset
         default (taken if nothing is said), or paper: the numbers of the paper's synthetic experiment.
     config
@@ -130,7 +134,7 @@ def reconstruct_command(
 
     flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
     if resume_from is not None:
-        if particles or out or noise or data_dir or preset or config or flags:
+        if particles or out or noise or data_dir or cache or preset or config or flags:
             raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
         result = resume(resume_from, console=console)
         chosen = Plan.read(resume_from).settings
@@ -138,7 +142,7 @@ def reconstruct_command(
         raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
     else:
         chosen = resolve(preset or "default", config, flags)
-        result = reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir, console=console)
+        result = reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console)
     values = _of_run(result)
     if chosen.refine:
         values["refined"] = _of_refinement(refine(result.folder, console=console))

@@ -11,8 +11,8 @@ from rich.progress import track
 from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.particles import ParticleTable, read_particles, write_stack, write_star
-from cryogan.particles.images import fourier_crop
 from cryogan.particles.micrographs import cut, quiet_places, read_micrograph, read_micrographs
+from cryogan.particles.preprocessing import fourier_crop
 from cryogan.report import draw_places
 
 PARTICLE_FRACTION = 0.5  # of the box: a particle's diameter, where it is not given

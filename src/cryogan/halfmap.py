@@ -79,7 +79,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     s, device = plan.settings, plan.device
     table = read_particles(particles, plan.data_dir)
     table = table.select(half_rows(len(table), half, s.seed))
-    images = ParticleImages(table, box, plan.particle_radius, s.invert)
+    images = ParticleImages(table, box, plan.particle_radius, s.invert, cropped=plan.cropped)
     optics = images.table.ctf
     noise, drawable = _noise(plan, images)
     cutoff = float("inf")

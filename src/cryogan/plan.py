@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -18,7 +19,7 @@ import torch
 from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, sharpening_steps
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
-from cryogan.particles import ParticleImages, contrast_sign, read_particles
+from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles
 from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
@@ -55,6 +56,7 @@ class Plan:
     particles: Path
     noise: Path | None
     data_dir: Path | None
+    cropped: Path | None  # a stack of the particles at the working box, to be read in place of their files
     box: int
     pixel_size: float  # A, at the working box
     particle_radius: float  # A
@@ -131,7 +133,8 @@ class Plan:
         try:
             record = tomllib.loads(file.read_text())
             plan = record["plan"]
-            paths = {name: Path(plan[name]) if name in plan else None for name in ("particles", "noise", "data_dir")}
+            names = ("particles", "noise", "data_dir", "cropped")
+            paths = {name: Path(plan[name]) if name in plan else None for name in names}
             plan["stages"] = tuple(Stage(**stage) for stage in plan["stages"])
             return cls(**(plan | paths), settings=validate(record["settings"], f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
@@ -139,9 +142,19 @@ class Plan:
 
 
 def make_plan(
-    particles: Path, noise: Path | None, data_dir: Path | None, settings: Settings
+    particles: Path,
+    noise: Path | None,
+    data_dir: Path | None,
+    settings: Settings,
+    cache: Path | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[Plan, ParticleImages, list[str]]:
-    """Read and check all input, before anything is written.
+    """Read and check all input, before anything is written but the particles cropped to the working box.
+
+    Args:
+        particles, noise, data_dir, settings: as for `cryogan.reconstruction.reconstruct`.
+        cache: folder for the cropped particles; None: they are read from their files.
+        progress: is told the share that is cropped.
 
     Returns:
         The plan, the preprocessed particles, and what a user should know, a sentence each.
@@ -162,7 +175,15 @@ def make_plan(
     box = settings.box or min(_DEFAULT_BOX, even)
     width = table.pixel_size * even
     diameter = settings.particle_diameter or PARTICLE_FRACTION * width
-    images = ParticleImages(table, box, diameter / 2, settings.invert)
+    cropped = None
+    if cache is not None:
+        try:
+            cropped = crop(table, box, diameter / 2, settings.invert, cache.resolve(), progress)
+        except OSError as error:
+            raise InputError(
+                f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
+            ) from error
+    images = ParticleImages(table, box, diameter / 2, settings.invert, cropped=cropped)
 
     remarks = [
         f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
@@ -190,6 +211,7 @@ def make_plan(
         particles=particles.resolve(),
         noise=noise.resolve() if noise else None,
         data_dir=data_dir.resolve() if data_dir else None,
+        cropped=cropped,
         box=box,
         pixel_size=images.pixel_size,
         particle_radius=diameter / 2,

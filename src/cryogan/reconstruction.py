@@ -53,6 +53,7 @@ def reconstruct(
     *,
     noise: Path | None = None,
     data_dir: Path | None = None,
+    cache: Path | None = None,
     console: Console | None = None,
 ) -> Result:
     """Two independent half maps of the particles, from zero, and their FSC, in the folder `out`.
@@ -63,6 +64,7 @@ def reconstruct(
         settings: see `cryogan.config`.
         noise: STAR or .cs of background patches with micrograph names.
         data_dir: where else to look for image stacks.
+        cache: folder where the particles are kept at the working box, cropped once; several runs may share it.
         console: what the run says; default: standard error.
 
     Raises:
@@ -71,7 +73,12 @@ def reconstruct(
     """
     console = console or Console(stderr=True)
     require_new(out, f"give another --out, or --resume {out} to go on with a run.")
-    plan, images, remarks = make_plan(particles, noise, data_dir, settings)
+    columns = (TextColumn("Cropping"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=cache is None, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        plan, images, remarks = make_plan(
+            particles, noise, data_dir, settings, cache, lambda done: bar.update(task, completed=done)
+        )
     subset = np.full(len(images), 2)
     subset[half_rows(len(images), 1, settings.seed)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import pytest
 
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, ParticleTable, read_particles, write_stack, write_star
-from cryogan.particles.images import fourier_crop
+from cryogan.particles.preprocessing import fourier_crop
 
 SIDE, PIXEL = 24, 2.0
 RADIUS = 16.0
@@ -182,7 +182,7 @@ def test_more_stacks_than_are_kept_open(tmp_path: Path) -> None:
     write_star(tmp_path / "p.star", {"": {"rlnImageName": [f"1@{n}.mrcs" for n in range(70)]}})
     table = read_particles(tmp_path / "p.star", need_ctf=False)
     images = ParticleImages(table, SIDE, RADIUS, memory_limit_bytes=0)
-    assert images._open.cache_info().currsize < 70
+    assert images._reader._open.cache_info().currsize < 70
     cached = ParticleImages(table, SIDE, RADIUS)
     rows = np.arange(70)[::-1]
     np.testing.assert_array_equal(images.batch(rows), cached.batch(rows))

@@ -1,6 +1,7 @@
 """What the microscope gave: particle metadata, image stacks and preprocessed images."""
 
 from cryogan.particles.contrast import ContrastReport, contrast_sign
+from cryogan.particles.cropped import crop
 from cryogan.particles.cryosparc import write_cs_particles
 from cryogan.particles.images import ParticleImages
 from cryogan.particles.mrc import open_stack, read_volume, write_stack, write_volume
@@ -15,6 +16,7 @@ __all__ = [
     "ParticleTable",
     "StarTable",
     "contrast_sign",
+    "crop",
     "open_stack",
     "read_particles",
     "read_star",

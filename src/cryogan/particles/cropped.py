@@ -1,0 +1,130 @@
+"""Particles cropped once to the working box: a stack that later readings take in the place of the originals."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+from numpy.typing import NDArray
+
+from cryogan.errors import InputError
+from cryogan.folders import locked
+from cryogan.particles.atomic import replacing
+from cryogan.particles.mrc import open_stack
+from cryogan.particles.preprocessing import ImageReader
+from cryogan.particles.table import ParticleTable
+
+CHUNK = 2048  # images between two notes of how far it is
+FORMAT = 1
+
+
+def crop(
+    table: ParticleTable, box: int, radius_A: float, invert: bool, folder: Path, progress: Callable[[float], None]
+) -> Path:
+    """The stack (.mrcs, float16) of a table's images as `ImageReader` gives them, in `folder`; made unless it is there.
+
+    Its name holds a digest of the images' places, of their files' sizes and times, and of box, radius and sign:
+    where one of them changes another stack is made. One that was left half-made is gone on with; the checksum of
+    each `CHUNK` of images says how much of it is whole. Images that cannot be used are zero. Beside it, `.npz`
+    says which image is where, and `.json` how far it is.
+
+    Args:
+        table, box, radius_A, invert: as for `ImageReader`.
+        folder: made if need be; several runs may share it.
+        progress: is told the share that is done.
+
+    Raises:
+        InputError: as `ImageReader` does.
+    """
+    reader = ImageReader(table, box, radius_A, invert)
+    files = _states(table.stacks)
+    digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert]).encode())
+    digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
+    stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(stack.with_suffix(".lock"), wait=True):
+        notes = stack.with_suffix(".json")
+        if not notes.exists():
+            with mrcfile.new_mmap(stack, (len(table), box, box), mrc_mode=12, overwrite=True) as out:
+                out.set_image_stack()
+                out.voxel_size = reader.pixel_size
+            with replacing(_index(stack)) as temporary, temporary.open("wb") as file:
+                np.savez(file, files=json.dumps(files), stack=table.stack_index, image=table.image_index)
+        done = _whole_chunks(stack, json.loads(notes.read_text())) if notes.exists() else []
+        for start in range(CHUNK * len(done), len(table), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(table)))
+            content = reader.read(rows)[0].astype("<f2").tobytes()
+            with stack.open("r+b") as file:  # not mapped: a full disk would end the process
+                file.seek(HEADER_DTYPE.itemsize + 2 * box**2 * start)
+                file.write(content)
+            done.append(zlib.crc32(content))
+            with replacing(notes) as temporary:
+                temporary.write_text(json.dumps(done))
+            progress((start + len(rows)) / len(table))
+    return stack
+
+
+def in_stack(table: ParticleTable, stack: Path) -> ParticleTable:
+    """The same particles, read from a stack that `crop` made of this table or of one that holds it.
+
+    Raises:
+        InputError: it does not hold them, or their files have changed since.
+    """
+    header_stack = open_stack(stack)
+    try:
+        with np.load(_index(stack)) as index:
+            files, stacks, images = json.loads(str(index["files"])), index["stack"], index["image"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{_index(stack)}: cannot be read ({error}); delete {stack} and run again.") from None
+    position = {path: number for number, (path, _, _) in enumerate(files)}
+    for state in _states(table.stacks):
+        if state[0] not in position:
+            raise InputError(f"{stack}: holds no images of {state[0]}; start a new run.")
+        if files[position[state[0]]] != state:
+            raise InputError(f"{state[0]}: has changed since it was cropped to {stack}; start a new run.")
+    wanted = _keys(
+        np.array([position[str(path.resolve())] for path in table.stacks])[table.stack_index], table.image_index
+    )
+    held = _keys(stacks, images)
+    order = np.argsort(held, kind="stable")
+    rows = order[np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)]
+    if (held[rows] != wanted).any():
+        raise InputError(f"{stack}: does not hold all images of {table.source}; start a new run.")
+    even = table.box - table.box % 2
+    box = header_stack.shape[1]
+    return replace(
+        table,
+        stacks=(stack,),
+        stack_index=np.zeros(len(table), dtype=np.int64),
+        image_index=rows,
+        box=box,
+        pixel_size=table.pixel_size * even / box,
+    )
+
+
+def _index(stack: Path) -> Path:
+    return stack.with_suffix(".npz")
+
+
+def _keys(stacks: NDArray[np.int64], images: NDArray[np.int64]) -> NDArray[np.int64]:
+    keys: NDArray[np.int64] = (stacks << 32) + images
+    return keys
+
+
+def _states(stacks: tuple[Path, ...]) -> list[list[str | int]]:
+    """Path, bytes and time of each file."""
+    return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in stacks]
+
+
+def _whole_chunks(stack: Path, checksums: list[int]) -> list[int]:
+    """The checksums up to the first that its images do not have."""
+    images = open_stack(stack)
+    for number, checksum in enumerate(checksums):
+        if zlib.crc32(images[number * CHUNK : (number + 1) * CHUNK].tobytes()) != checksum:
+            return checksums[:number]
+    return checksums

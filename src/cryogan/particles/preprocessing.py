@@ -1,0 +1,116 @@
+"""Particle images as the critic sees them: one box, one background, one sign."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from cryogan.errors import InputError
+from cryogan.particles.mrc import open_stack
+from cryogan.particles.table import ParticleTable
+
+_SCAN_BATCH = 256
+# A mapped file holds a file descriptor, of which a process may have 1,024; a data set may have more stacks.
+_OPEN_STACKS = 64
+_MAPPED_BYTES = 1 << 29
+
+
+class ImageReader:
+    """The images of a particle table at the working box, read and preprocessed each time.
+
+    Each image is cropped to an even box (an odd one loses its last row and column, which leaves the centre
+    at box // 2), Fourier-cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that the
+    pixels outside the circle of radius_A (A, about pixel box // 2) have mean 0 and s.d. 1.
+
+    pixel_size: A at the working box. cropped_odd: the file's box was odd.
+    Raises InputError if `box` is odd or larger than the file's, or the circle does not fit.
+    """
+
+    def __init__(self, table: ParticleTable, box: int, radius_A: float, invert: bool = False) -> None:
+        even_box = table.box - table.box % 2
+        if box % 2 or not 2 <= box <= even_box:
+            raise InputError(
+                f"{table.source}: a working box of {box} pixels is not possible; choose an even number from "
+                f"2 to {even_box}, the box of the images."
+            )
+        self.table, self.box, self.radius_A = table, box, radius_A
+        self.cropped_odd = table.box % 2 == 1
+        self.pixel_size = table.pixel_size * even_box / box
+        self._even_box = even_box
+        self._sign = np.float32(-1 if invert else 1)
+        self._background = _outside_circle(box, radius_A / self.pixel_size)
+        self._file_background = _outside_circle(even_box, radius_A / table.pixel_size)
+        if not 0 < radius_A <= box / 2 * self.pixel_size:
+            raise InputError(
+                f"{table.source}: a circle of radius {radius_A:g} A does not fit the box of "
+                f"{box * self.pixel_size:g} A; choose at most half of that."
+            )
+        self._open = lru_cache(maxsize=_OPEN_STACKS)(open_stack)
+        self._mapped_bytes = 0
+
+    def read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Images (B, box, box) of these rows, and which of them are usable; the others come back as zeros.
+
+        Not usable are images that hold NaN or infinite values, or are constant outside the circle.
+        """
+        images = np.empty((len(rows), self.box, self.box), dtype=np.float32)
+        good = np.empty(len(rows), dtype=np.bool_)
+        for part in self.in_file_order(rows):
+            images[part], good[part] = self._read_stack(rows[part])
+        return images, good
+
+    def in_file_order(self, rows: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
+        """Positions in `rows`, in parts that each ascend through one stack."""
+        stacks, images = self.table.stack_index[rows], self.table.image_index[rows]
+        order = np.lexsort((images, stacks))
+        for run in np.split(order, np.flatnonzero(np.diff(stacks[order])) + 1):
+            for start in range(0, len(run), _SCAN_BATCH):
+                yield run[start : start + _SCAN_BATCH]
+
+    def _read_stack(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """`read` of rows of one stack."""
+        stack = self._open(self.table.stacks[self.table.stack_index[rows[0]]])
+        raw = stack[self.table.image_index[rows], : self._even_box, : self._even_box].astype(np.float32)
+        self._mapped_bytes += len(rows) * stack[0].nbytes
+        if self._mapped_bytes > _MAPPED_BYTES:  # what was read of a mapped file counts as memory in use
+            self._open.cache_clear()
+            self._mapped_bytes = 0
+        good = np.isfinite(raw).all(axis=(1, 2))
+        raw[~good] = 0
+        # Judged before the crop, whose ringing would pass for noise around a masked particle.
+        outside = np.take(raw.reshape(len(raw), -1), self._file_background, axis=1)
+        good &= outside.max(axis=1) > outside.min(axis=1)
+        images = fourier_crop(raw, self.box)
+        # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
+        background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
+        mean, deviation = background.mean(axis=1), background.std(axis=1)
+        good &= deviation > 0
+        scale = np.where(good, self._sign / np.where(good, deviation, 1), 0)
+        normalised = (images - mean[:, None, None]) * scale[:, None, None]
+        return normalised.astype(np.float32), good
+
+
+def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
+    """Resample (..., D, D), D even, to (..., box, box), box even and at most D, by cropping the spectrum.
+
+    Pixel values keep their level (a constant image keeps its value) and the centre D // 2 goes to box // 2.
+    Only the disc |k| < box / 2 is kept, without the square's corners: projections of a volume have nothing
+    there, and a critic would tell them from particles by that alone. An image within the disc is resampled
+    exactly.
+    """
+    side = images.shape[-1]
+    half = box // 2
+    spectrum = fft.rfft2(images)[..., : half + 1]
+    rows = np.concatenate([spectrum[..., :half, :], spectrum[..., -half:, :]], axis=-2)
+    ky, kx = fft.fftfreq(box, 1 / box), np.arange(half + 1)
+    rows *= np.hypot(ky[:, None], kx) < half
+    cropped: NDArray[np.float32] = fft.irfft2(rows, s=(box, box)) * np.float32((box / side) ** 2)
+    return cropped
+
+
+def _outside_circle(box: int, radius: float) -> NDArray[np.int64]:
+    """Flat indices of the pixels farther than `radius` pixels from pixel (box // 2, box // 2)."""
+    y, x = np.indices((box, box)) - box // 2
+    return np.flatnonzero(x**2 + y**2 > radius**2)
