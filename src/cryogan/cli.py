@@ -51,7 +51,8 @@ def reconstruct_command(
     data_dir
         Where else to look for the image stacks.
     preset
-        default (taken if nothing is said), or paper: the numbers of the paper's synthetic experiment.
+        default (taken if nothing is said); paper or paper-experimental: the numbers of the paper's synthetic or
+        real-data experiment.
     config
         TOML file of settings, such as the run.toml of another run; flags go before it.
     resume_from
@@ -101,7 +102,7 @@ def check_command(
     picture
         PNG of 16 particles to write.
     preset
-        default or paper.
+        default, paper or paper-experimental.
     config
         TOML file of settings.
     """

@@ -106,7 +106,7 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
     seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
     images, simulator = build_simulator(plan, stage.box, particles, half, int(seeds[0]))
     radius = plan.mask_radius / simulator.pixel_size
-    if stage.method != "convolutional":
+    if stage.method in ("search", "sharpening"):
         # The search finds a molecule without its symmetry more surely; the axes are found afterwards.
         search = stage.method == "search"
         volume = Volume(stage.box, radius, "C1" if search else s.symmetry, device)
@@ -114,8 +114,14 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
         return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]))
     start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
     critic = Discriminator(stage.box, s.critic_width, start).to(device)
-    volume = Volume(stage.box, radius, s.symmetry, device)
-    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]))
+    span, free_from = stage.steps, 0.0
+    if stage.method == "stable":
+        simulator.shift_width.zero_()
+        span = max(stage.steps, plan.stages[-1].steps)
+    elif s.free_beyond is not None and index == len(plan.stages) - 1:
+        free_from = stage.box * simulator.pixel_size / s.free_beyond
+    volume = Volume(stage.box, radius, s.symmetry, device, free_from)
+    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]), span)
 
 
 def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
@@ -159,6 +165,8 @@ def start_from(training: AnyTraining, coarser: AnyTraining) -> None:
     unit = training.signal / coarser.signal * old.projector.box / new.projector.box
     training.volume.start_from(torch.from_numpy(fine * unit).to(training.volume.density))
     new.load_state_dict(old.state_dict())
+    if old.shift_width == 0:  # a stable stage; the shifts begin now
+        new.shift_width.fill_(new.max_shift)
 
 
 def checkpoint_path(folder: Path, half: int) -> Path:

@@ -225,6 +225,28 @@ def test_the_view_undoes_the_ctf() -> None:
     torch.testing.assert_close(plain.view(expected, rows), expected, atol=1e-5, rtol=0)
 
 
+def test_the_view_smooths_with_a_gaussian() -> None:
+    training = make_training(augment=False, ctf_correction=0.0, smoothing=6.0)
+    point = torch.zeros(1, BOX, BOX)
+    point[:, BOX // 2, BOX // 2] = 1
+    axis = PIXEL * (torch.arange(BOX) - BOX // 2)
+    kernel = torch.exp(-(axis[:, None].square() + axis.square()) / (2 * 6.0**2))
+    seen = training.view(point, torch.zeros(1, dtype=torch.int64))
+    torch.testing.assert_close(seen, standardise(kernel[None]), atol=2e-2, rtol=0)
+
+
+def test_gradients_of_the_scales_are_clipped() -> None:
+    def gradient(limit: float | None) -> Tensor:
+        training = make_training(learn_scales=True, scale_clip=limit)
+        run(training, until=1)
+        grads = [p.grad for p in training.volume_optimiser.param_groups[1]["params"]]
+        return torch.stack([grad for grad in grads if grad is not None])
+
+    free = gradient(None)
+    limit = float(free.abs().max()) / 3
+    torch.testing.assert_close(gradient(limit), free.clamp(-limit, limit))
+
+
 def test_result_leaves_the_run_alone() -> None:
     training, other = make_training(learn_scales=True), make_training(learn_scales=True)
     run(training, until=2)
