@@ -86,6 +86,11 @@ class Settings(BaseModel):
     )
 
     # Critic and training
+    architecture: Literal["paper", "residual", "ctf"] = Field(
+        "paper",
+        description="Of the convolutional critic. paper: Figure 5; residual: its blocks with a path around them; ctf: "
+        "Figure 5 with the image's CTF as a second input plane.",
+    )
     critic_width: int = Field(
         16, ge=1, description="Channels of the critic's first block; they double from block to block."
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
-from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.discriminator import build_critic
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
@@ -113,7 +113,7 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
         kind, batch_size = (Search, s.search_batch) if search else (Sharpening, CHUNK)
         return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]))
     start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
-    critic = Discriminator(stage.box, s.critic_width, start).to(device)
+    critic = build_critic(s, stage.box, start).to(device)
     span, free_from = stage.steps, 0.0
     if stage.method == "stable":
         simulator.shift_width.zero_()

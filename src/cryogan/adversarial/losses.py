@@ -22,14 +22,15 @@ def gradient_penalty(critic: Critic, real: Tensor, simulated: Tensor, generator:
     """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda.
 
     y_int lies at a uniform random place on the line between a real and a simulated image; the norm is over
-    all pixels of an image.
+    all pixels of an image, and of what the critic sees with it.
 
     Args:
-        critic: (B, D, D) -> (B,).
-        real, simulated: (B, D, D).
+        critic: (B, ..., D, D) -> (B,).
+        real, simulated: (B, ..., D, D).
         generator: draws the B places.
     """
-    alpha = torch.rand(len(real), 1, 1, generator=generator, device=real.device, dtype=real.dtype)
+    places = (len(real), *[1] * (real.ndim - 1))
+    alpha = torch.rand(places, generator=generator, device=real.device, dtype=real.dtype)
     between = (alpha * real + (1 - alpha) * simulated).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     norm: Tensor = gradient.flatten(1).norm(dim=1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cryogan.adversarial import schedules
+from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.losses import critic_loss, gradient_penalty, volume_loss
 from cryogan.adversarial.view import View
 from cryogan.config import Settings
@@ -79,14 +80,14 @@ class Training:
         images: Images,
         simulator: Simulator,
         volume: Volume,
-        critic: nn.Module,
+        critic: Discriminator,
         signal: float,
         seed: int,
         span: int | None = None,
     ) -> None:
         self.settings, self.steps, self._span = settings, steps, span or steps
         self.simulator, self.volume, self.critic, self.signal = simulator, volume, critic, signal
-        self.view = View(settings, simulator)
+        self.view = View(settings, simulator, critic.planes)
         device = simulator.generator.device
         self.particles = Sampler(images, settings.batch_size, torch.Generator().manual_seed(seed), device)
         adam: dict[str, Any] = {"betas": (0.5, 0.9), "eps": 1e-8, "fused": True}

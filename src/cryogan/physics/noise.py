@@ -85,11 +85,11 @@ def background_power(images: Tensor, background: Tensor) -> Tensor:
 
 
 def turn_and_mirror(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (B, D, D) under a random one of the square's 8 symmetries."""
+    """Each image (B, ..., D, D) under a random one of the square's 8 symmetries."""
     choice = torch.randint(8, (len(images),), generator=generator, device=images.device)
 
     def where(bit: int, changed: Tensor, images: Tensor) -> Tensor:
-        return torch.where(((choice >> bit) & 1).bool()[:, None, None], changed, images)
+        return torch.where(((choice >> bit) & 1).bool().view(-1, *[1] * (images.ndim - 1)), changed, images)
 
     images = where(0, images.flip(-1), images)
     images = where(1, images.flip(-2), images)
