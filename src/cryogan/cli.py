@@ -232,7 +232,8 @@ def simulate_command(
     pixel_size: float = 3.822,
     poses: Path | None = None,
     particles: int = 5000,
-    noise: Literal["coloured", "white", "none"] = "coloured",
+    noise: Literal["coloured", "white", "poisson", "none"] = "coloured",
+    dose: float = 20.0,
     snr: float = 0.5,
     max_shift: float = 10.0,
     micrographs: int = 100,
@@ -259,7 +260,9 @@ def simulate_command(
     particles
         How many.
     noise
-        coloured, white or none.
+        coloured, white, poisson (counted electrons) or none.
+    dose
+        Electrons per square A, for --noise poisson.
     snr
         Variance of the signal within the particle's circle over that of the noise.
     max_shift
@@ -275,8 +278,8 @@ def simulate_command(
 
     if model is not None and volume is not None:
         raise InputError("Give --model or --volume, not both.")
-    if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0:
-        raise InputError("Box: an even number from 16; particles, micrographs, pixel size and SNR: above 0.")
+    if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0 or dose <= 0:
+        raise InputError("Box: an even number from 16; particles, micrographs, pixel size, SNR and dose: above 0.")
     if volume is not None:
         density, pixel_size = read_volume(volume)
     elif model is not None:
@@ -290,6 +293,7 @@ def simulate_command(
         count=particles,
         poses=poses,
         noise=noise,
+        dose=dose,
         snr=snr,
         max_shift=max_shift,
         micrographs=micrographs,

@@ -47,10 +47,12 @@ class Settings(BaseModel):
         None, gt=0, description="Objective aperture in micrometres, equation (17); needs --focal-length."
     )
     focal_length: float | None = Field(None, gt=0, description="Focal length of the objective in millimetres.")
-    noise_model: Literal["white", "coloured"] = Field(
+    noise_model: Literal["white", "coloured", "poisson"] = Field(
         "coloured",
-        description="Noise without background patches: white, or with the spectrum measured outside the particle.",
+        description="Noise without background patches: white, with the spectrum measured outside the particle, or the "
+        "counting of --dose electrons.",
     )
+    dose: float | None = Field(None, gt=0, description="Electrons per square A, for --noise-model poisson.")
     learn_scales: bool = Field(
         False, description="Learn the scales of signal and noise, beside the map, whose own scale is learned anyway."
     )

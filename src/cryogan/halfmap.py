@@ -27,6 +27,7 @@ from cryogan.physics.noise import (
     ColouredNoise,
     Noise,
     PatchNoise,
+    PoissonNoise,
     WhiteNoise,
     background_mask,
     background_power,
@@ -138,6 +139,9 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
         return noise, torch.from_numpy(np.flatnonzero(covered)).to(plan.device)
     if plan.settings.noise_model == "white":
         return WhiteNoise(images.box), None
+    if plan.settings.noise_model == "poisson":
+        assert plan.settings.dose is not None
+        return PoissonNoise(plan.settings.dose * images.pixel_size**2, images.box), None
     some = torch.from_numpy(images.batch(images.spread(MEASURED))).to(plan.device)
     background = background_mask(images.box, plan.particle_radius / images.pixel_size, plan.device)
     return ColouredNoise(background_power(some, background), images.box), None

@@ -143,6 +143,10 @@ def make_plan(
         raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
     if settings.learn_poses and settings.critic == "convolutional":
         raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
+    if (settings.noise_model == "poisson") != (settings.dose is not None):
+        raise InputError("--noise-model poisson and --dose need each other.")
+    if settings.dose is not None and noise is not None:
+        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     _check_convolutional(settings)
     table = read_particles(particles, data_dir)
     even = table.box - table.box % 2
