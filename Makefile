@@ -79,6 +79,8 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
 	$(BIN)/python -m pytest benchmarks/operations.py --benchmark-json=docs/runs/operations.tmp
 	$(BIN)/python benchmarks/operations.py docs/runs/operations.tmp --out docs/runs/operations.json
+	$(BIN)/python benchmarks/theorem1.py --out docs/runs/theorem1.json
+	$(BIN)/python benchmarks/poisson.py --out docs/runs/poisson.json
 	find docs/runs -type f ! -name '*.json' -delete && find docs/runs -type d -empty -delete
 	$(BIN)/python benchmarks/report.py
 

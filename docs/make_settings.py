@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cryogan.config import Settings, resolve
+from cryogan.config import PRESETS, Settings, resolve
 
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """\
@@ -15,25 +15,24 @@ Every setting is a flag of `cryogan reconstruct` and a line of a TOML file given
 preset (`--preset`) comes first, the TOML file overrides it, and flags override both. `run.toml` in a run's folder
 holds what was used, and can be given with `--config` to another run.
 
-The column "paper" is the value under `--preset paper`, where it differs from the default. Lengths are in angstrom
+The columns after "default" are the values under the other presets, where they differ from it. Lengths are in angstrom
 unless the description says otherwise; "-" is no value.
 
-| name | flag | default | paper | description |
-|---|---|---|---|---|
 """
 
 
 def page() -> str:
     """The whole of settings.md."""
-    default, paper = resolve("default", None, {}), resolve("paper", None, {})
-    rows = []
+    presets = {name: resolve(name, None, {}) for name in PRESETS}
+    head = ["name", "flag", *presets, "description"]
+    rows = [f"| {' | '.join(head)} |\n", "|---" * len(head) + "|\n"]
     for name, field in Settings.model_fields.items():
-        ordinary, papers = getattr(default, name), getattr(paper, name)
+        ordinary, *others = (getattr(preset, name) for preset in presets.values())
         cells = (
             f"`{name}`",
             f"`{_flag(name, switch=isinstance(ordinary, bool))}`",
             _value(ordinary),
-            "" if papers == ordinary else _value(papers),
+            *("" if other == ordinary else _value(other) for other in others),
             (field.description or "").replace("|", "\\|"),
         )
         rows.append(f"| {' | '.join(cells)} |\n")

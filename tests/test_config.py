@@ -4,9 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from cryogan.config import PRESETS, Settings, resolve, validate
 from cryogan.errors import InputError
+from cryogan.halfmap import build_simulator
 from cryogan.plan import Plan, Stage, make_plan
 
 
@@ -179,3 +181,19 @@ def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> No
     assert [plan.work(step) for step in (0, 26)] == [0, 1]
     done = [plan.work(step) for step in range(27)]
     assert done == sorted(done)
+
+
+def test_poisson_noise_and_its_dose_need_each_other(particles: Path) -> None:
+    star, patches = particles / "particles.star", particles / "noise.star"
+    for flags in ({"noise_model": "poisson"}, {"dose": 20.0}):
+        with pytest.raises(InputError, match="--noise-model poisson and --dose need each other"):
+            make_plan(star, None, None, resolve("default", None, flags))
+    both = resolve("default", None, {"noise_model": "poisson", "dose": 20.0})
+    with pytest.raises(InputError, match="not both"):
+        make_plan(star, patches, None, both)
+    plan, _, _ = make_plan(star, None, None, both.model_copy(update={"box": 16}))
+    _, simulator = build_simulator(plan, plan.box, star, 1, 0)
+    drawn = simulator.noise.sample(torch.zeros(100, dtype=torch.int64), simulator.generator)
+    electrons = 20.0 * 8.0**2  # a pixel, at the working box
+    counts = drawn * electrons**0.5 + electrons
+    torch.testing.assert_close(counts, counts.round(), atol=1e-2, rtol=0)

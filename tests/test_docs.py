@@ -18,7 +18,9 @@ def test_headings_of_the_troubleshooting_page_are_messages(heading: str) -> None
         assert part.strip() in JOINED
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/troubleshooting.md", "docs/watch.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/quickstart.md", "docs/troubleshooting.md", "docs/watch.md", "docs/empiar-10061.md"]
+)
 def test_commands_and_flags_on_the_pages_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     cli = (ROOT / "src" / "cryogan" / "cli.py").read_text()

@@ -122,7 +122,8 @@ def reconstruct_command(
         Folder where the particles are kept at the working box, cropped once, for this run and later ones; for large
         sets, or large boxes.
     preset
-        default (taken if nothing is said), or paper: the numbers of the paper's synthetic experiment.
+        default (taken if nothing is said); paper or paper-experimental: the numbers of the paper's synthetic or
+        real-data experiment.
     config
         TOML file of settings, such as the run.toml of another run; flags go before it.
     resume_from
@@ -199,7 +200,7 @@ def check_command(
     picture
         PNG of 16 particles to write.
     preset
-        default or paper.
+        default, paper or paper-experimental.
     config
         TOML file of settings.
     """
@@ -341,7 +342,8 @@ def simulate_command(
     pixel_size: float = 3.822,
     poses: Path | None = None,
     particles: int = 5000,
-    noise: Literal["coloured", "white", "none"] = "coloured",
+    noise: Literal["coloured", "white", "poisson", "none"] = "coloured",
+    dose: float = 20.0,
     snr: float = 0.5,
     max_shift: float = 10.0,
     micrographs: int = 100,
@@ -369,7 +371,9 @@ def simulate_command(
     particles
         How many.
     noise
-        coloured, white or none.
+        coloured, white, poisson (counted electrons) or none.
+    dose
+        Electrons per square A, for --noise poisson.
     snr
         Variance of the signal within the particle's circle over that of the noise.
     max_shift
@@ -387,8 +391,8 @@ def simulate_command(
 
     if model is not None and volume is not None:
         raise InputError("Give --model or --volume, not both.")
-    if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0:
-        raise InputError("Box: an even number from 16; particles, micrographs, pixel size and SNR: above 0.")
+    if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0 or dose <= 0:
+        raise InputError("Box: an even number from 16; particles, micrographs, pixel size, SNR and dose: above 0.")
     if volume is not None:
         density, pixel_size = read_volume(volume)
     elif model is not None:
@@ -402,6 +406,7 @@ def simulate_command(
         count=particles,
         poses=poses,
         noise=noise,
+        dose=dose,
         snr=snr,
         max_shift=max_shift,
         micrographs=micrographs,

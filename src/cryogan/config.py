@@ -47,10 +47,12 @@ class Settings(BaseModel):
         None, gt=0, description="Objective aperture in micrometres, equation (17); needs --focal-length."
     )
     focal_length: float | None = Field(None, gt=0, description="Focal length of the objective in millimetres.")
-    noise_model: Literal["white", "coloured"] = Field(
+    noise_model: Literal["white", "coloured", "poisson"] = Field(
         "coloured",
-        description="Noise without background patches: white, or with the spectrum measured outside the particle.",
+        description="Noise without background patches: white, with the spectrum measured outside the particle, or the "
+        "counting of --dose electrons.",
     )
+    dose: float | None = Field(None, gt=0, description="Electrons per square A, for --noise-model poisson.")
     learn_scales: bool = Field(
         False, description="Learn the scales of signal and noise, beside the map, whose own scale is learned anyway."
     )
@@ -86,17 +88,41 @@ class Settings(BaseModel):
     )
 
     # Critic and training
+    architecture: Literal["paper", "residual", "ctf"] = Field(
+        "paper",
+        description="Of the convolutional critic. paper: Figure 5; residual: its blocks with a path around them; ctf: "
+        "Figure 5 with the image's CTF as a second input plane.",
+    )
     critic_width: int = Field(
         16, ge=1, description="Channels of the critic's first block; they double from block to block."
     )
     ctf_correction: float = Field(
         0.05, ge=0, description="tau of C / (C^2 + tau), applied to both streams before the critic; 0 leaves the CTF."
     )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        description="S.d., A, of the Gaussian that smooths both streams for the convolutional critic.",
+    )
+    final_smoothing: float = Field(
+        1.0, gt=0, le=1, description="The smoothing falls exponentially to this fraction at a stage's end."
+    )
     augment: bool = Field(
         True, description="Turn and mirror the images of both streams at random, by multiples of 90 degrees."
     )
     steps: int = Field(600, ge=0, description="Volume updates at the working box; 0: as many as --epochs.")
     epochs: float = Field(16.0, gt=0, description="Passes of the critic through a half set, with --steps 0.")
+    stable_epochs: float = Field(
+        0.0,
+        ge=0,
+        description="Epochs at the working box without shifts before those of the last stage, which goes on from their "
+        "map; 0: none. The last stage's schedules, begun anew.",
+    )
+    free_beyond: float | None = Field(
+        None,
+        gt=0,
+        description="Resolution, A, beyond which the last stage changes the stable epochs' map; the rest is kept.",
+    )
     coarse_to_fine: bool = Field(
         True, description="Begin with a box of 24 pixels, then 32, 48, 64, ... up to the working box."
     )
@@ -126,6 +152,9 @@ class Settings(BaseModel):
     )
     critic_clip: float = Field(1e6, gt=0, description="Largest norm of the critic's gradient.")
     volume_clip: float = Field(1e3, gt=0, description="Largest gradient of one voxel.")
+    scale_clip: float | None = Field(
+        None, gt=0, description="Largest gradient of the scales of signal and noise. Default: none."
+    )
     clip_ramp: float = Field(0.125, ge=0, le=1, description="Fraction of a stage over which both clips rise from zero.")
     bf16: bool = Field(False, description="Run the critic in bfloat16.")
 
@@ -174,6 +203,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "bf16": False,
         "shared_critic_start": True,
     },
+}
+# The real-data experiment: what the supplement says of it otherwise than of the synthetic one.
+PRESETS["paper-experimental"] = PRESETS["paper"] | {
+    "max_shift": 10.0,  # triangular; the paper does not say how wide
+    "envelope_at_nyquist": 0.4,
+    "smoothing": 2.548,  # 2 of their pixels of 1.274 A, if their width is the s.d.
+    "final_smoothing": 0.98**12,
+    "stable_epochs": 8.0,
+    "free_beyond": 15.0,
+    "epochs": 12.0,
+    "penalty": 1.0,
+    "final_rate": 0.92**12,
+    "scale_clip": 10.0,
+    "clip_ramp": 2 / 12,
 }
 
 

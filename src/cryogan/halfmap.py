@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
-from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.discriminator import build_critic
 from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
@@ -28,6 +28,7 @@ from cryogan.physics.noise import (
     ColouredNoise,
     Noise,
     PatchNoise,
+    PoissonNoise,
     WhiteNoise,
     background_mask,
     background_power,
@@ -107,16 +108,22 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
     seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
     images, simulator = build_simulator(plan, stage.box, particles, half, int(seeds[0]))
     radius = plan.mask_radius / simulator.pixel_size
-    if stage.method != "convolutional":
+    if stage.method in ("search", "sharpening"):
         # The search finds a molecule without its symmetry more surely; the axes are found afterwards.
         search = stage.method == "search"
         volume = Volume(stage.box, radius, "C1" if search else s.symmetry, device)
         kind, batch_size = (Search, s.search_batch) if search else (Sharpening, CHUNK)
         return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]))
     start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
-    critic = Discriminator(stage.box, s.critic_width, start).to(device)
-    volume = Volume(stage.box, radius, s.symmetry, device)
-    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]))
+    critic = build_critic(s, stage.box, start).to(device)
+    span, free_from = stage.steps, 0.0
+    if stage.method == "stable":
+        simulator.shift_width.zero_()
+        span = max(stage.steps, plan.stages[-1].steps)
+    elif s.free_beyond is not None and index == len(plan.stages) - 1:
+        free_from = stage.box * simulator.pixel_size / s.free_beyond
+    volume = Volume(stage.box, radius, s.symmetry, device, free_from)
+    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]), span)
 
 
 def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
@@ -133,6 +140,9 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
         return noise, torch.from_numpy(np.flatnonzero(covered)).to(plan.device)
     if plan.settings.noise_model == "white":
         return WhiteNoise(images.box), None
+    if plan.settings.noise_model == "poisson":
+        assert plan.settings.dose is not None
+        return PoissonNoise(plan.settings.dose * images.pixel_size**2, images.box), None
     some = torch.from_numpy(images.batch(images.spread(MEASURED))).to(plan.device)
     background = background_mask(images.box, plan.particle_radius / images.pixel_size, plan.device)
     return ColouredNoise(background_power(some, background), images.box), None
@@ -160,6 +170,8 @@ def start_from(training: AnyTraining, coarser: AnyTraining) -> None:
     unit = training.signal / coarser.signal * old.projector.box / new.projector.box
     training.volume.start_from(torch.from_numpy(fine * unit).to(training.volume.density))
     new.load_state_dict(old.state_dict())
+    if old.shift_width == 0:  # a stable stage; the shifts begin now
+        new.shift_width.fill_(new.max_shift)
 
 
 def checkpoint_path(folder: Path, half: int) -> Path:

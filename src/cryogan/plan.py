@@ -37,11 +37,11 @@ class Stage:
 
     box: int
     steps: int  # volume updates
-    method: Literal["convolutional", "search", "sharpening"] = "convolutional"
+    method: Literal["convolutional", "stable", "search", "sharpening"] = "convolutional"  # stable: without shifts
 
     def seconds(self, step: int, particles: int, settings: Settings) -> float:
         """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run."""
-        if self.method == "convolutional":
+        if self.method in ("convolutional", "stable"):
             return 1.3e-4 * self.box**2
         if self.method == "search":
             return settings.search_batch * (6e-4 + 3.6e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
@@ -170,6 +170,11 @@ def make_plan(
         raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
     if settings.learn_poses and settings.critic == "convolutional":
         raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
+    if (settings.noise_model == "poisson") != (settings.dose is not None):
+        raise InputError("--noise-model poisson and --dose need each other.")
+    if settings.dose is not None and noise is not None:
+        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
+    _check_convolutional(settings)
     table = read_particles(particles, data_dir)
     even = table.box - table.box % 2
     box = settings.box or min(_DEFAULT_BOX, even)
@@ -195,6 +200,11 @@ def make_plan(
         remarks.append(f"The box of {table.box} pixels is odd; its last row and column are left out.")
     if images.dropped:
         remarks.append(f"{images.dropped} images are constant or hold NaN and are left out.")
+    if settings.free_beyond is not None and settings.free_beyond <= 2 * images.pixel_size:
+        raise InputError(
+            f"--free-beyond {settings.free_beyond:g}: the working box of {box} px holds nothing finer than "
+            f"{2 * images.pixel_size:.2f} A; give a larger --box."
+        )
     contrast = contrast_sign(images)
     remarks.append(f"{contrast}.".capitalize())
     if contrast.sign < 0:
@@ -238,6 +248,16 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
         raise InputError(f"There is no device {name!r} here; {remedy}") from error
 
 
+def _check_convolutional(settings: Settings) -> None:
+    """Refuse what the view critic has not, and a second stage that continues nothing."""
+    if settings.critic == "views":
+        for name in ("smoothing", "stable_epochs", "free_beyond", "scale_clip"):
+            if getattr(settings, name):
+                raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
+    if settings.free_beyond is not None and settings.stable_epochs == 0:
+        raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
+
+
 def _check_noise(plan: Plan, images: ParticleImages) -> str:
     """A sentence on how many particles have patches of their micrograph."""
     assert plan.noise is not None
@@ -267,6 +287,9 @@ def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
     coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
     per_epoch = particles / (settings.batch_size * settings.critic_steps)
     fine = settings.steps or max(1, round(settings.epochs * per_epoch))
-    stages = [*(Stage(each, settings.coarse_steps) for each in coarse), Stage(box, fine)]
-    trials = settings.starts if coarse else 1
+    stages = [Stage(each, settings.coarse_steps) for each in coarse]
+    if settings.stable_epochs > 0:
+        stages.append(Stage(box, max(1, round(fine * settings.stable_epochs / settings.epochs)), "stable"))
+    stages.append(Stage(box, fine))
+    trials = settings.starts if len(stages) > 1 else 1
     return (*[stages[0]] * (trials - 1), *stages)

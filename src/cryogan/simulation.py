@@ -11,7 +11,7 @@ from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.particles import read_star, write_stack, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.noise import ColouredNoise, Noise, WhiteNoise, background_mask, normalise
+from cryogan.physics.noise import ColouredNoise, Noise, PoissonNoise, WhiteNoise, background_mask, normalise
 from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import triangular_shifts
@@ -43,6 +43,7 @@ def simulate(
     count: int = 5000,
     poses: Path | None = None,
     noise: str = "coloured",
+    dose: float = 20.0,
     snr: float = 0.5,
     max_shift: float = 10.0,
     micrographs: int = 100,
@@ -60,7 +61,9 @@ def simulate(
         out: folder that does not exist or is empty.
         count: particles; with `poses`, at most its rows are made.
         poses: a STAR with Euler angles, origins and CTF, used instead of random ones.
-        noise: "coloured" (stronger at low frequency), "white" or "none" (images as projected, no patches).
+        noise: "coloured" (stronger at low frequency), "white", "poisson" (counted electrons), or "none" (images as
+            projected, no patches).
+        dose: electrons per square A, for "poisson".
         snr: variance of the CTF-modulated signal within the particle's circle over that of the noise.
         max_shift: A, half width of the triangular distribution.
         micrographs: how many the particles are spread over; each has one CTF and one noise patch for each of
@@ -70,12 +73,14 @@ def simulate(
         seed: of everything random.
 
     Raises:
-        InputError: `out` is not empty, or `poses` lacks columns.
+        InputError: `out` is not empty, `poses` lacks columns, or the dose is too small for the SNR.
     """
     require_new(out)
     box = volume.shape[0]
     generator = torch.Generator().manual_seed(seed)
-    model: Noise = WhiteNoise(box) if noise == "white" else ColouredNoise(_noise_power(box), box)
+    electrons = dose * pixel_size**2
+    models: dict[str, Noise] = {"white": WhiteNoise(box), "poisson": PoissonNoise(electrons, box)}
+    model = models.get(noise) or ColouredNoise(_noise_power(box), box)
     particles = _from_star(poses, count) if poses else _random(count, max_shift, micrographs, generator)
     simulator = Simulator(
         FourierProjector(box, device=torch.device("cpu")),
@@ -90,11 +95,11 @@ def simulate(
         spectrum = simulator.projector.transform(density)
         parts = [simulator.clean(spectrum, particles.phi[i : i + BATCH]) for i in range(0, len(particles.phi), BATCH)]
     images = torch.cat(parts)
-    out.mkdir(parents=True, exist_ok=True)
+    if write_micrographs and noise not in ("coloured", "white"):
+        raise InputError("Micrographs are written with --noise coloured or white.")
     coordinates: Coordinates | None = None
     if write_micrographs:
-        if noise == "none":
-            raise InputError("Micrographs have noise; give another --noise.")
+        out.mkdir(parents=True, exist_ok=True)
         background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
         images *= (snr / images[:, ~background].var()).sqrt()
         images, coordinates = _micrographs(out, images, particles, pixel_size, noise, generator)
@@ -102,8 +107,15 @@ def simulate(
     elif noise != "none":
         background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
         images *= (snr / images[:, ~background].var()).sqrt()
-        images = normalise(images + model.sample(particles.phi.particles, generator), background)
+        if noise == "poisson" and images.min() < -(electrons**0.5):
+            raise InputError(
+                f"At {dose:g} electrons per square A a pixel gets {electrons:.3g}, too few for an SNR of {snr:g}: some "
+                "pixels would have less than none; give a larger --dose or a smaller --snr."
+            )
+        images = normalise(model.add(images, particles.phi.particles, generator), background)
         patches = normalise(model.sample(particles.phi.particles, generator), background)
+    out.mkdir(parents=True, exist_ok=True)
+    if noise != "none" and not write_micrographs:
         write_stack(out / "noise.mrcs", patches.numpy(), pixel_size, np.float16)
         names = [f"{i + 1:06d}@noise.mrcs" for i in range(len(patches))]
         write_star(out / "noise.star", {"noise": {"rlnImageName": names, "rlnMicrographName": particles.micrographs}})

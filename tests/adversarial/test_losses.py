@@ -1,11 +1,15 @@
 """The losses and the critic."""
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor
 
-from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.discriminator import ARCHITECTURES, Discriminator
 from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate, volume_loss
+from cryogan.config import Settings
 
 F64 = torch.float64
 
@@ -73,22 +77,34 @@ def test_signs_of_the_losses() -> None:
     assert volume_loss(torch.tensor([1.0, 3.0])).item() == pytest.approx(-2.0)
 
 
-@pytest.mark.parametrize("box", [16, 32, 48, 64, 100])
-def test_one_score_an_image(box: int) -> None:
-    critic = Discriminator(box, 2, seeded())
-    scores = critic(images(3, box, 0).float())
+def inputs(architecture: str, count: int, box: int, seed: int) -> Tensor:
+    """What a critic of an architecture is given, (B, planes, D, D)."""
+    planes = ARCHITECTURES[architecture](box, 1, seeded()).planes
+    return images(count * planes, box, seed).view(count, planes, box, box)
+
+
+def test_the_registry_has_every_value_of_the_setting() -> None:
+    assert set(ARCHITECTURES) == set(get_args(Settings.model_fields["architecture"].annotation))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("box", [16, 48, 100])
+def test_one_score_an_image(box: int, architecture: str) -> None:
+    critic = ARCHITECTURES[architecture](box, 2, seeded())
+    scores = critic(inputs(architecture, 3, box, 0).float())
     assert scores.shape == (3,)
     assert scores.isfinite().all()
     assert scores.unique().numel() == 3
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("box", [16, 48])
-def test_a_score_does_not_depend_on_the_images_beside_it(box: int) -> None:
-    critic = Discriminator(box, 4, seeded()).double()
-    batch = images(5, box, 1)
+def test_a_score_does_not_depend_on_the_images_beside_it(box: int, architecture: str) -> None:
+    critic = ARCHITECTURES[architecture](box, 4, seeded()).double()
+    batch = inputs(architecture, 5, box, 1)
     alone = torch.cat([critic(image[None]) for image in batch])
     torch.testing.assert_close(critic(batch), alone, atol=1e-12, rtol=0)
-    others = 100 * images(5, box, 2)
+    others = 100 * inputs(architecture, 5, box, 2)
     others[2] = batch[2]
     torch.testing.assert_close(critic(others)[2], alone[2], atol=1e-9, rtol=0)
     assert not any("Norm" in type(module).__name__ for module in critic.modules())
@@ -116,11 +132,27 @@ def test_the_generator_decides_the_weights() -> None:
     assert not torch.equal(first, weights(6))
 
 
-def test_every_weight_is_learned() -> None:
-    critic = Discriminator(16, 2, seeded())
-    penalty = gradient_penalty(critic, interpolate(images(4, 16, 0).float(), images(4, 16, 1).float(), seeded()))
-    (critic_loss(critic(images(4, 16, 2).float()), critic(images(4, 16, 3).float())) + penalty).backward()  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_page_has_the_numbers_of_weights(architecture: str) -> None:
+    count = sum(parameter.numel() for parameter in ARCHITECTURES[architecture](64, 16, seeded()).parameters())
+    page = (Path(__file__).resolve().parents[2] / "docs" / "method.md").read_text()
+    assert f"| `{architecture}` | {count:,} |" in page
+
+
+def test_the_second_plane_changes_the_score() -> None:
+    critic = ARCHITECTURES["ctf"](16, 4, seeded()).double()
+    batch = inputs("ctf", 4, 16, 1)
+    other = torch.stack([batch[:, 0], inputs("ctf", 4, 16, 2)[:, 1]], dim=1)
+    assert ((critic(batch) - critic(other)).abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_weight_is_learned(architecture: str) -> None:
+    critic = ARCHITECTURES[architecture](16, 4, seeded())
+    batches = [inputs(architecture, 6, 16, seed).float() for seed in range(4)]
+    penalty = gradient_penalty(critic, interpolate(batches[0], batches[1], seeded()))
+    (critic_loss(critic(batches[2]), critic(batches[3])) + penalty).backward()  # type: ignore[no-untyped-call]
     for name, parameter in critic.named_parameters():
-        if name != "output.bias":  # cancels between real and simulated
+        if name not in ("output.bias", "hidden.bias"):  # cancel between real and simulated; most units keep their side
             assert parameter.grad is not None, name
             assert parameter.grad.any(), name

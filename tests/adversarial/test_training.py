@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
-from cryogan.adversarial.discriminator import Discriminator
+from cryogan.adversarial.discriminator import ARCHITECTURES, build_critic
 from cryogan.adversarial.training import Record, Sampler, Training
 from cryogan.adversarial.view import standardise
 from cryogan.config import Settings
@@ -68,7 +68,7 @@ def make_training(steps: int = 6, seed: int = 0, **settings: Any) -> Training:
         max_shift=4.0,
         generator=torch.Generator().manual_seed(seed + 1),
     )
-    critic = Discriminator(BOX, values["critic_width"], torch.Generator().manual_seed(seed + 2))
+    critic = build_critic(Settings(**values), BOX, torch.Generator().manual_seed(seed + 2))
     volume = Volume(BOX, 7, "D2", CPU)
     return Training(Settings(**values), steps, Held(particles()), simulator, volume, critic, 1.0, seed + 3)
 
@@ -99,6 +99,7 @@ def assert_same_state(first: Training, second: Training) -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "bfloat16": {"bf16": True},
+    "CTF as a plane": {"architecture": "ctf"},
     "plain": {"ctf_correction": 0.0, "augment": False, "learn_scales": True},
 }
 
@@ -205,7 +206,7 @@ def test_the_critic_sees_images_of_mean_0_and_deviation_1(settings: dict[str, An
     seen: list[Tensor] = []
     training.critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     run(training, until=1)
-    real, simulated = seen[0], seen[1]
+    real, simulated = seen[0][:, 0], seen[1][:, 0]
     for batch in (real, simulated):
         torch.testing.assert_close(batch.mean((1, 2)), torch.zeros(8), atol=1e-5, rtol=0)
         torch.testing.assert_close(batch.std((1, 2)), torch.ones(8), atol=1e-5, rtol=0)
@@ -218,11 +219,56 @@ def test_the_view_undoes_the_ctf() -> None:
     rows = torch.arange(4)
     x = to_half_planes(torch.randn(4, BOX, BOX, generator=torch.Generator().manual_seed(0)))
     transfer = simulator.transfer(rows)
-    seen = training.view(to_images(x * transfer), rows)
+    seen = training.view(to_images(x * transfer), rows)[:, 0]
     expected = standardise(to_images(x * transfer.square() / (transfer.square() + 1e-6)))
     torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
     plain = make_training(augment=False, ctf_correction=0.0)
-    torch.testing.assert_close(plain.view(expected, rows), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain.view(expected, rows)[:, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_the_view_smooths_with_a_gaussian() -> None:
+    training = make_training(augment=False, ctf_correction=0.0, smoothing=6.0)
+    point = torch.zeros(1, BOX, BOX)
+    point[:, BOX // 2, BOX // 2] = 1
+    axis = PIXEL * (torch.arange(BOX) - BOX // 2)
+    kernel = torch.exp(-(axis[:, None].square() + axis.square()) / (2 * 6.0**2))
+    seen = training.view(point, torch.zeros(1, dtype=torch.int64))[:, 0]
+    torch.testing.assert_close(seen, standardise(kernel[None]), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_the_second_plane_is_the_ctf(augment: bool) -> None:
+    training = make_training(architecture="ctf", augment=augment)
+    rows = torch.tensor([0, 10, 20])
+    image, plane = training.view(torch.randn(3, BOX, BOX, generator=torch.Generator().manual_seed(0)), rows).unbind(1)
+    assert image.shape == plane.shape
+    whole = torch.fft.fft2(torch.fft.irfft2(training.simulator.transfer(rows), s=(BOX, BOX))).real
+    if augment:  # the same values in another order
+        torch.testing.assert_close(plane.flatten(1).sort()[0], whole.flatten(1).sort()[0], atol=1e-5, rtol=0)
+    else:
+        torch.testing.assert_close(plane, torch.fft.fftshift(whole, dim=(-2, -1)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(plane[:, BOX // 2, BOX // 2], training.simulator.transfer(rows)[:, 0, 0])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_each_critic_learns_to_tell_a_frozen_map_from_the_particles(architecture: str) -> None:
+    training = make_training(steps=30, architecture=architecture, volume_rate=1e-12, critic_warmup=1)
+    gaps = np.array([record["critic_gap"] for record in run(training)])
+    assert training.volume.density.abs().max() < 1e-9  # the particles have a disc, the simulated images have none
+    assert gaps[-5:].mean() > gaps[0] + 1
+    assert gaps[-5:].mean() > 3 * abs(gaps[0])
+
+
+def test_gradients_of_the_scales_are_clipped() -> None:
+    def gradient(limit: float | None) -> Tensor:
+        training = make_training(learn_scales=True, scale_clip=limit)
+        run(training, until=1)
+        grads = [p.grad for p in training.volume_optimiser.param_groups[1]["params"]]
+        return torch.stack([grad for grad in grads if grad is not None])
+
+    free = gradient(None)
+    limit = float(free.abs().max()) / 3
+    torch.testing.assert_close(gradient(limit), free.clamp(-limit, limit))
 
 
 def test_result_leaves_the_run_alone() -> None:

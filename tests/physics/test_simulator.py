@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import poisson
 from torch import Tensor
 
+from cryogan.errors import InputError
 from cryogan.particles import open_stack, read_star, read_volume
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.fourier import radial_power, to_half_planes, to_images
@@ -15,6 +17,7 @@ from cryogan.physics.noise import (
     ColouredNoise,
     Noise,
     PatchNoise,
+    PoissonNoise,
     WhiteNoise,
     background_mask,
     background_power,
@@ -240,6 +243,70 @@ def test_image_is_scaled_signal_plus_scaled_noise() -> None:
     torch.testing.assert_close(images, 2 * clean + 3 * noise)
 
 
+@pytest.mark.parametrize("electrons", [5.0, 20.0, 300.0])
+def test_poisson_noise_has_mean_s_and_variance_1_plus_s_over_root_n(electrons: float) -> None:
+    levels, count = torch.tensor([-1.5, 0.0, 2.0]), 400
+    clean = levels.repeat_interleave(count)[:, None, None].expand(-1, BOX, BOX)
+    images = PoissonNoise(electrons, BOX).add(clean, torch.zeros(len(clean), dtype=torch.int64), seeded())
+    counts = images * electrons**0.5 + electrons
+    torch.testing.assert_close(counts, counts.round().clamp(min=0), atol=1e-3, rtol=0)  # electrons are whole
+    drawn = images.view(3, -1).double()
+    variance = 1 + levels / electrons**0.5
+    np.testing.assert_allclose(drawn.mean(1), levels, atol=5 * (variance.max() / drawn.shape[1]) ** 0.5)
+    np.testing.assert_allclose(drawn.var(1), variance, rtol=0.03)
+    skewness = ((drawn - drawn.mean(1, keepdim=True)) ** 3).mean(1) / drawn.var(1) ** 1.5
+    np.testing.assert_allclose(skewness, (electrons * variance) ** -0.5, atol=0.06)  # Gaussian noise has none
+
+
+def test_poisson_background_is_noise_of_mean_0_and_deviation_1() -> None:
+    drawn = PoissonNoise(20.0, BOX).sample(torch.zeros(400, dtype=torch.int64), seeded())
+    assert drawn.shape == (400, BOX, BOX)
+    assert abs(drawn.mean()) < 0.02
+    assert drawn.std().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("power", "bias"),
+    [(1, 0.0), (2, 0.0), (3, 0.5)],  # the cubic's is 1 / (2 N): half the third cumulant's slope
+)
+def test_poisson_gradient_is_that_of_the_expectation(power: int, bias: float) -> None:
+    electrons, step = 20.0, 1e-4
+    noise = PoissonNoise(electrons, BOX)
+    for level in (-1.0, 0.5, 2.0):
+
+        def expectation(s: float) -> float:
+            counts = np.arange(400)
+            values = ((counts - electrons) / electrons**0.5) ** power
+            return float((values * poisson.pmf(counts, electrons + electrons**0.5 * s)).sum())
+
+        expected = (expectation(level + step) - expectation(level - step)) / (2 * step) + bias / electrons
+        clean = torch.full((4000, BOX, BOX), level, requires_grad=True)
+        images = noise.add(clean, torch.zeros(len(clean), dtype=torch.int64), seeded())
+        images.pow(power).sum().backward()  # type: ignore[no-untyped-call]
+        assert clean.grad is not None
+        error = float(clean.grad.std()) / clean.numel() ** 0.5
+        assert clean.grad.double().mean().item() == pytest.approx(expected, abs=4 * error + 1e-5)
+
+
+def test_a_pixel_darker_than_no_electron_stays_finite() -> None:
+    clean = torch.full((2, BOX, BOX), -100.0, requires_grad=True)
+    images = PoissonNoise(20.0, BOX).add(clean, torch.zeros(2, dtype=torch.int64), seeded())
+    images.sum().backward()  # type: ignore[no-untyped-call]
+    assert images.detach().mean().item() == pytest.approx(-(20.0**0.5), abs=0.01)  # dark is all it can be
+    assert clean.grad is not None
+    assert not clean.grad.any()
+
+
+def test_poisson_images_teach_the_volume() -> None:
+    simulator = make_simulator(PoissonNoise(20.0, BOX), 2)
+    volume = torch.rand(BOX, BOX, BOX, generator=seeded(9), requires_grad=True)
+    simulator(simulator.projector.transform(volume / 50), simulator.draw(8)).square().sum().backward()
+    assert volume.grad is not None
+    assert volume.grad.isfinite().all()
+    assert volume.grad.any()
+    assert simulator.log_noise.grad.abs() > 0
+
+
 @pytest.mark.parametrize("name", ["log_signal", "log_noise"])
 def test_scales_are_learned(name: str) -> None:
     simulator = make_simulator(WhiteNoise(BOX), 2)
@@ -247,7 +314,7 @@ def test_scales_are_learned(name: str) -> None:
     assert getattr(simulator, name).grad.abs() > 0
 
 
-@pytest.mark.parametrize("noise", ["white", "coloured"])
+@pytest.mark.parametrize("noise", ["white", "coloured", "poisson"])
 def test_simulated_particles_are_normalised_and_have_the_asked_snr(noise: str, tmp_path: Path) -> None:
     box, snr = 32, 2.0
     axis = np.arange(box) - box // 2
@@ -266,3 +333,11 @@ def test_simulated_particles_are_normalised_and_have_the_asked_snr(noise: str, t
     assert len(set(names)) == 7
     assert set(patch["noise"].texts("rlnMicrographName")) == set(names)
     assert "rlnAngleRot" not in particle["particles"]  # an input of a reconstruction says nothing of its poses
+
+
+def test_a_dose_too_small_for_the_contrast_is_refused(tmp_path: Path) -> None:
+    volume = np.zeros((16, 16, 16), dtype=np.float32)
+    volume[6:10, 6:10, 6:10] = 1
+    with pytest.raises(InputError, match=r"At 0\.1 electrons per square A a pixel gets 1\.6, .* larger --dose"):
+        simulate(volume, PIXEL, tmp_path / "out", count=50, noise="poisson", dose=0.1, snr=5.0)
+    assert not (tmp_path / "out").exists()

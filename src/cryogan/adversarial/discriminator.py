@@ -1,10 +1,16 @@
-"""The discriminator (critic) of Figure 5."""
+"""The discriminator (critic) of Figure 5, and others in its place."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, max_pool2d
+from torch.nn.functional import avg_pool2d, leaky_relu, max_pool2d
+
+from cryogan.config import Settings
+
+SLOPE = 0.1  # of the leaky ReLU
 
 
 class Discriminator(nn.Module):
@@ -17,26 +23,77 @@ class Discriminator(nn.Module):
         box: D, pixels; there are floor(log2 D) blocks, capped at the paper's 6.
         width: channels of the first block (the paper: 96).
         generator: draws the initial weights, on the CPU.
+        planes: of the input; 1: the image alone.
     """
 
-    def __init__(self, box: int, width: int, generator: torch.Generator) -> None:
+    def __init__(self, box: int, width: int, generator: torch.Generator, planes: int = 1) -> None:
         super().__init__()
         blocks = min(6, box.bit_length() - 1)
-        channels = [1] + [width << i for i in range(blocks)]
-        self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(channels))
+        self.planes = planes
+        channels = [planes] + [width << i for i in range(blocks)]
+        self.blocks = nn.ModuleList(self.block(i, o) for i, o in pairwise(channels))
         self.hidden = nn.Linear(channels[-1] * (box >> blocks) ** 2, 10)
         self.output = nn.Linear(10, 1)
         for parameter in self.parameters():
             if parameter.ndim > 1:
-                nn.init.kaiming_normal_(parameter, a=0.1, generator=generator)
+                nn.init.kaiming_normal_(parameter, a=SLOPE, generator=generator)
             else:
                 nn.init.zeros_(parameter)
 
+    def block(self, inputs: int, outputs: int) -> nn.Module:
+        """From (B, inputs, D, D) to (B, outputs, D // 2, D // 2)."""
+        return Block(inputs, outputs)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B,) of images (B, D, D); higher means more like the real particles."""
-        x = images[:, None]
-        for convolution in self.convolutions:
-            x = leaky_relu(max_pool2d(convolution(x), 2), 0.1)
-        x = leaky_relu(self.hidden(x.flatten(1)), 0.1)
+        """Scores (B,) of images (B, D, D), or (B, planes, D, D); higher means more like the real particles."""
+        x = images.reshape(len(images), self.planes, *images.shape[-2:])
+        for block in self.blocks:
+            x = block(x)
+        x = leaky_relu(self.hidden(x.flatten(1)), SLOPE)
         scores: Tensor = self.output(x).squeeze(1)
         return scores
+
+
+class Block(nn.Module):
+    """Figure 5's."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu(max_pool2d(self.convolution(x), 2), SLOPE)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a linear path, both averaged over 2 x 2 pixels; what passes is the mean of the two."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.straight = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bent = self.second(leaky_relu(self.first(x), SLOPE))
+        return leaky_relu((avg_pool2d(bent, 2) + avg_pool2d(self.straight(x), 2)) / 2**0.5, SLOPE)
+
+
+class ResidualDiscriminator(Discriminator):
+    """`Discriminator` with residual blocks."""
+
+    def block(self, inputs: int, outputs: int) -> nn.Module:
+        return ResidualBlock(inputs, outputs)
+
+
+# The values of the setting `architecture`. A critic of two planes gets the CTF as the second.
+ARCHITECTURES: dict[str, Callable[[int, int, torch.Generator], Discriminator]] = {
+    "paper": Discriminator,
+    "residual": ResidualDiscriminator,
+    "ctf": partial(Discriminator, planes=2),
+}
+
+
+def build_critic(settings: Settings, box: int, generator: torch.Generator) -> Discriminator:
+    """The convolutional critic that the settings name, for images of a box."""
+    return ARCHITECTURES[settings.architecture](box, settings.critic_width, generator)

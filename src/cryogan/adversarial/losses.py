@@ -19,11 +19,13 @@ def volume_loss(simulated_scores: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
-    """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda; the norm is over all pixels of an image.
+    """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda.
+
+    The norm is over all pixels of an image, and of what the critic sees with it.
 
     Args:
-        critic: (B, D, D) -> (B,).
-        between: (B, D, D), y_int, as `interpolate` draws them.
+        critic: (B, ..., D, D) -> (B,).
+        between: (B, ..., D, D), y_int, as `interpolate` draws them.
     """
     between = between.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -32,6 +34,7 @@ def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
 
 
 def interpolate(real: Tensor, simulated: Tensor, generator: torch.Generator) -> Tensor:
-    """y_int of (10), (B, D, D): each at a uniform random place on the line between a real and a simulated image."""
-    alpha = torch.rand(len(real), 1, 1, generator=generator, device=real.device, dtype=real.dtype)
+    """y_int of (10), (B, ..., D, D): each at a random place, uniformly, between a real and a simulated image."""
+    places = (len(real), *[1] * (real.ndim - 1))
+    alpha = torch.rand(places, generator=generator, device=real.device, dtype=real.dtype)
     return alpha * real + (1 - alpha) * simulated

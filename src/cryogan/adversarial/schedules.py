@@ -2,7 +2,7 @@
 
 
 def falling_rate(t: float, hold: float, final: float) -> float:
-    """Factor of the learning rates: 1 until `hold`, then exponential to `final`.
+    """Factor of the learning rates and of the smoothing: 1 until `hold`, then exponential to `final`.
 
     The paper's 8 % an epoch is hold 0 and final 0.92**epochs.
     """

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cryogan.adversarial import schedules
+from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate, volume_loss
 from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.view import View
@@ -71,6 +72,7 @@ class Training:
         signal: s.d. of the particles' signal over that of their noise; over the box, about that of a voxel,
             it is the unit of the volume's learning rate.
         seed: of the order of the particles.
+        span: volume updates over which the schedules run; default: `steps`.
     """
 
     def __init__(
@@ -80,13 +82,14 @@ class Training:
         images: Images,
         simulator: Simulator,
         volume: Volume,
-        critic: nn.Module,
+        critic: Discriminator,
         signal: float,
         seed: int,
+        span: int | None = None,
     ) -> None:
-        self.settings, self.steps = settings, steps
+        self.settings, self.steps, self._span = settings, steps, span or steps
         self.simulator, self.volume, self.critic, self.signal = simulator, volume, critic, signal
-        self.view = View(settings, simulator)
+        self.view = View(settings, simulator, critic.planes)
         device = simulator.generator.device
         self.particles = Sampler(images, settings.batch_size, torch.Generator().manual_seed(seed), device)
         adam: dict[str, Any] = {"betas": (0.5, 0.9), "eps": 1e-8, "fused": True}
@@ -110,9 +113,10 @@ class Training:
         s, simulator, critic = self.settings, self.simulator, self.critic
         while self.step < (self.steps if until is None else until):
             start = time.perf_counter()
-            t = self.step / self.steps
-            clip = schedules.rising_clip((self.step + 1) / self.steps, s.clip_ramp)
+            t = self.step / self._span
+            clip = schedules.rising_clip((self.step + 1) / self._span, s.clip_ramp)
             self._set_rates(schedules.falling_rate(t, s.hold_rate, s.final_rate))
+            self.view.smoothing = s.smoothing * schedules.falling_rate(t, 0.0, s.final_smoothing)
 
             with torch.no_grad():
                 spectrum = simulator.projector.transform(self.volume())
@@ -139,6 +143,8 @@ class Training:
             self.volume_optimiser.zero_grad()
             images.backward(gradient)  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
+            if s.learn_scales and s.scale_clip is not None:
+                nn.utils.clip_grad_value_([simulator.log_signal, simulator.log_noise], s.scale_clip)
             self.volume_optimiser.step()
             self.volume.clip(schedules.clip_depth(t, s.clip_depth))
 

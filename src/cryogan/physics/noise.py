@@ -1,6 +1,6 @@
-"""The noise n: background patches, white noise, or Gaussian noise with a measured spectrum."""
+"""The noise n: background patches, Gaussian noise, white or with a measured spectrum, or the counting of electrons."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -8,16 +8,22 @@ from torch import Tensor
 
 from cryogan.physics.fourier import radial_power, shells
 
+DARKEST = 1e-3  # electrons in a pixel; fewer are not expected anywhere
 
-class Noise(Protocol):
+
+class Noise(ABC):
     """Draws noise for given particles."""
 
+    def add(self, clean: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Clean images (B, D, D), in units of the background's s.d., of the particles `rows` (B,), with noise."""
+        return clean + self.sample(rows, generator)
+
+    @abstractmethod
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise images (B, D, D), mean about 0, s.d. about 1, for the particles `rows` (B,)."""
-        ...
+        """Background (B, D, D) of the particles `rows` (B,), mean about 0, s.d. about 1."""
 
 
-class PatchNoise:
+class PatchNoise(Noise):
     """Background patches of the same micrograph as the CTF.
 
     Args:
@@ -46,7 +52,7 @@ class PatchNoise:
         return turn_and_mirror(patches, generator) if self._turn else patches
 
 
-class WhiteNoise:
+class WhiteNoise(Noise):
     """Independent Gaussian pixels of s.d. 1."""
 
     def __init__(self, box: int) -> None:
@@ -56,7 +62,7 @@ class WhiteNoise:
         return torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
 
 
-class ColouredNoise:
+class ColouredNoise(Noise):
     """Gaussian noise with a radial power spectrum.
 
     Args:
@@ -75,6 +81,35 @@ class ColouredNoise:
         return noise
 
 
+class PoissonNoise(Noise):
+    """Electrons are counted: N in a pixel of background, N + sqrt(N) s where the clean image is s.
+
+    The image is the count less N, over sqrt(N): its mean is s, its variance 1 + s / sqrt(N), and for a large
+    dose it is s and white noise.
+
+    The gradient is that of s + e sqrt(1 + s / sqrt(N)) with e, the count's standardised deviation, held: the
+    reparametrised Gaussian of the same mean and variance, at the deviation that was drawn. It is unbiased for the
+    expectation of any quadratic function of the image, and beyond that off by the third cumulant, of order 1 / N.
+
+    Args:
+        electrons: N, dose times pixel area.
+        box: D.
+    """
+
+    def __init__(self, electrons: float, box: int) -> None:
+        self._electrons, self._box = electrons, box
+
+    def add(self, clean: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        n = self._electrons
+        rate = (n + n**0.5 * clean).clamp(min=DARKEST)
+        deviation = (torch.poisson(rate.detach(), generator=generator) - rate.detach()) / rate.detach().sqrt()
+        images: Tensor = (rate - n + deviation * rate.sqrt()) / n**0.5
+        return images
+
+    def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return self.add(torch.zeros(len(rows), self._box, self._box, device=rows.device), rows, generator)
+
+
 def background_power(images: Tensor, background: Tensor) -> Tensor:
     """Radial power spectrum of the noise, (D // 2 + 1,), from the pixels where `background` (D, D) is true.
 
@@ -85,11 +120,11 @@ def background_power(images: Tensor, background: Tensor) -> Tensor:
 
 
 def turn_and_mirror(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (B, D, D) under a random one of the square's 8 symmetries."""
+    """Each image (B, ..., D, D) under a random one of the square's 8 symmetries."""
     choice = torch.randint(8, (len(images),), generator=generator, device=images.device)
 
     def where(bit: int, changed: Tensor, images: Tensor) -> Tensor:
-        return torch.where(((choice >> bit) & 1).bool()[:, None, None], changed, images)
+        return torch.where(((choice >> bit) & 1).bool().view(-1, *[1] * (images.ndim - 1)), changed, images)
 
     images = where(0, images.flip(-1), images)
     images = where(1, images.flip(-2), images)

@@ -103,5 +103,6 @@ class Simulator(nn.Module):
 
     def forward(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """y = C S P x + n with learned scales, images (B, D, D)."""
-        noise = self.noise.sample(phi.particles, self.generator)
-        return self.log_signal.exp() * self.clean(spectrum, phi) + self.log_noise.exp() * noise
+        scale = self.log_noise.exp()
+        clean = self.log_signal.exp() * self.clean(spectrum, phi)
+        return scale * self.noise.add(clean / scale, phi.particles, self.generator)
