@@ -1,19 +1,16 @@
 """Preprocessed particle images: one box, one background, one sign."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from cryogan.errors import InputError
-from cryogan.particles.mrc import open_stack
+from cryogan.particles.mrc import read_images
 from cryogan.particles.table import ParticleTable
 
 _SCAN_BATCH = 256
-# A mapped file holds a file descriptor, of which a process may have 1,024; a data set may have more stacks.
-_OPEN_STACKS = 64
 
 
 class ParticleImages:
@@ -29,7 +26,8 @@ class ParticleImages:
     and preprocessed anew, to the same numbers.
 
     pixel_size: A at the working box. cropped_odd: the file's box was odd.
-    Raises InputError if `box` is odd or larger than the file's, the circle does not fit, or no image stays.
+    Raises InputError if `box` is odd or larger than the file's, the circle does not fit, or no image stays; and,
+    then and later, if an image cannot be read or its stack has changed since the table was read.
     """
 
     def __init__(
@@ -59,7 +57,6 @@ class ParticleImages:
                 f"{table.source}: a circle of radius {radius_A:g} A does not fit the box of "
                 f"{box * self.pixel_size:g} A; choose at most half of that."
             )
-        self._open = lru_cache(maxsize=_OPEN_STACKS)(open_stack)
         self._cache: NDArray[np.float32] | None = None
         self.table = table
         self.kept_rows = self._scan(memory_limit_bytes)
@@ -114,8 +111,12 @@ class ParticleImages:
 
     def _read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Rows of one stack, preprocessed, and which of them are usable; the others come back as zeros."""
-        stack = self._open(self.table.stacks[self.table.stack_index[rows[0]]])
-        raw = stack[self.table.image_index[rows], : self._even_box, : self._even_box].astype(np.float32)
+        stack = self.table.stack_index[rows[0]]
+        stored = read_images(self.table.stacks[stack], self.table.headers[stack], self.table.image_index[rows])
+        with np.errstate(over="ignore", invalid="ignore"):  # damaged images are left out, not warned of
+            return self._preprocess(stored[:, : self._even_box, : self._even_box].astype(np.float32))
+
+    def _preprocess(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         good = np.isfinite(raw).all(axis=(1, 2))
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
@@ -125,7 +126,8 @@ class ParticleImages:
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
         mean, deviation = background.mean(axis=1), background.std(axis=1)
-        good &= deviation > 0
+        good &= (deviation > 0) & np.isfinite(images).all(axis=(1, 2)) & np.isfinite(deviation)
+        images[~good], mean[~good] = 0, 0
         scale = np.where(good, self._sign / np.where(good, deviation, 1), 0)
         normalised = (images - mean[:, None, None]) * scale[:, None, None]
         return normalised.astype(np.float32), good
