@@ -49,6 +49,7 @@ def test_unusable_images_are_dropped_from_both(table: ParticleTable, tmp_path: P
     raw = np.memmap(table.stacks[0], dtype=mapped.dtype, mode="r+", offset=1024, shape=mapped.shape)
     raw[3], raw[5, 0, 0] = 1.0, np.nan
     raw.flush()
+    table = read_particles(table.source)
     stack, _ = make(table, tmp_path / "cache")
     kept = ParticleImages(table, BOX, RADIUS).kept_rows
     np.testing.assert_array_equal(ParticleImages(table, BOX, RADIUS, cropped=stack).kept_rows, kept)
@@ -62,6 +63,7 @@ def test_it_is_made_once_and_anew_when_an_input_changes(table: ParticleTable, tm
     others.add(make(table.select(np.arange(100)), tmp_path)[0])
     raw = np.array(module.open_stack(table.stacks[0]))
     write_stack(table.stacks[0], raw[::-1], table.pixel_size)
+    table = read_particles(table.source)
     others.add(make(table, tmp_path)[0])
     assert len(others | {stack}) == 6
     with pytest.raises(InputError, match="has changed since it was cropped"):

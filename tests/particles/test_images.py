@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, ParticleTable, read_particles, write_stack, write_star
+from cryogan.particles.mrc import read_header, read_images
 from cryogan.particles.preprocessing import fourier_crop
 
 SIDE, PIXEL = 24, 2.0
@@ -175,14 +177,26 @@ def test_impossible_circles(make_table: Callable[..., ParticleTable], radius: fl
         ParticleImages(table, 16, radius)
 
 
-def test_more_stacks_than_are_kept_open(tmp_path: Path) -> None:
-    originals = random_images(70)
-    for number, image in enumerate(originals):
-        write_stack(tmp_path / f"{number}.mrcs", image[None], PIXEL)
-    write_star(tmp_path / "p.star", {"": {"rlnImageName": [f"1@{n}.mrcs" for n in range(70)]}})
-    table = read_particles(tmp_path / "p.star", need_ctf=False)
-    images = ParticleImages(table, SIDE, RADIUS, memory_limit_bytes=0)
-    assert images._reader._open.cache_info().currsize < 70
-    cached = ParticleImages(table, SIDE, RADIUS)
-    rows = np.arange(70)[::-1]
-    np.testing.assert_array_equal(images.batch(rows), cached.batch(rows))
+def test_an_image_that_cannot_be_read_later_is_named(make_table: Callable[..., ParticleTable], tmp_path: Path) -> None:
+    table = make_table(random_images(4), random_images(3, seed=1))
+    images = ParticleImages(table, 16, RADIUS, memory_limit_bytes=0)
+    stack, whole = tmp_path / "b.mrcs", (tmp_path / "b.mrcs").read_bytes()
+    written = stack.stat().st_mtime_ns
+    stack.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=rf"b\.mrcs: has changed .* \({len(whole)} bytes then, {len(whole) - 1} now\)"):
+        images.batch(np.arange(7))
+    stack.write_bytes(whole)
+    os.utime(stack, ns=(written, written + 1))  # as long as before, and other images perhaps
+    with pytest.raises(InputError, match="has changed since it was first read"):
+        images.batch(np.arange(7))
+    os.utime(stack, ns=(written, written))
+    images.batch(np.arange(7))
+    stack.unlink()
+    with pytest.raises(InputError, match=r"b\.mrcs: cannot be read \(No such file or directory\)"):
+        images.batch(np.arange(7))
+
+
+def test_an_image_beyond_the_end_of_its_file_is_no_crash(make_table: Callable[..., ParticleTable]) -> None:
+    table = make_table(random_images(4), random_images(3, seed=1))
+    with pytest.raises(InputError, match=r"a\.mrcs: image 5 is cut off"):
+        read_images(table.stacks[0], read_header(table.stacks[0]), [0, 4])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.folders import locked
 from cryogan.particles.atomic import replacing
-from cryogan.particles.mrc import open_stack
+from cryogan.particles.mrc import open_stack, read_header
 from cryogan.particles.preprocessing import ImageReader
 from cryogan.particles.table import ParticleTable
 
@@ -42,7 +42,7 @@ def crop(
         InputError: as `ImageReader` does.
     """
     reader = ImageReader(table, box, radius_A, invert)
-    files = _states(table.stacks)
+    files = _states(table)
     digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert]).encode())
     digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
     stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
@@ -75,14 +75,14 @@ def in_stack(table: ParticleTable, stack: Path) -> ParticleTable:
     Raises:
         InputError: it does not hold them, or their files have changed since.
     """
-    header_stack = open_stack(stack)
+    header = read_header(stack)
     try:
         with np.load(_index(stack)) as index:
             files, stacks, images = json.loads(str(index["files"])), index["stack"], index["image"]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{_index(stack)}: cannot be read ({error}); delete {stack} and run again.") from None
     position = {path: number for number, (path, _, _) in enumerate(files)}
-    for state in _states(table.stacks):
+    for state in _states(table):
         if state[0] not in position:
             raise InputError(f"{stack}: holds no images of {state[0]}; start a new run.")
         if files[position[state[0]]] != state:
@@ -96,10 +96,11 @@ def in_stack(table: ParticleTable, stack: Path) -> ParticleTable:
     if (held[rows] != wanted).any():
         raise InputError(f"{stack}: does not hold all images of {table.source}; start a new run.")
     even = table.box - table.box % 2
-    box = header_stack.shape[1]
+    box = header.shape[1]
     return replace(
         table,
         stacks=(stack,),
+        headers=(header,),
         stack_index=np.zeros(len(table), dtype=np.int64),
         image_index=rows,
         box=box,
@@ -116,9 +117,9 @@ def _keys(stacks: NDArray[np.int64], images: NDArray[np.int64]) -> NDArray[np.in
     return keys
 
 
-def _states(stacks: tuple[Path, ...]) -> list[list[str | int]]:
-    """Path, bytes and time of each file."""
-    return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in stacks]
+def _states(table: ParticleTable) -> list[list[str | int]]:
+    """Path, bytes and time of each stack."""
+    return [[str(path.resolve()), *header.written] for path, header in zip(table.stacks, table.headers, strict=True)]
 
 
 def _whole_chunks(stack: Path, checksums: list[int]) -> list[int]:

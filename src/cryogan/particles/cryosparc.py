@@ -47,31 +47,38 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Part
     def where(row: int) -> str:
         return f"{path}, row {row + 1}"
 
+    def column(name: str, kinds: str) -> NDArray[Any]:
+        values = records[name]
+        if values.ndim != 1 or values.dtype.kind not in kinds:
+            raise InputError(f"{path}: {name} holds {values.dtype}, not what cryoSPARC writes; export it again.")
+        return values
+
+    def numbers(name: str) -> NDArray[np.float64]:
+        with np.errstate(all="ignore"):  # what is not finite is found later, with its row
+            return column(name, "fiu").astype(np.float64)
+
     if "blob/sign" in records:
         # One sign is left to --invert and the contrast check, which look at the images; two cannot be.
-        other = np.flatnonzero(records["blob/sign"] != records["blob/sign"][:1])
+        signs = numbers("blob/sign")
+        other = np.flatnonzero(signs != signs[:1])
         if other.size:
             raise InputError(
                 f"{where(int(other[0]))}: blob/sign differs from the first particle's, so some images are "
                 "dark and some bright; split the particles by blob/sign and invert one half."
             )
     count, box = len(records["blob/path"]), None
-    if "blob/shape" in records and count:
-        box = int(records["blob/shape"].reshape(count, -1)[0, -1])
+    if "blob/shape" in records and records["blob/shape"].size:
+        box = float(records["blob/shape"].reshape(count, -1)[0, -1])
     return assemble(
         source=path,
-        stack_names=_paths(records["blob/path"]),
-        image_index=records["blob/idx"].astype(np.int64),
-        pixel_sizes=records["blob/psize_A"].astype(np.float64),
+        stack_names=_paths(column("blob/path", "SU")),
+        image_index=column("blob/idx", "iu").astype(np.int64),
+        pixel_sizes=numbers("blob/psize_A"),
         box=box,
-        ctf={
-            key: records[name].astype(np.float64) * factor
-            for key, (name, factor) in _CTF_FIELDS.items()
-            if name in records
-        },
+        ctf={key: numbers(name) * factor for key, (name, factor) in _CTF_FIELDS.items() if name in records},
         need_ctf=need_ctf,
         micrographs=np.array(
-            _paths(records[_MICROGRAPH]) if _MICROGRAPH in records else [""] * count,
+            _paths(column(_MICROGRAPH, "SU")) if _MICROGRAPH in records else [""] * count,
             dtype=np.str_,
         ),
         where=where,
@@ -136,11 +143,12 @@ def _load(path: Path) -> NDArray[Any]:
     if magic != _NUMPY_MAGIC:
         raise InputError(f"{path}: is not a cryoSPARC .cs file; export the particles from cryoSPARC again.")
     try:
-        records: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        # Mapped first: np.load makes room for all that a header claims.
+        records: NDArray[Any] = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # the parser of the header lets through whatever Python's own does
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise InputError(f"{path}: cannot be read as a .cs file ({reason}); copy or export it again.") from None
-    if records.dtype.names is None or records.ndim != 1:
+    if records.dtype.names is None or records.ndim != 1 or not records.dtype.itemsize:
         raise InputError(f"{path}: is a NumPy array but no table; give the particle .cs file of a job.")
     return records
 
@@ -171,5 +179,5 @@ def _join(path: Path, records: NDArray[Any], wanted: list[str]) -> tuple[dict[st
 
 def _paths(column: NDArray[Any]) -> list[str]:
     """Text of a column of bytes or str; cryoSPARC marks a path inside the project with ">"."""
-    texts = [value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()]
+    texts = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in column.tolist()]
     return [text.removeprefix(">") for text in texts]

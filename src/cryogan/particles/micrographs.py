@@ -12,6 +12,7 @@ from scipy import ndimage
 from cryogan.errors import InputError
 from cryogan.particles.mrc import open_stack, read_header
 from cryogan.particles.star import StarTable, read_star
+from cryogan.particles.table import common_pixel_size, find_file
 
 _BINS = 32  # of a patch's side, at which its variance is judged
 
@@ -41,7 +42,7 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
     folders = [*path.absolute().parents, *([] if data_dir is None else [data_dir])]
     files = []
     for row, name in enumerate(names):
-        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        found = find_file(name, folders)
         if found is None:
             raise InputError(
                 f"{table.where(row)}: the micrograph {name} was not found; name its folder with --data-dir."
@@ -53,13 +54,12 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
 def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: Path) -> float:
     for block in (optics, table):
         for name in ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"):
-            if block is not None and name in block:
-                sizes = block.floats(name)
-                if np.ptp(sizes) > 1e-3 * sizes[0]:
-                    raise InputError(f"{path}: the micrographs have several pixel sizes; split them by optics group.")
-                return float(sizes[0])
+            if block is not None and name in block and len(block):
+                return common_pixel_size(block.floats(name), block.where)
     if "rlnDetectorPixelSize" in table and "rlnMagnification" in table:
-        return float(table.floats("rlnDetectorPixelSize")[0] * 1e4 / table.floats("rlnMagnification")[0])
+        with np.errstate(all="ignore"):
+            sizes = table.floats("rlnDetectorPixelSize") * 1e4 / table.floats("rlnMagnification")
+        return common_pixel_size(sizes, table.where)
     if first.suffix.lower() not in (".tif", ".tiff") and read_header(first).pixel_size > 0:
         return read_header(first).pixel_size
     raise InputError(f"{path}: no pixel size; add _rlnMicrographPixelSize (A) to data_optics.")

@@ -1,5 +1,7 @@
 """MRC files: memory-mapped image stacks in, volumes and stacks out."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,16 @@ _LARGEST_SIDE = 1 << 16  # a small number read in the wrong byte order is larger
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """What maps a file's images: shape (N, H, W), dtype with byte order, offset in bytes, A per pixel."""
+    """What finds a file's images: shape (N, H, W), dtype with byte order, offset in bytes, A per pixel.
+
+    written: size in bytes and time in nanoseconds of the file's last change, as the header was read.
+    """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
     pixel_size: float
+    written: tuple[int, int]
 
 
 def read_header(path: Path | str) -> MrcHeader:
@@ -37,8 +43,8 @@ def read_header(path: Path | str) -> MrcHeader:
     path = Path(path)
     try:
         with path.open("rb") as file:
+            status = os.fstat(file.fileno())
             raw = file.read(HEADER_DTYPE.itemsize)
-        size = path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
     if len(raw) < HEADER_DTYPE.itemsize:
@@ -64,12 +70,14 @@ def read_header(path: Path | str) -> MrcHeader:
         )
     dtype = np.dtype(_MODES[mode]).newbyteorder(order)
     offset = HEADER_DTYPE.itemsize + extended
-    whole = max(size - offset, 0) // (width * height * dtype.itemsize)
+    whole = max(status.st_size - offset, 0) // (width * height * dtype.itemsize)
     if whole < count:
         raise InputError(f"{path}: holds {whole} whole images of {count}; copy it again.")
     columns = int(header["mx"])
     pixel_size = float(header["cella"]["x"]) / columns if columns > 0 else 0.0
-    return MrcHeader((count, height, width), dtype, offset, pixel_size)
+    if not (np.isfinite(pixel_size) and pixel_size > 0):
+        pixel_size = 0.0
+    return MrcHeader((count, height, width), dtype, offset, pixel_size, (status.st_size, status.st_mtime_ns))
 
 
 def open_stack(path: Path | str) -> NDArray[Any]:
@@ -80,6 +88,34 @@ def open_stack(path: Path | str) -> NDArray[Any]:
     """
     header = read_header(path)
     return np.memmap(path, dtype=header.dtype, mode="r", offset=header.offset, shape=header.shape)
+
+
+def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArray[Any]:
+    """Read images (n, H, W) of a stack, in the file's own dtype and byte order.
+
+    They are not mapped: where a mapped file was cut short or its disk fails, the system kills the process.
+    Raises InputError if an image cannot be read, or the file is not what it was when `header` was read.
+    """
+    _, height, width = header.shape
+    chosen = list(indices)
+    images = np.empty((len(chosen), height, width), dtype=header.dtype)
+    try:
+        with path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if (status.st_size, status.st_mtime_ns) != header.written:
+                raise InputError(
+                    f"{path}: has changed since it was first read ({header.written[0]} bytes then, {status.st_size} "
+                    "now); put the old file back and go on with --resume, or start a new run."
+                )
+            for image, index in zip(images, chosen, strict=True):
+                file.seek(header.offset + int(index) * image.nbytes)
+                if file.readinto(image.view(np.uint8)) != image.nbytes:
+                    raise InputError(f"{path}: image {index + 1} is cut off; copy the file again.")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); bring the file back and go on with --resume."
+        ) from None
+    return images
 
 
 def read_volume(path: Path | str) -> tuple[NDArray[np.float32], float]:
@@ -96,7 +132,8 @@ def read_volume(path: Path | str) -> tuple[NDArray[np.float32], float]:
             f"{path}: the voxel size is {header.pixel_size:g}; set it, "
             f"e.g. relion_image_handler --i {path} --o fixed.mrc --force_header_angpix 1.23 (your value)."
         )
-    return np.array(open_stack(path), dtype=np.float32), header.pixel_size
+    with np.errstate(invalid="ignore"):  # a damaged float16 may be a signalling NaN
+        return np.array(open_stack(path), dtype=np.float32), header.pixel_size
 
 
 def write_volume(path: Path | str, volume: NDArray[Any], pixel_size: float) -> None:

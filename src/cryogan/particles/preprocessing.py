@@ -1,20 +1,16 @@
 """Particle images as the critic sees them: one box, one background, one sign."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from cryogan.errors import InputError
-from cryogan.particles.mrc import open_stack
+from cryogan.particles.mrc import read_images
 from cryogan.particles.table import ParticleTable
 
 _SCAN_BATCH = 256
-# A mapped file holds a file descriptor, of which a process may have 1,024; a data set may have more stacks.
-_OPEN_STACKS = 64
-_MAPPED_BYTES = 1 << 29
 
 
 class ImageReader:
@@ -25,7 +21,8 @@ class ImageReader:
     pixels outside the circle of radius_A (A, about pixel box // 2) have mean 0 and s.d. 1.
 
     pixel_size: A at the working box. cropped_odd: the file's box was odd.
-    Raises InputError if `box` is odd or larger than the file's, or the circle does not fit.
+    Raises InputError if `box` is odd or larger than the file's, or the circle does not fit; then and later, if an
+    image cannot be read or its stack has changed since the table was read.
     """
 
     def __init__(self, table: ParticleTable, box: int, radius_A: float, invert: bool = False) -> None:
@@ -47,8 +44,6 @@ class ImageReader:
                 f"{table.source}: a circle of radius {radius_A:g} A does not fit the box of "
                 f"{box * self.pixel_size:g} A; choose at most half of that."
             )
-        self._open = lru_cache(maxsize=_OPEN_STACKS)(open_stack)
-        self._mapped_bytes = 0
 
     def read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Images (B, box, box) of these rows, and which of them are usable; the others come back as zeros.
@@ -71,12 +66,12 @@ class ImageReader:
 
     def _read_stack(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """`read` of rows of one stack."""
-        stack = self._open(self.table.stacks[self.table.stack_index[rows[0]]])
-        raw = stack[self.table.image_index[rows], : self._even_box, : self._even_box].astype(np.float32)
-        self._mapped_bytes += len(rows) * stack[0].nbytes
-        if self._mapped_bytes > _MAPPED_BYTES:  # what was read of a mapped file counts as memory in use
-            self._open.cache_clear()
-            self._mapped_bytes = 0
+        stack = self.table.stack_index[rows[0]]
+        stored = read_images(self.table.stacks[stack], self.table.headers[stack], self.table.image_index[rows])
+        with np.errstate(over="ignore", invalid="ignore"):  # damaged images are left out, not warned of
+            return self._preprocess(stored[:, : self._even_box, : self._even_box].astype(np.float32))
+
+    def _preprocess(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         good = np.isfinite(raw).all(axis=(1, 2))
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
@@ -86,7 +81,8 @@ class ImageReader:
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
         mean, deviation = background.mean(axis=1), background.std(axis=1)
-        good &= deviation > 0
+        good &= (deviation > 0) & np.isfinite(images).all(axis=(1, 2)) & np.isfinite(deviation)
+        images[~good], mean[~good] = 0, 0
         scale = np.where(good, self._sign / np.where(good, deviation, 1), 0)
         normalised = (images - mean[:, None, None]) * scale[:, None, None]
         return normalised.astype(np.float32), good

@@ -30,6 +30,7 @@ _PARTICLE_COLUMNS = {
     "scale": "rlnCtfScalefactor",
 }
 _COLUMNS = _OPTICS_COLUMNS | _PARTICLE_COLUMNS
+_MOST_DIGITS = 18  # of an image's number, held in 64 bits
 
 
 def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> ParticleTable:
@@ -60,7 +61,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Pa
     if pixel_sizes is None:
         detector, magnification = column("rlnDetectorPixelSize"), column("rlnMagnification")
         if detector is not None and magnification is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 pixel_sizes = detector * 1e4 / magnification
         elif need_ctf:
             raise InputError(
@@ -76,7 +77,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> Pa
         stack_names=stack_names,
         image_index=image_index,
         pixel_sizes=pixel_sizes,
-        box=None if image_sizes is None else int(image_sizes[0]),
+        box=None if image_sizes is None else float(image_sizes[0]),
         ctf=ctf,
         need_ctf=need_ctf,
         micrographs=np.array(micrographs, dtype=np.str_),
@@ -152,8 +153,8 @@ def _group_rows(particles: StarTable, optics: StarTable) -> NDArray[np.int64]:
     for row, group in enumerate(groups):
         if group not in rows:
             raise InputError(
-                f"{particles.where(row)}: optics group {group} is not in data_optics (which has "
-                f"{', '.join(rows) or 'none'}); add it there or correct the row."
+                f"{particles.where(row)}: optics group {group[:50]} is not in data_optics (which has "
+                f"{', '.join(rows)[:200] or 'none'}); add it there or correct the row."
             )
     return np.array([rows[group] for group in groups], dtype=np.int64)
 
@@ -167,7 +168,9 @@ def _check_groups_agree(optics: StarTable, used: NDArray[np.int64]) -> None:
         if name not in optics:
             continue
         values = optics.floats(name)[used]
-        if np.any(np.abs(values - values[0]) > tolerance * abs(values[0])):
+        with np.errstate(all="ignore"):
+            differ = np.any(np.abs(values - values[0]) > tolerance * abs(values[0]))
+        if differ:
             groups = optics.texts("rlnOpticsGroup")
             listed = ", ".join(f"group {groups[row]}: {value:g}" for row, value in zip(used, values, strict=True))
             raise InputError(
@@ -197,8 +200,8 @@ def _image_names(particles: StarTable) -> tuple[NDArray[np.int64], list[str]]:
         number, at, stack = name.partition("@")
         if not at:
             number, stack = "1", name
-        if not number.isascii() or not number.isdigit() or not stack:
-            raise InputError(f'{particles.where(row)}: _rlnImageName is "{name}"; write it as 000001@stack.mrcs.')
+        if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS or not stack:
+            raise InputError(f'{particles.where(row)}: _rlnImageName is "{name[:50]}"; write it as 000001@stack.mrcs.')
         indices.append(int(number) - 1)
         stacks.append(stack)
     return np.array(indices, dtype=np.int64), stacks

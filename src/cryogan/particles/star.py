@@ -41,18 +41,18 @@ class StarTable:
     def texts(self, column: str) -> list[str]:
         """The strings of a column. Raises InputError if the block has no such column."""
         if column not in self.columns:
-            raise InputError(f"{self.path}: block data_{self.name} has no column _{column}; add it.")
+            raise InputError(f"{self.path}: block data_{self.name[:50]} has no column _{column}; add it.")
         return self.columns[column]
 
     def floats(self, column: str) -> NDArray[np.float64]:
         """A column as float64 (N,). Raises InputError for a missing column or, with its line, a word."""
         texts = self.texts(column)
         try:
-            return np.array(texts, dtype=np.float64)
+            return np.array([float(text) for text in texts], dtype=np.float64)
         except ValueError:
             row = next(row for row, text in enumerate(texts) if not _is_number(text))
             raise InputError(
-                f'{self.where(row)}: _{column} is "{texts[row]}", which is not a number; correct that row.'
+                f'{self.where(row)}: _{column} is "{texts[row][:50]}", which is not a number; correct that row.'
             ) from None
 
 
@@ -87,32 +87,33 @@ def read_star(path: Path | str) -> dict[str, StarTable]:
         if not fields:
             continue
         first = fields[0]
+        shown = first[:50]  # in messages
         here = f"{path}, line {number}"
         if first.startswith("data_") and len(fields) == 1:
             close_block()
             table, in_loop = StarTable(path, first[len("data_") :]), False
             if table.name in blocks:
-                raise InputError(f"{here}: a second block data_{table.name}; rename or remove one.")
+                raise InputError(f"{here}: a second block {shown}; rename or remove one.")
             blocks[table.name] = table
         elif table is None:
-            raise InputError(f'{here}: "{first}" stands before any data_ block, so this is no STAR file.')
+            raise InputError(f'{here}: "{shown}" stands before any data_ block, so this is no STAR file.')
         elif first == "loop_":
             if table.columns:
-                raise InputError(f"{here}: a second table in block data_{table.name}; give it its own block.")
+                raise InputError(f"{here}: a second table in block data_{table.name[:50]}; give it its own block.")
             in_loop = True
         elif line.lstrip().startswith("_"):
             if rows:
-                raise InputError(f"{here}: {first} follows the rows of a loop; give it its own data_ block.")
+                raise InputError(f"{here}: {shown} follows the rows of a loop; give it its own data_ block.")
             name = first[1:]
             if name in table.columns:
-                raise InputError(f"{here}: column {first} occurs twice; remove one.")
+                raise InputError(f"{here}: column {shown} occurs twice; remove one.")
             if not in_loop and len(fields) != 2:
-                raise InputError(f"{here}: {first} needs one value, not {len(fields) - 1}; correct that line.")
+                raise InputError(f"{here}: {shown} needs one value, not {len(fields) - 1}; correct that line.")
             table.columns[name] = [] if in_loop else [fields[1]]
             if not in_loop and not table.lines:
                 table.lines.append(number)
         elif not in_loop:
-            raise InputError(f'{here}: "{first}" is neither a key nor in a loop; add the line "loop_".')
+            raise InputError(f'{here}: "{shown}" is neither a key nor in a loop; add the line "loop_".')
         elif len(fields) != len(table.columns):
             raise InputError(f"{here}: expected {len(table.columns)} fields and found {len(fields)}; correct that row.")
         else:

@@ -1,6 +1,7 @@
 """The particle table: where each image is, how it was taken, and nothing of its pose."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,13 +24,15 @@ CTF_DEFAULTS = {"phase_shift": 0.0, "b_factor": 0.0, "scale": 1.0}
 
 # Beyond this two pixel sizes are two: a quarter of a pixel at the edge of a box of 512.
 PIXEL_SIZE_TOLERANCE = 1e-3
+_PIXEL_SIZES = (1e-3, 1e3)  # A; a number beyond is in another unit, or damaged
+_LONGEST_NAME = 4096  # characters; no system has longer paths
 
 
 @dataclass(frozen=True, eq=False)
 class ParticleTable:
     """N particles.
 
-    stacks: the image files, checked to exist and to hold the images; stack_index (N,): which of them;
+    stacks: the image files, checked to exist and to hold the images; headers: theirs; stack_index (N,): which of them;
     image_index (N,): the image in it, from 0. pixel_size: A. box: pixels, as in the files.
     ctf: float64 (N,) each of defocus_u, defocus_v (A, positive = underfocus), defocus_angle (degrees, of
     defocus_u, from x towards y), voltage (kV), spherical_aberration (mm), amplitude_contrast, phase_shift
@@ -39,6 +42,7 @@ class ParticleTable:
     """
 
     stacks: tuple[Path, ...]
+    headers: tuple[MrcHeader, ...]
     stack_index: NDArray[np.int64]
     image_index: NDArray[np.int64]
     pixel_size: float
@@ -72,7 +76,7 @@ def assemble(
     stack_names: Sequence[str],
     image_index: NDArray[np.int64],
     pixel_sizes: NDArray[np.float64] | None,
-    box: int | None,
+    box: float | None,
     ctf: Mapping[str, NDArray[np.float64]],
     need_ctf: bool,
     micrographs: NDArray[np.str_],
@@ -92,12 +96,15 @@ def assemble(
     first_rows: dict[str, int] = {}
     for row, name in enumerate(stack_names):
         first_rows.setdefault(name, row)
+    for row, name in [*((row, name) for name, row in first_rows.items()), *enumerate(micrographs.tolist())]:
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise InputError(f"{where(row)}: {name[:50]!r} is no name of a file; correct that row.")
     stacks = _find_stacks(first_rows, source, data_dir, where)
-    headers = [read_header(stack) for stack in stacks]
+    headers = tuple(read_header(stack) for stack in stacks)
     found_box = _common_box(stacks, headers, list(first_rows.values()), where)
     if box is not None and box != found_box:
         raise InputError(
-            f"{source}: says the images have {box} pixels a side but {stacks[0]} has {found_box}; "
+            f"{source}: says the images have {box:g} pixels a side but {stacks[0]} has {found_box}; "
             "correct the metadata or give the stacks that belong to it."
         )
     positions = {name: position for position, name in enumerate(first_rows)}
@@ -110,9 +117,10 @@ def assemble(
     rows = len(stack_names)
     return ParticleTable(
         stacks=stacks,
+        headers=headers,
         stack_index=stack_index,
         image_index=image_index,
-        pixel_size=_common_pixel_size(pixel_sizes, where),
+        pixel_size=common_pixel_size(pixel_sizes, where),
         box=found_box,
         ctf={
             **{key: ctf.get(key, np.full(rows, np.nan)) for key in CTF_REQUIRED},
@@ -126,6 +134,15 @@ def assemble(
     )
 
 
+def find_file(name: str, folders: Iterable[Path]) -> Path | None:
+    """The first file of that name in the folders; an absolute name stays as it is."""
+    for folder in folders:
+        with suppress(OSError):  # too long a name, a folder that may not be read
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
 def _find_stacks(
     first_rows: Mapping[str, int], source: Path, data_dir: Path | None, where: Callable[[int], str]
 ) -> tuple[Path, ...]:
@@ -133,10 +150,9 @@ def _find_stacks(
     folders = list(source.absolute().parents)
     found: dict[str, Path] = {}
     for name in first_rows:
-        candidates = [folder / name for folder in folders]  # an absolute name stays as it is
-        if data_dir is not None:
-            candidates += [data_dir / name, data_dir / Path(name).name]
-        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        path = find_file(name, folders)
+        if path is None and data_dir is not None:
+            path = find_file(name, [data_dir]) or find_file(Path(name).name, [data_dir])
         if path is not None:
             found[name] = path
     missing = [name for name in first_rows if name not in found]
@@ -183,9 +199,11 @@ def _check_image_numbers(
         )
 
 
-def _common_pixel_size(pixel_sizes: NDArray[np.float64], where: Callable[[int], str]) -> float:
+def common_pixel_size(pixel_sizes: NDArray[np.float64], where: Callable[[int], str]) -> float:
+    """The pixel size, A, that all rows share. Raises InputError for the first that is no such size, or another."""
     first = float(pixel_sizes[0])
-    wrong = np.flatnonzero(~(np.isfinite(pixel_sizes) & (pixel_sizes > 0)))
+    smallest, largest = _PIXEL_SIZES
+    wrong = np.flatnonzero(~((pixel_sizes >= smallest) & (pixel_sizes <= largest)))
     if wrong.size:
         row = int(wrong[0])
         raise InputError(
