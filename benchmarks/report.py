@@ -3,7 +3,8 @@
     python benchmarks/report.py
 
 Reads docs/runs: `<set>_seed<n>/accuracy.json`, `<set>_relion/relion.json`, `ablation_<set>.json`, `scaling.json` and
-`operations.json`, as `make benchmarks` leaves them, and `theorem1.json` and `poisson.json`. No number in the pages is typed by hand.
+`operations.json`, `theorem1.json` and `poisson.json`, as `make benchmarks` leaves them. No number in the pages is typed
+by hand.
 """
 
 import json
