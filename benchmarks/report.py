@@ -4,8 +4,8 @@
 
 Reads docs/runs as `make benchmarks` leaves it: `<set>_seed<n>/accuracy.json` and `refinement.json`,
 `<set>_relion/relion.json`, `<set>_relion_refined/relion.json`, `ablation_<set>.json`, `junk/junk.json`,
-`preferred_views/preferred_views.json`, `theorem1.json`, `scaling.json` and `operations.json`. No number in the pages is
-typed by hand.
+`preferred_views/preferred_views.json`, `theorem1.json`, `poisson.json`, `scaling.json` and `operations.json`. No number
+in the pages is typed by hand.
 """
 
 import json
