@@ -2,17 +2,19 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import queue
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,9 @@ from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.folders import locked
 from cryogan.halfmap import Message, build_training, half_rows, train_half
-from cryogan.particles import read_star, read_volume, write_particles
+from cryogan.particles import ParticleImages, read_star, read_volume, write_particles
 from cryogan.physics.density import phantom
-from cryogan.pictures import snapshot_path
+from cryogan.pictures import records, snapshot_path
 from cryogan.plan import Plan, make_plan
 from cryogan.reconstruction import Result, figures, reconstruct, resume
 from cryogan.refinement import refine
@@ -243,14 +245,20 @@ def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in result.folder.rglob("*")} == before
 
 
-def cryogan(*arguments: object) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a shell starts it."""
+def cryogan(*arguments: object, largest_file: int | None = None) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a shell starts it; with a limit on what it can write, bytes."""
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     return subprocess.Popen(
         [sys.executable, "-m", "cryogan.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=limit,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
@@ -337,6 +345,22 @@ def test_two_runs_in_one_folder_are_kept_apart(result: Result, particles: Path, 
     first.communicate(timeout=120)
     with locked(result.folder / ".lock", wait=False), pytest.raises(InputError, match="Another process works in"):
         figures(result.folder)
+
+
+def test_a_run_goes_on_when_a_full_disk_has_room_again(particles: Path, tmp_path: Path) -> None:
+    out = planned(tmp_path / "out", particles, settings(search_steps=3, starts=1))
+    process = cryogan("reconstruct", "--resume", out, largest_file=200_000)  # a map fits, a checkpoint does not
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    assert "Cannot write" in err
+    assert f"cryogan reconstruct --resume {out}" in err
+    assert not [file for file in out.rglob("*") if file.suffix in (".tmp", ".part")]
+
+    process = cryogan("reconstruct", "--resume", out)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert all((out / name).exists() for name in MAPS)
 
 
 def test_figures_are_drawn_anew(result: Result) -> None:
@@ -441,6 +465,92 @@ def test_a_half_is_resumed_within_and_between_stages(
     assert told == list(range(1, 15))  # no step twice, none left out
     final = "snapshots/half2_step000014.mrc"
     np.testing.assert_array_equal(read_volume(parts / final)[0], read_volume(whole / final)[0])
+
+
+class Spoiling(queue.Queue[Message]):
+    """Does something to the particles' stack at the given step."""
+
+    def __init__(self, step: int, spoil: Callable[[], object]) -> None:
+        super().__init__()
+        self._step, self._spoil = step, spoil
+
+    def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        if item.record is not None and item.record["step"] == self._step:
+            self._spoil()
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("in_memory", "step", "spoiling"),
+    [(False, 2, "cut"), (False, 2, "gone"), (True, 5, "touched")],  # read anew at each step; at each stage
+)
+def test_a_stack_that_changes_under_a_run_is_named(
+    in_memory: bool,
+    step: int,
+    spoiling: str,
+    copied: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cryogan.plan._SEARCH_BOX", 16)
+    if not in_memory:
+        monkeypatch.setattr(ParticleImages.__init__, "__defaults__", (False, 0))
+    chosen = settings(search_steps=5, sharpen_steps=1, starts=1)
+    folders = [planned(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
+    undisturbed: queue.Queue[Message] = queue.Queue()
+    train_half(folders[0], 2, undisturbed)  # type: ignore[arg-type]
+    assert last(undisturbed).kind == "finished", last(undisturbed).text
+
+    stack = copied().parent / "particles.mrcs"
+    whole, status = stack.read_bytes(), stack.stat()
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    spoil: dict[str, Callable[[], object]] = {
+        "cut": lambda: stack.write_bytes(whole[: len(whole) // 2]),
+        "gone": stack.unlink,
+        "touched": lambda: os.utime(stack, ns=(0, 0)),
+    }
+    spoilt = Spoiling(step, spoil[spoiling])
+    train_half(folders[1], 2, spoilt)  # type: ignore[arg-type]
+    assert last(spoilt).kind == "failed"
+    assert "particles.mrcs: " + ("cannot be read" if spoiling == "gone" else "has changed") in last(spoilt).text
+    assert "--resume" in last(spoilt).text
+
+    stack.write_bytes(whole)
+    os.utime(stack, ns=times)
+    again: queue.Queue[Message] = queue.Queue()
+    train_half(folders[1], 2, again)  # type: ignore[arg-type]
+    assert last(again).kind == "finished", last(again).text
+    maps = [read_volume(snapshot_path(folder, 2, Plan.read(folder).total_steps))[0] for folder in folders]
+    np.testing.assert_array_equal(*maps)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_clock_that_goes_backwards_changes_nothing(
+    particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryogan.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.halfmap.LATEST_SECONDS", 0.0)
+    seconds = itertools.count(2e9, -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(seconds))
+    chosen = settings(search_steps=5, sharpen_steps=1, starts=1, checkpoint_minutes=1e-9)
+    folder = planned(tmp_path / "run", particles, chosen)
+    latest = folder / "snapshots" / "half2_latest.mrc"
+    written: list[tuple[bytes, bytes]] = []
+    messages = Spoiling(3, lambda: written.append((latest.read_bytes(), (folder / "half2.pt").read_bytes())))
+    train_half(folder, 2, messages)  # type: ignore[arg-type]
+    assert last(messages).kind == "finished", last(messages).text
+    minutes = [message.record["minutes"] for message in messages.queue if message.record is not None]
+    assert minutes == sorted(minutes)
+    assert minutes[0] > 0
+    assert written[0] != (latest.read_bytes(), (folder / "half2.pt").read_bytes())
+
+
+def test_a_record_that_was_cut_off_is_left_out(particles: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"half": 1, "step": step, "critic_gap": 1.0}) for step in (1, 2, 3)]
+    # A disk that was full for a while, and a run that was killed.
+    (tmp_path / "progress.jsonl").write_text(f"{lines[0]}\n{lines[1][:20]}{lines[1]}\n{lines[2]}\n{lines[0][:9]}")
+    assert [record["step"] for record in records(tmp_path, 1)] == [1, 3]
 
 
 @pytest.mark.usefixtures("handlers")

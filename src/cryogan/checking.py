@@ -14,6 +14,7 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.halfmap import build_simulator
 from cryogan.particles import ParticleImages, open_stack
+from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.fourier import radial_power, shells
 from cryogan.plan import Plan, make_plan
 from cryogan.report import draw_particles
@@ -102,12 +103,17 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     }
 
 
-def _cost(plan: Plan) -> dict[str, str]:
+def needs(plan: Plan, cores: int) -> tuple[float, float]:
+    """About how many minutes a run takes on cores like a Zen 4, and how many GiB each half."""
     # The libraries; the images; a dozen spectra of the padded volume.
     padded = plan.settings.oversampling * plan.box
-    gib = 0.7 + (4 * (plan.particle_count // 2) * plan.box**2 + 12 * 4 * padded**3) / 2**30
+    gib = 0.7 + (min(4 * (plan.particle_count // 2) * plan.box**2, MEMORY_LIMIT) + 12 * 4 * padded**3) / 2**30
+    return (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60, gib
+
+
+def _cost(plan: Plan) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
-    minutes = (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60
+    minutes, gib = needs(plan, cores)
     return {
         "device": plan.machine.removeprefix("Device: ").removesuffix("."),
         "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",

@@ -175,6 +175,89 @@ def _of_refinement(result: "Refined") -> dict[str, Any]:
 
 
 @app.command(
+    name="submit",
+    help_epilogue=_examples("cryogan submit particles.star --noise noise.star --seeds 0 1 2 --out runs --print"),
+)
+def submit_command(
+    particles: Path,
+    *,
+    out: Path,
+    seeds: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
+    print_only: Annotated[bool, Parameter(name="--print", negative="")] = False,
+    cpus: int = 2,
+    gpus: int = 0,
+    mem: str | None = None,
+    time: str | None = None,
+    partition: str | None = None,
+    account: str | None = None,
+    sbatch: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+) -> Answer:
+    """Reconstruct on a cluster with Slurm: a job with one task for each seed, which goes on after preemption.
+
+    Parameters
+    ----------
+    particles
+        As for reconstruct, and so are noise, data_dir, preset, config and all settings.
+    out
+        Folder for job.sh, and the runs seed0, seed1, ...; new or empty.
+    seeds
+        A run for each. Default: --seed.
+    print_only
+        Print the script and submit nothing.
+    cpus
+        Cores for each run.
+    gpus
+        GPUs for each run, with --device cuda.
+    mem
+        Memory for each run, such as 8G. Default: 1.5 times the estimate of check.
+    time
+        Time limit as Slurm takes it, such as 2:00:00. Default: 3 times the estimate, and a quarter of an hour.
+    partition
+        Of the cluster.
+    account
+        To be charged.
+    sbatch
+        Another option of sbatch, such as --sbatch=--qos=long; may be repeated.
+    noise
+        Background patches.
+    data_dir
+        Where else to look for the image stacks.
+    preset
+        default or paper.
+    config
+        TOML file of settings.
+    """
+    from cryogan.submission import Resources, batch_script, submit
+
+    flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    if seeds and "seed" in flags:
+        raise InputError("Give --seed or --seeds, not both.")
+    chosen = resolve(preset or "default", config, flags)
+    script = batch_script(
+        particles,
+        out,
+        chosen,
+        seeds=seeds or [chosen.seed],
+        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ())),
+        noise=noise,
+        data_dir=data_dir,
+    )
+    if print_only:
+        return Answer({"script": script}, script.splitlines())
+    job = submit(script, out)
+    said = [
+        f"Submitted as job {job}; the runs go to {out / 'seed'}*.",
+        f"State: squeue -j {job}. Stop with checkpoints: scancel {job}. Go on: sbatch {out / 'job.sh'}",
+    ]
+    return Answer({"job": job, "folder": out}, said)
+
+
+@app.command(
     name="check", help_epilogue=_examples("cryogan check particles.star --noise noise.star --picture particles.png")
 )
 def check_command(

@@ -19,6 +19,14 @@ def require_new(folder: Path, remedy: str = "give another --out.") -> None:
         raise InputError(f"{folder} is not an empty folder; {remedy}")
 
 
+def unwritable(folder: Path, error: OSError) -> InputError:
+    """What to say of a full disk under a run in this folder."""
+    return InputError(
+        f"Cannot write to {folder} ({error.strerror or error}): free disk space, then continue with "
+        f"`cryogan reconstruct --resume {folder}`."
+    )
+
+
 @contextmanager
 def locked(file: Path, *, wait: bool) -> Iterator[None]:
     """Hold the lock on a file, which is made if need be; the system drops it when its holder ends, however it ends.

@@ -21,7 +21,7 @@ from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, sma
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
-from cryogan.folders import locked
+from cryogan.folders import locked, unwritable
 from cryogan.particles import ParticleImages, read_particles, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
@@ -198,7 +198,7 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
             raise
         messages.put(Message(half, "failed", text=OUT_OF_MEMORY))
     except OSError as error:  # a full disk, mostly
-        messages.put(Message(half, "failed", text=f"Half {half} cannot write to {folder}: {error}."))
+        messages.put(Message(half, "failed", text=str(unwritable(folder, error))))
 
 
 def _run_stages(
@@ -210,6 +210,10 @@ def _run_stages(
     distributions, so the trial with the smallest gap is the best of them.
     """
     checkpoint, particles = checkpoint_path(folder, half), folder / "particles.star"
+    # Each stage reads the images anew, at its box; they must be the same ones.
+    tables = [read_particles(particles, plan.data_dir)]
+    if plan.noise is not None:
+        tables.append(read_particles(plan.noise, plan.data_dir, need_ctf=False))
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None
     first = 0 if saved is None else saved["stage"]
     best: AnyTraining | None = None
@@ -223,6 +227,8 @@ def _run_stages(
     limit = 60 * (plan.settings.max_minutes or float("inf")) - COMPARISON_SECONDS
     for index in range(first, len(plan.stages)):
         before = sum(stage.steps for stage in plan.stages[:index])
+        for table in tables:
+            table.require_unchanged()
         training = build_training(plan, index, particles, half)
         trial = plan.stages[index] == plan.stages[0]
         training.seconds = seconds

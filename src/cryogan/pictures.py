@@ -1,6 +1,7 @@
 """The pictures of a run: figures 2 and 3 of the paper, drawn from what the run keeps."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +143,8 @@ def records(folder: Path, half: int) -> list[dict[str, float]]:
     """A half's lines of `progress.jsonl`; of a step that was run twice (a resumed run), the later."""
     last: dict[float, dict[str, float]] = {}
     for line in (folder / "progress.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if record["half"] == half:
-            last[record["step"]] = record
+        with suppress(ValueError):  # cut off: the disk was full, or the run was killed
+            record = json.loads(line)
+            if record["half"] == half:
+                last[record["step"]] = record
     return [last[key] for key in sorted(last)]

@@ -20,6 +20,7 @@ from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, 
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles
+from cryogan.particles.atomic import replacing
 from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
@@ -116,7 +117,8 @@ class Plan:
             | {"python": platform.python_version()},
             "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
         }
-        (folder / RUN_FILE).write_text(tomli_w.dumps(record))
+        with replacing(folder / RUN_FILE) as temporary:
+            temporary.write_text(tomli_w.dumps(record))
 
     def require_device(self, folder: Path) -> None:
         """That the run in this folder can go on here. Raises InputError."""

@@ -7,8 +7,11 @@ import multiprocessing.queues
 import os
 import queue
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cryogan.adversarial.training import Record
 from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
-from cryogan.folders import locked, require_new
+from cryogan.folders import locked, require_new, unwritable
 from cryogan.halfmap import Message, half_rows, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.particles.atomic import replacing
@@ -83,11 +86,11 @@ def reconstruct(
     subset[half_rows(len(images), 1, settings.seed)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
-    plan.write(out)
+    write_particles(out / "particles.star", images.table, random_subset=subset)
     write_readme(out, plan)
+    plan.write(out)  # last: a folder with this file can be resumed
     for remark in remarks:
         _say(out, console, remark)
-    write_particles(out / "particles.star", images.table, random_subset=subset)
     return _run(out, plan, console)
 
 
@@ -129,11 +132,12 @@ def _log(folder: Path, text: str) -> None:
 
 def _run(folder: Path, plan: Plan, console: Console) -> Result:
     _say(folder, console, plan.machine)
-    with locked(folder / LOCK_FILE, wait=False):
+    with locked(folder / LOCK_FILE, wait=False), _writing_to(folder):
         try:
             _train(folder, plan, console)
         except (InputError, Interrupted) as ended:  # said by whoever catches it
-            _log(folder, str(ended))
+            with suppress(OSError):  # the disk may be full
+                _log(folder, str(ended))
             raise
         _log(folder, "Both halves are trained; they are aligned and compared.")
         result = _compare(folder, plan)
@@ -148,6 +152,14 @@ def _run(folder: Path, plan: Plan, console: Console) -> Result:
         f"Map: {folder / 'map.mrc'}",
     )
     return result
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _train(folder: Path, plan: Plan, console: Console) -> None:
@@ -165,7 +177,8 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
     waiting, failed, stopped = set(HALVES), "", False
     columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.fields[step]} steps"))
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
-    with Progress(*columns, *times, console=console) as bars, (folder / "progress.jsonl").open("a") as log:
+    bars = Progress(*columns, *times, console=console)
+    with _ended(workers), bars, (folder / "progress.jsonl").open("a") as log:
         tasks = {half: bars.add_task("", total=1.0, half=half, step=0, state="starting") for half in HALVES}
         while waiting:
             try:
@@ -181,7 +194,10 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
                 continue
             except queue.Empty:
                 dead = [half for half in waiting if not workers[half].is_alive() and messages.empty()]
-                failed = failed or " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
+                if dead and not failed:
+                    failed = " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
+                    for half in waiting:
+                        workers[half].terminate()
                 waiting -= set(dead)
                 continue
             if message.record is not None:
@@ -199,8 +215,6 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
                 for half in waiting:
                     workers[half].terminate()
                 waiting.clear()
-    for worker in workers.values():
-        worker.join()
     if failed:
         raise InputError(failed)
     if stopped:
@@ -214,6 +228,20 @@ def _obituary(half: int, code: int | None, folder: Path) -> str:
             f"cryogan reconstruct --resume {folder}"
         )
     return f"The process of half {half} ended without a word (exit code {code})."
+
+
+@contextmanager
+def _ended(workers: dict[int, SpawnProcess]) -> Iterator[None]:
+    """Leave no process behind; after an error they write their checkpoints first."""
+    try:
+        yield
+    except BaseException:
+        for worker in workers.values():
+            worker.terminate()
+        raise
+    finally:
+        for worker in workers.values():
+            worker.join()
 
 
 def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:

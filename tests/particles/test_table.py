@@ -404,3 +404,34 @@ def test_random_subset_must_fit(make_star: Make, tmp_path: Path) -> None:
     for wrong in ([1, 2], [0, 1, 1, 1, 1, 1]):
         with pytest.raises(ValueError, match="6 values of 1 or 2"):
             write_particles(tmp_path / "x.star", table, np.array(wrong))
+
+
+def test_a_cs_file_that_claims_more_than_it_holds(make_cs: Callable[..., Path]) -> None:
+    path = make_cs()
+    content = path.read_bytes()
+    claims = content.replace(b"'shape': (6,)", b"'shape': (6000000000,)", 1)
+    path.write_bytes(claims)
+    with pytest.raises(InputError, match=r"particles\.cs: cannot be read as a \.cs file"):
+        read_particles(path)
+    path.write_bytes(content[:6] + b"\3\0" + (1 << 30).to_bytes(4, "little") + content[10:])
+    with pytest.raises(InputError, match="is cut off within its header"):
+        read_particles(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("rlnImageName", "9" * 5000 + "@stack.mrcs", "write it as 000001@stack.mrcs"),
+        ("rlnImageName", "1@" + "x" * 5000, "is no name of a file"),
+        ("rlnImageName", "1@" + "x" * 300, "was not found"),  # longer than a file system allows
+        ("rlnMicrographName", "a\0b", "is no name of a file"),
+        ("rlnDefocusU", "1e400", "defocus u is inf"),
+    ],
+)
+def test_values_that_are_damaged(
+    column: str, value: str, message: str, make_star: Callable[..., Path], images: np.ndarray
+) -> None:
+    values: list[object] = list(read_star(make_star())["particles"].columns[column])
+    values[3] = value
+    with pytest.raises(InputError, match=rf"particles\.star, line \d+: .*{message}"):
+        read_particles(make_star(particles={column: values}))

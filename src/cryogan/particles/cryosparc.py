@@ -1,5 +1,6 @@
 """Particle .cs files of cryoSPARC, in the format that NumPy reads (format 1)."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,10 @@ def write_cs_particles(
 def _load(path: Path) -> NDArray[Any]:
     try:
         with path.open("rb") as file:
-            magic = file.read(len(_NUMPY_MAGIC))
+            start, size = file.read(12), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+    magic = start[: len(_NUMPY_MAGIC)]
     if magic == _FORMAT_2_MAGIC:
         raise InputError(
             f"{path}: is a .cs file of format 2, which only cryosparc-tools reads; convert it with "
@@ -142,6 +144,9 @@ def _load(path: Path) -> NDArray[Any]:
         )
     if magic != _NUMPY_MAGIC:
         raise InputError(f"{path}: is not a cryoSPARC .cs file; export the particles from cryoSPARC again.")
+    # Two bytes of version, then the length of the header, in two bytes or, later, in four.
+    if int.from_bytes(start[8:10] if start[6:7] == b"\1" else start[8:12], "little") > size:
+        raise InputError(f"{path}: is cut off within its header; copy or export it again.")
     try:
         # Mapped first: np.load makes room for all that a header claims.
         records: NDArray[Any] = np.array(np.load(path, mmap_mode="r", allow_pickle=False))

@@ -10,6 +10,8 @@ from cryogan.particles.cropped import in_stack
 from cryogan.particles.preprocessing import ImageReader
 from cryogan.particles.table import ParticleTable
 
+MEMORY_LIMIT = 2 << 30  # bytes of images that a process holds
+
 
 class ParticleImages:
     """The usable images of a particle table at the working box, ready for the critic; see `ImageReader`.
@@ -28,7 +30,7 @@ class ParticleImages:
         box: int,
         radius_A: float,
         invert: bool = False,
-        memory_limit_bytes: int = 2 << 30,
+        memory_limit_bytes: int = MEMORY_LIMIT,
         cropped: Path | None = None,
     ) -> None:
         if cropped is None:

@@ -45,7 +45,7 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
         found = find_file(name, folders)
         if found is None:
             raise InputError(
-                f"{table.where(row)}: the micrograph {name} was not found; name its folder with --data-dir."
+                f"{table.where(row)}: the micrograph {name[:200]} was not found; name its folder with --data-dir."
             )
         files.append(found)
     return Micrographs(names, files, _pixel_size(path, table, blocks.get("optics"), files[0]))

@@ -101,21 +101,34 @@ def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArra
     images = np.empty((len(chosen), height, width), dtype=header.dtype)
     try:
         with path.open("rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            if (status.st_size, status.st_mtime_ns) != header.written:
-                raise InputError(
-                    f"{path}: has changed since it was first read ({header.written[0]} bytes then, {status.st_size} "
-                    "now); put the old file back and go on with --resume, or start a new run."
-                )
+            _require_unchanged(path, header, os.fstat(file.fileno()))
             for image, index in zip(images, chosen, strict=True):
                 file.seek(header.offset + int(index) * image.nbytes)
                 if file.readinto(image.view(np.uint8)) != image.nbytes:
                     raise InputError(f"{path}: image {index + 1} is cut off; copy the file again.")
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); bring the file back and go on with --resume."
-        ) from None
+        raise _lost(path, error) from None
     return images
+
+
+def require_unchanged(path: Path, header: MrcHeader) -> None:
+    """Raise InputError if the file is not what it was when `header` was read."""
+    try:
+        _require_unchanged(path, header, path.stat())
+    except OSError as error:
+        raise _lost(path, error) from None
+
+
+def _require_unchanged(path: Path, header: MrcHeader, status: os.stat_result) -> None:
+    if (status.st_size, status.st_mtime_ns) != header.written:
+        raise InputError(
+            f"{path}: has changed since it was first read ({header.written[0]} bytes then, {status.st_size} now); "
+            "put the old file back and go on with --resume, or start a new run."
+        )
+
+
+def _lost(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror}); bring the file back and go on with --resume.")
 
 
 def read_volume(path: Path | str) -> tuple[NDArray[np.float32], float]:

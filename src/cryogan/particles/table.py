@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.particles.mrc import MrcHeader, read_header
+from cryogan.particles.mrc import MrcHeader, read_header, require_unchanged
 from cryogan.particles.star import StarTable
 
 CTF_REQUIRED = (
@@ -56,6 +56,11 @@ class ParticleTable:
 
     def __len__(self) -> int:
         return len(self.stack_index)
+
+    def require_unchanged(self) -> None:
+        """Raise InputError if a stack has changed, or is gone, since the table was read."""
+        for stack, header in zip(self.stacks, self.headers, strict=True):
+            require_unchanged(stack, header)
 
     def select(self, rows: NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]) -> "ParticleTable":
         """The table of these rows (indices or mask), in their order."""

@@ -1,0 +1,165 @@
+"""Runs on a cluster: a batch script for Slurm, an array task for each seed."""
+
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryogan import __version__
+from cryogan.checking import needs
+from cryogan.config import Settings
+from cryogan.errors import InputError
+from cryogan.folders import require_new
+from cryogan.plan import RUN_FILE, make_plan
+
+SCRIPT = "job.sh"
+TIME_MARGIN = 3.0  # of the estimate: other cores, a busy file system
+MEMORY_MARGIN = 1.5
+SPARE_MINUTES = 15.0
+WARNING_SECONDS = 180  # before the time limit; a step and the checkpoint fit
+_BODY = """
+
+# One task for each seed; a task runs both halves. Submit this script again to go on with what is not finished.
+seeds=({seeds})
+seed=${{seeds[$SLURM_ARRAY_TASK_ID]}}
+run={out}/seed$seed
+cryogan() {{ exec {python} -m cryogan.cli "$@"; }}
+export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-{cpus}}}
+
+# SIGTERM comes from scancel, or from preemption, after which Slurm itself queues the task again. SIGUSR1 comes before
+# the time limit. Either way the run writes its checkpoint and ends with code 130.
+requeue= running=
+trap 'kill -TERM "$running" 2>/dev/null' TERM
+trap 'requeue=yes; kill -TERM "$running" 2>/dev/null' USR1
+
+if [ -e "$run/{run_file}" ]; then
+    cryogan reconstruct --resume "$run" &
+else
+    cryogan reconstruct {inputs} --seed "$seed" --out "$run" &
+fi
+running=$!
+wait "$running"
+code=$?
+while kill -0 "$running" 2>/dev/null; do # a signal ends wait, not the run
+    wait "$running"
+    code=$?
+done
+if [ "$requeue" ] && [ "$code" -ge 128 ]; then
+    echo "Out of time; the task is queued again and goes on from its checkpoint."
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each task asks of Slurm; None: from the estimate, or the cluster's default."""
+
+    cpus: int = 2
+    gpus: int = 0
+    memory: str | None = None  # as sbatch --mem takes it
+    time: str | None = None  # as sbatch --time takes it
+    partition: str | None = None
+    account: str | None = None
+    options: tuple[str, ...] = ()  # other options of sbatch, each as it stands after #SBATCH
+
+
+def batch_script(
+    particles: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    seeds: Sequence[int],
+    resources: Resources,
+    noise: Path | None = None,
+    data_dir: Path | None = None,
+) -> str:
+    """A script for sbatch that reconstructs with each of the seeds, in the folders seedN of `out`.
+
+    All input is checked as `cryogan.reconstruct` would, but for the device, which this machine may not have.
+
+    Raises:
+        InputError: input that would stop a run; seeds that repeat; GPUs without --device cuda, or the reverse.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InputError("--seeds needs different numbers from 0, such as --seeds 0 1 2.")
+    if (resources.gpus > 0) != settings.device.startswith("cuda"):
+        raise InputError("--gpus and --device cuda go together; give both or neither.")
+    if resources.cpus < 1:
+        raise InputError("--cpus needs at least 1.")
+    chosen = settings.model_copy(update={"threads": settings.threads or max(1, resources.cpus // 2)})
+    plan, _, _ = make_plan(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
+    minutes, gib = needs(plan, resources.cpus)
+    minutes = settings.max_minutes or TIME_MARGIN * minutes * (2 if settings.refine else 1)
+    folder = out.resolve()
+    asked = {
+        "job-name": f"cryogan-{out.name}",
+        "array": f"0-{len(seeds) - 1}",
+        "output": f"{folder}/slurm-%A_%a.out",
+        "open-mode": "append",
+        "ntasks": 1,
+        "cpus-per-task": resources.cpus,
+        "gpus-per-task": resources.gpus or None,
+        "mem": resources.memory or f"{math.ceil(MEMORY_MARGIN * 2 * gib)}G",
+        "time": resources.time or math.ceil(minutes + SPARE_MINUTES),
+        "partition": resources.partition,
+        "account": resources.account,
+        "signal": f"B:USR1@{WARNING_SECONDS}",
+    }
+    lines = [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
+    inputs = [str(particles.resolve())]
+    for flag, path in (("--noise", noise), ("--data-dir", data_dir)):
+        inputs += [flag, str(path.resolve())] if path else []
+    head = ["#!/bin/bash", f"# Made by cryogan submit, version {__version__}."]
+    head += [f"#SBATCH {line}" for line in (*lines, "--requeue", *resources.options)]
+    return "\n".join(head) + _BODY.format(
+        seeds=" ".join(map(str, seeds)),
+        out=shlex.quote(str(folder)),
+        python=shlex.quote(sys.executable),
+        cpus=resources.cpus,
+        run_file=RUN_FILE,
+        inputs=shlex.join(inputs + _flags(chosen)),
+    )
+
+
+def submit(script: str, out: Path) -> str:
+    """Write the script as job.sh into the new folder `out`, and submit it.
+
+    Returns:
+        The number of the job.
+
+    Raises:
+        InputError: the folder is not empty, there is no Slurm here, or sbatch refuses; nothing is written then.
+    """
+    require_new(out)
+    if shutil.which("sbatch") is None:
+        raise InputError("There is no sbatch here; log in where Slurm is, or give --print for the script alone.")
+    existed = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    job = out / SCRIPT
+    job.write_text(script)
+    done = subprocess.run(["sbatch", "--parsable", str(job.resolve())], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        job.unlink()
+        if not existed:
+            out.rmdir()
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise InputError(f"sbatch refuses the job ({reason}); change the request, or give --print for the script.")
+    return done.stdout.strip().split(";")[0]
+
+
+def _flags(settings: Settings) -> list[str]:
+    """The settings that are not the default, but for the seed, as flags of reconstruct."""
+    flags = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if value == field.default or name == "seed":
+            continue
+        flag = name.replace("_", "-")
+        flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return flags

@@ -1,0 +1,296 @@
+"""Batch scripts for Slurm: what they ask for, and whether they do it, with stand-ins and with Slurm itself."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cryogan.cli import main
+
+TINY = "--symmetry D2 --max-shift 4 --views 800 --search-steps 40 --search-batch 50 --starts 1 --sharpen-steps 1 "
+TINY += "--sharpen-images 200 --checkpoint-minutes 1e-6"
+# Starts all tasks at once and returns, as Slurm does; leaves the process and the exit code of each.
+SBATCH = """#!/bin/bash
+job=$(realpath "${@: -1}")
+cd "$(dirname "$0")"
+echo "$@" > arguments
+[ -e refuse ] && { echo "sbatch: error: invalid partition" >&2; exit 1; }
+export SLURM_JOB_ID=7 SLURM_CPUS_PER_TASK=1
+tasks=$(seq 0 "$(sed -n 's/^#SBATCH --array=0-//p' "$job")")
+case $1 in --array=*) tasks=${1#*=} ;; esac
+for task in $tasks; do
+    rm -f "code$task"
+    (SLURM_ARRAY_TASK_ID=$task setsid bash "$job" & echo $! > "process$task"; wait $!; echo $? > "code$task"
+    ) > "said$task" 2>&1 < /dev/null &
+done
+echo "7;cluster"
+"""
+
+
+@pytest.fixture
+def slurm_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of sbatch and scontrol, the first on the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scontrol", '#!/bin/bash\necho "$@" >> "$0.said"\n')):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def submitted(particles: Path, out: Path, *options: object) -> None:
+    inputs = [particles / "particles.star", "--noise", particles / "noise.star", "--out", out]
+    with pytest.raises(SystemExit) as ended:
+        main(["submit", *map(str, inputs), *TINY.split(), *map(str, options)])
+    if ended.value.code != 0:
+        raise ended.value
+
+
+def wait_until(reached: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 240
+    while not reached():
+        assert time.monotonic() < end, f"not reached: {what}"
+        time.sleep(0.05)
+
+
+def steps_of(run: Path) -> dict[int, int]:
+    """The last step of each half."""
+    log = run / "progress.jsonl"
+    lines = log.read_text().splitlines(True) if log.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {record["half"]: int(record["step"]) for record in records}
+
+
+def test_a_script_says_what_it_asks_for(
+    particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a folder"
+    submitted(particles, out, "--seeds", 3, 14, "--print", "--partition", "long", "--sbatch=--qos=low", "--no-augment")
+    script = capsys.readouterr().out
+    assert not out.exists()
+    asked = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    assert {"--array=0-1", "--cpus-per-task=2", "--partition=long", "--qos=low", "--requeue"} <= set(asked)
+    assert f"--output='{out}/slurm-%A_%a.out'" in asked
+    assert re.search(r"--mem=[1-9]\d*G", script)
+    assert re.search(r"--time=[1-9]\d*\n", script)
+    assert "seeds=(3 14)" in script
+    assert "--no-augment" in script
+    assert "--max-shift 4.0" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds", "1", "1"], "--seeds needs different numbers"),
+        (["--seeds", "1", "--seed", "1"], "not both"),
+        (["--gpus", "1"], "--gpus and --device cuda go together"),
+        (["--box", "17"], "box of 17 pixels is not possible"),
+        (["--aperture-diameter", "70"], "--focal-length"),
+        (["--preset", "papr"], "Unknown preset"),
+    ],
+)
+def test_bad_input_is_not_submitted(
+    options: list[str],
+    said: str,
+    particles: Path,
+    tmp_path: Path,
+    slurm_stand_in: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        submitted(particles, tmp_path / "out", *options)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert not (slurm_stand_in / "arguments").exists()
+
+
+def test_a_job_that_is_refused_leaves_nothing(
+    particles: Path, tmp_path: Path, slurm_stand_in: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (slurm_stand_in / "refuse").touch()
+    with pytest.raises(SystemExit) as ended:
+        submitted(particles, tmp_path / "out")
+    assert ended.value.code == 2
+    assert "sbatch refuses the job (sbatch: error: invalid partition)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_slurm_nothing_is_written(
+    particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        submitted(particles, tmp_path / "out")
+    assert ended.value.code == 2
+    assert "There is no sbatch here" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_seed_is_a_run_that_survives_preemption(
+    particles: Path, tmp_path: Path, slurm_stand_in: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end_of(task: int, number: signal.Signals | None) -> int:
+        """Send a signal when both halves have made a step, and wait for the exit code."""
+        run, code = out / f"seed{seeds[task]}", slurm_stand_in / f"code{task}"
+        if number is not None:
+            wait_until(lambda: code.exists() or len(steps_of(run)) == 2, f"a step of {run}")
+            os.kill(int((slurm_stand_in / f"process{task}").read_text()), number)
+        wait_until(lambda: code.exists() and code.read_text() != "", f"the end of {run}")
+        return int(code.read_text())
+
+    out, seeds = tmp_path / "jobs", (5, 2)
+    submitted(particles, out, "--seeds", *seeds)
+    assert "job 7" in capsys.readouterr().out
+    requeued = slurm_stand_in / "scontrol.said"
+    assert end_of(1, signal.SIGTERM) == 130
+    assert not requeued.exists()  # or scancel would not end it
+    assert end_of(0, signal.SIGUSR1) == 130
+    assert requeued.read_text() == "requeue 7\n"
+    for seed in seeds:
+        assert tomllib.loads((out / f"seed{seed}" / "run.toml").read_text())["settings"]["seed"] == seed
+        assert all((out / f"seed{seed}" / f"half{half}.pt").exists() for half in (1, 2))
+        assert not (out / f"seed{seed}" / "map.mrc").exists()
+
+    subprocess.run(["sbatch", "--array=0", str(out / "job.sh")], check=True, capture_output=True)
+    assert end_of(0, None) == 0
+    assert (out / "seed5" / "map.mrc").exists()
+
+
+SLURM_CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller}
+SlurmdPort={node}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+ReturnToService=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=4000
+PartitionName=all Nodes=ALL Default=YES State=UP
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Slurm's controller and one node on this machine, with a configuration of their own."""
+    programs = [
+        shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")
+    ]
+    if None in programs or os.getuid() != 0:
+        pytest.skip("needs root, and munged, slurmctld and slurmd (Debian: slurmctld slurmd slurm-client munge)")
+    munged, slurmctld, slurmd = map(str, programs)
+    folder = tmp_path / "slurm"
+    for name in ("", "state", "spool"):
+        (folder / name).mkdir()
+    for parent in (folder, *folder.parents[:3]):  # munged wants its socket to be in reach of all
+        parent.chmod(0o755)
+    configuration = folder / "slurm.conf"
+    configuration.write_text(
+        SLURM_CONF.format(
+            host=socket.gethostname().split(".")[0],
+            folder=folder,
+            controller=free_port(),
+            node=free_port(),
+            cores=len(os.sched_getaffinity(0)),
+        )
+    )
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o600)
+    monkeypatch.setenv("SLURM_CONF", str(configuration))
+    files = {
+        "key-file": "munge.key",
+        "socket": "munge.socket",
+        "pid-file": "pid",
+        "log-file": "log",
+        "seed-file": "seed",
+    }
+    commands = (
+        [munged, "--force", "--foreground", *(f"--{name}={folder / file}" for name, file in files.items())],
+        [slurmctld, "-D", "-f", str(configuration)],
+        [slurmd, "-D", "-f", str(configuration)],
+    )
+    running = []
+    try:
+        for command in commands:
+            with (folder / f"{Path(command[0]).name}.out").open("w") as log:
+                running.append(subprocess.Popen(command, stdout=log, stderr=log))
+            time.sleep(2)
+        wait_until(lambda: "idle" in asked("sinfo", "--noheader", "--format=%T"), "a node that is idle")
+        yield folder
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def asked(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_slurm_runs_cancels_and_requeues(particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "jobs"
+    submitted(particles, out, "--seeds", 5, 2, "--cpus", 1, "--mem", "1500M")
+    found = re.search(r"job (\d+)", capsys.readouterr().out)
+    assert found is not None
+    job = found[1]
+
+    def states() -> str:
+        return asked("squeue", "--noheader", "--job", job, "--array", "--states=all", "--format=%K %T %r")
+
+    wait_until(lambda: len(steps_of(out / "seed5")) == 2, "a step of the first task")
+    wait_until(lambda: len(steps_of(out / "seed2")) == 2, "a step of the second task")
+    # Preempted: Slurm ends the task and queues it again (after two minutes, unless it is told to hurry).
+    subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
+    subprocess.run(["scancel", f"{job}_1"], check=True)
+    wait_until(lambda: "1 CANCELLED" in states() and "0 PENDING" in states(), "one cancelled, one pending")
+    assert "go on with" in (out / "seed2" / "log.txt").read_text()
+    assert all((out / f"seed{seed}" / f"half{half}.pt").exists() for seed in (5, 2) for half in (1, 2))
+    subprocess.run(["scontrol", "update", f"JobId={job}_0", "StartTime=now"], check=True)
+    wait_until(lambda: "0 COMPLETED" in states(), "the first task done")
+    assert (out / "seed5" / "map.mrc").exists()
+    assert not (out / "seed2" / "map.mrc").exists()
+
+    # The warning before the time limit: a checkpoint, and the queue. Only what is not finished is submitted anew.
+    last = steps_of(out / "seed2")
+    again = asked("sbatch", "--parsable", "--array=1", str(out / "job.sh")).strip()
+    wait_until(lambda: steps_of(out / "seed2") != last, "a step of the second task, resumed")
+    subprocess.run(["scancel", "--batch", "--signal=USR1", f"{again}_1"], check=True)
+    output = out / f"slurm-{again}_1.out"
+    wait_until(lambda: "queued again" in output.read_text(), "the warning")
+    wait_until(lambda: "PENDING" in asked("squeue", "--noheader", f"--job={again}", "--format=%T"), "the queue")
+    subprocess.run(["scontrol", "update", f"JobId={again}_1", "StartTime=now"], check=True)
+    wait_until(lambda: (out / "seed2" / "report.html").exists(), "the second run finished")
