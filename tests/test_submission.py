@@ -50,10 +50,7 @@ def slurm_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def submitted(particles: Path, out: Path, *options: object) -> None:
     inputs = [particles / "particles.star", "--noise", particles / "noise.star", "--out", out]
-    with pytest.raises(SystemExit) as ended:
-        main(["submit", *map(str, inputs), *TINY.split(), *map(str, options)])
-    if ended.value.code != 0:
-        raise ended.value
+    main(["submit", *map(str, inputs), *TINY.split(), *map(str, options)])
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:
