@@ -495,7 +495,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
 ) -> None:
     monkeypatch.setattr("cryogan.plan._SEARCH_BOX", 16)
     if not in_memory:
-        monkeypatch.setattr(ParticleImages.__init__, "__defaults__", (False, 0))
+        monkeypatch.setattr(ParticleImages.__init__, "__defaults__", (False, 0, None))
     chosen = settings(search_steps=5, sharpen_steps=1, starts=1)
     folders = [planned(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
     undisturbed: queue.Queue[Message] = queue.Queue()

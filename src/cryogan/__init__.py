@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_volume, write_volume
     from cryogan.physics.ctf import CtfParameters
     from cryogan.physics.density import phantom
+    from cryogan.physics.noise import Noise
     from cryogan.physics.projector import FourierProjector
     from cryogan.physics.simulator import Simulator
     from cryogan.physics.volume import Volume
@@ -37,6 +38,7 @@ _PLACES = {
     "write_volume": "particles",
     "CtfParameters": "physics.ctf",
     "phantom": "physics.density",
+    "Noise": "physics.noise",
     "FourierProjector": "physics.projector",
     "Simulator": "physics.simulator",
     "Volume": "physics.volume",
@@ -57,6 +59,7 @@ __all__ = [
     "CtfParameters",
     "FourierProjector",
     "InputError",
+    "Noise",
     "ParticleImages",
     "ParticleTable",
     "Refined",
