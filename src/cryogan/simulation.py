@@ -76,6 +76,8 @@ def simulate(
         InputError: `out` is not empty, `poses` lacks columns, or the dose is too small for the SNR.
     """
     require_new(out)
+    if write_micrographs and noise not in ("coloured", "white"):
+        raise InputError("Micrographs are written with --noise coloured or white.")
     box = volume.shape[0]
     generator = torch.Generator().manual_seed(seed)
     electrons = dose * pixel_size**2
@@ -95,18 +97,15 @@ def simulate(
         spectrum = simulator.projector.transform(density)
         parts = [simulator.clean(spectrum, particles.phi[i : i + BATCH]) for i in range(0, len(particles.phi), BATCH)]
     images = torch.cat(parts)
-    if write_micrographs and noise not in ("coloured", "white"):
-        raise InputError("Micrographs are written with --noise coloured or white.")
     coordinates: Coordinates | None = None
-    if write_micrographs:
-        out.mkdir(parents=True, exist_ok=True)
+    if noise != "none":
         background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
         images *= (snr / images[:, ~background].var()).sqrt()
+    if write_micrographs:
+        out.mkdir(parents=True, exist_ok=True)
         images, coordinates = _micrographs(out, images, particles, pixel_size, noise, generator)
         images = normalise(images, background)
     elif noise != "none":
-        background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
-        images *= (snr / images[:, ~background].var()).sqrt()
         if noise == "poisson" and images.min() < -(electrons**0.5):
             raise InputError(
                 f"At {dose:g} electrons per square A a pixel gets {electrons:.3g}, too few for an SNR of {snr:g}: some "
