@@ -7,11 +7,9 @@ import json
 import os
 import queue
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -35,6 +33,7 @@ from cryogan.reconstruction import Result, figures, reconstruct, resume
 from cryogan.refinement import refine
 from cryogan.simulation import simulate
 from cryogan.validation import resolution_at
+from processes import cryogan
 
 SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
 VALUES: dict[str, dict[str, object]] = {
@@ -243,24 +242,6 @@ def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:
     with pytest.raises(InputError, match="is not an empty folder"):
         reconstruct(particles / "particles.star", result.folder, settings())
     assert {file: file.stat().st_mtime_ns for file in result.folder.rglob("*")} == before
-
-
-def cryogan(*arguments: object, largest_file: int | None = None) -> subprocess.Popen[str]:
-    """The command in a process group of its own, as a shell starts it; with a limit on what it can write, bytes."""
-
-    def limit() -> None:
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    return subprocess.Popen(
-        [sys.executable, "-m", "cryogan.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=limit,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 def wait_for_records(log: Path, process: subprocess.Popen[str]) -> None:

@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +27,7 @@ from cryogan.particles import read_volume, write_volume
 from cryogan.reconstruction import STOP_FILE, reconstruct
 from cryogan.refinement import find_poses
 from cryogan.watch.folder import RunFolder, read_bytes
+from processes import cryogan
 
 CHROMIUM = shutil.which("chromium")
 SETTINGS: dict[str, object] = {
@@ -48,17 +47,6 @@ CLIENTS = 50
 NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1400, "height": 1000}
 LIVE_MS = 2000  # within which the page has to show what is new
 expect.set_options(timeout=30_000)  # everywhere else
-
-
-def cryogan(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cryogan.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 @dataclass(frozen=True)
