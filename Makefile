@@ -70,6 +70,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 		name=$${set%:*}; group=$${set#*:}; \
 		$(BIN)/python benchmarks/accuracy.py $(DATA)/$$name --seeds $(SEEDS) --out docs/runs -- --symmetry $$group; \
 		$(BIN)/python benchmarks/refinement.py $(DATA)/$$name docs/runs/$${name}_seed*; \
+		$(BIN)/python benchmarks/refinement.py $(DATA)/$$name docs/runs/$${name}_seed0 --true-poses; \
 		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion; \
 		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion_refined \
 			--reference docs/runs/$${name}_relion/run/run_it300_class001.mrc; \

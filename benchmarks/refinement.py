@@ -1,9 +1,11 @@
 """What a refinement adds to finished runs: resolution, poses, CPU time.
 
     python benchmarks/refinement.py ../shared/data/ribo_c1 RUNS/ribo_c1_seed0 RUNS/ribo_c1_seed1
+    python benchmarks/refinement.py ../shared/data/ribo_c1 RUNS/ribo_c1_seed0 --true-poses
 
 Runs `cryogan refine` on each and leaves `refinement.json` beside its maps. truth.mrc and truth.star are read
-afterwards, for the evaluation alone.
+afterwards, for the evaluation alone. With `--true-poses` it leaves `true_poses.json` instead: what the same least
+squares make of the poses of truth.star, a bound of what a refinement can reach.
 """
 
 import argparse
@@ -15,13 +17,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from accuracy import judge
+from cryogan.halfmap import half_rows
+from cryogan.matching import HalfSet, Poses
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
 from cryogan.plan import Plan
-from cryogan.validation import align, fsc_curves, resolution_at
+from cryogan.reconstruction import HALVES
+from cryogan.refinement import STEPS
+from cryogan.validation import align, fsc_curves, resolution_at, soft_mask
 
 
 def poses(star: Path) -> np.ndarray:
@@ -67,14 +74,40 @@ def measure(data: Path, run: Path) -> dict[str, object]:
     }
 
 
+def bound(data: Path, run: Path) -> dict[str, object]:
+    plan, table = Plan.read(run), read_star(data / "truth.star")["particles"]
+    rotations = torch.from_numpy(poses(data / "truth.star")).float()
+    shifts = torch.from_numpy(np.stack([table.floats(f"rlnOrigin{axis}Angst") for axis in "XY"], axis=1)).float()
+    maps = []
+    for half in HALVES:
+        rows = half_rows(len(table), half, plan.settings.seed)
+        ones = torch.ones(len(rows))
+        known = Poses(rotations[rows], shifts[rows], ones, ones, ones, ones)
+        empty = torch.zeros(plan.box, plan.box, plan.box)
+        maps.append(HalfSet(plan, run / "particles.star", half).fit(empty, known, ones, plan.box / 2, STEPS).numpy())
+    mean = (maps[0] + maps[1]) / 2
+    curves = fsc_curves(*maps, plan.pixel_size, soft_mask(mean, plan.pixel_size), seed=plan.settings.seed)
+    curve, pixel_size = judge(mean, plan.pixel_size, data)
+    return {
+        "set": data.name,
+        "seed": plan.settings.seed,
+        "truth_05": resolution_at(curve, pixel_size, 0.5),
+        "halves_unmasked": resolution_at(curves.unmasked, pixel_size, 0.143),
+        "halves_corrected": resolution_at(curves.corrected, pixel_size, 0.143),
+        "truth_fsc": [round(float(value), 4) for value in curve],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--true-poses", action="store_true")
     a = parser.parse_args()
+    task, name = (bound, "true_poses.json") if a.true_poses else (measure, "refinement.json")
     for run in a.runs:
-        record = measure(a.data, run)
-        (run / "refinement.json").write_text(json.dumps(record, indent=1))
+        record = task(a.data, run)
+        (run / name).write_text(json.dumps(record, indent=1))
         print({name: value for name, value in record.items() if name != "truth_fsc"}, flush=True)
 
 

@@ -119,9 +119,9 @@ def refinement(record: Record) -> Record | None:
 
 def refinements() -> str:
     head = ["set", "seed", "minutes", "CPU minutes", "map and truth, FSC 0.5 (A): before", "after"]
-    head += ["half maps, FSC 0.143"]
+    head += ["half maps, FSC 0.143, unmasked (A)", "corrected (A)"]
     head += ["angular error: median (degrees)", "within 10 degrees", "GiB"]
-    keys = ("halves_unmasked", "angle_median", "angle_within_10", "memory_gib")
+    keys = ("halves_unmasked", "halves_corrected", "angle_median", "angle_within_10", "memory_gib")
     rows: list[list[object]] = []
     for name in SETS:
         for record in accuracy(name):
@@ -129,6 +129,10 @@ def refinements() -> str:
             if each is not None:
                 row = [f"`{name}`", each["seed"], each["minutes"], each["cpu_minutes"], record["truth_05"]]
                 rows.append([*row, each["truth_05"], *(each[key] for key in keys)])
+        for path in sorted(RUNS.glob(f"{name}_seed*/true_poses.json")):
+            bound = json.loads(path.read_text())
+            row = [f"`{name}`, true poses", bound["seed"], "", "", "", bound["truth_05"]]
+            rows.append([*row, bound["halves_unmasked"], bound["halves_corrected"], 0.0, 1.0, ""])
     return table(head, rows)
 
 
@@ -260,13 +264,15 @@ def page() -> str:
             "## What refinement adds",
             "`cryogan refine` on the runs above: poses of each half's particles against its own map, then a "
             "least-squares map, until the FSC of the half maps stops growing. The minutes come on top of the run's "
-            "(`benchmarks/refinement.py`).",
+            "(`benchmarks/refinement.py`). With true poses: the same least squares on the poses of truth.star, the "
+            "bound of what a refinement can reach.",
             refinements(),
         ]
     if beside := beside_relion_refined():
         parts += [
-            "`relion_refine_mpi --auto_refine`, the interface's defaults, from RELION's initial model, two half sets; "
-            "the process that only leads the two others is not counted. The FSC is that of the mean of its half maps.",
+            "`relion_refine_mpi --auto_refine`, the interface's defaults, from the last map of RELION's initial model in "
+            "the table above, two half sets; the process that only leads the two others is not counted. The FSC is that "
+            "of the mean of its half maps.",
             beside,
         ]
     views = RUNS / "preferred_views" / "preferred_views.json"
