@@ -270,9 +270,9 @@ def page() -> str:
         ]
     if beside := beside_relion_refined():
         parts += [
-            "`relion_refine_mpi --auto_refine`, the interface's defaults, from the last map of RELION's initial model in "
-            "the table above, two half sets; the process that only leads the two others is not counted. The FSC is that "
-            "of the mean of its half maps.",
+            "`relion_refine_mpi --auto_refine`, the interface's defaults, from the last map of RELION's initial model "
+            "in the table above, two half sets; the process that only leads the two others is not counted. The FSC is "
+            "that of the mean of its half maps.",
             beside,
         ]
     views = RUNS / "preferred_views" / "preferred_views.json"
