@@ -21,7 +21,7 @@ import torch
 
 from accuracy import judge
 from cryogan.halfmap import half_rows
-from cryogan.matching import HalfSet, Poses
+from cryogan.matching import HalfSet, Posterior
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
@@ -81,10 +81,9 @@ def bound(data: Path, run: Path) -> dict[str, object]:
     maps = []
     for half in HALVES:
         rows = half_rows(len(table), half, plan.settings.seed)
-        ones = torch.ones(len(rows))
-        known = Poses(rotations[rows], shifts[rows], ones, ones, ones, ones)
+        known = Posterior.certain(rotations[rows], shifts[rows])
         empty = torch.zeros(plan.box, plan.box, plan.box)
-        maps.append(HalfSet(plan, run / "particles.star", half).fit(empty, known, ones, plan.box / 2, STEPS).numpy())
+        maps.append(HalfSet(plan, run / "particles.star", half).fit(empty, known, plan.box / 2, STEPS).numpy())
     mean = (maps[0] + maps[1]) / 2
     curves = fsc_curves(*maps, plan.pixel_size, soft_mask(mean, plan.pixel_size), seed=plan.settings.seed)
     curve, pixel_size = judge(mean, plan.pixel_size, data)

@@ -41,6 +41,20 @@ class Poses:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
+@dataclass(frozen=True)
+class Posterior:
+    """What is known of the poses of N particles: L poses each, with weights."""
+
+    rotations: Tensor  # (N, L, 3, 3)
+    shifts: Tensor  # (N, L, 2) x, y in A
+    weights: Tensor  # (N, L)
+
+    @classmethod
+    def certain(cls, rotations: Tensor, shifts: Tensor) -> "Posterior":
+        """Of known poses, (N, 3, 3) and (N, 2)."""
+        return cls(rotations[:, None], shifts[:, None], torch.ones(len(shifts), 1, device=shifts.device))
+
+
 class HalfSet:
     """The particles of one half, to be matched with maps.
 
@@ -125,25 +139,41 @@ class HalfSet:
         return Poses.cat(found)
 
     @torch.no_grad()
-    def fit(self, density: Tensor, poses: Poses, used: Tensor, cutoff: float, steps: int) -> Tensor:
-        """Towards the least-squares map of given poses, from a map (D, D, D), by conjugate gradients.
+    def draw(self, density: Tensor, poses: Poses, cutoff: float, count: int) -> Posterior:
+        """`count` poses of each particle from its posterior about `poses`, given a map (D, D, D); else as `match`."""
+        disc = Disc(self.simulator.projector.box, cutoff, device=density.device)
+        views = self._look(self.simulator.projector.transform(density), disc)
 
-        Minimises sum |y - C S P x|^2 over the particles `used` (N,), with the noise whitened, among masked and
-        symmetric maps, by their frequencies below `cutoff` (a shell). Few steps leave alone what the particles
-        hardly say.
+        def of_batch(images: Observed, rotations: Tensor, shifts: Tensor, size: int) -> list[Tensor]:
+            parts = zip(images.split(size), torch.split(rotations, size), torch.split(shifts, size), strict=True)
+            with_shifts = self.simulator.max_shift > 0
+            drawn = [views.draw(*part, count, self._generator, with_shifts=with_shifts) for part in parts]
+            return [torch.cat(each) for each in zip(*drawn, strict=True)]
+
+        found = []
+        best = zip(torch.split(poses.rotations, CHUNK), torch.split(poses.shifts, CHUNK), strict=True)
+        for (half_planes, transfer), each in zip(self._batches(), best, strict=True):
+            images = Observed(disc.take(half_planes), disc.take(transfer))
+            found.append(self.micro_batch.run(partial(of_batch, images, *each)))
+        return Posterior(*(torch.cat(each) for each in zip(*found, strict=True)))
+
+    @torch.no_grad()
+    def fit(self, density: Tensor, posterior: Posterior, cutoff: float, steps: int) -> Tensor:
+        """Towards the least-squares map of poses with weights, from a map (D, D, D), by conjugate gradients.
+
+        Minimises the posterior's mean of sum |y - C S P x|^2, with the noise whitened, among masked and symmetric
+        maps, by their frequencies below `cutoff` (a shell). Few steps leave alone what the particles hardly say.
         """
         disc = Disc(self.simulator.projector.box, cutoff, device=density.device)
         spectrum = self.simulator.projector.transform(density)
         views = self._look(spectrum, disc)
-        share = torch.split(used.float()[:, None], CHUNK)
-        rotations = torch.split(poses.rotations, CHUNK)
-        weights = [
-            part * disc.take(transfer).square() * views.precision
-            for part, (_, transfer) in zip(share, self._batches(), strict=True)
-        ]
+        count = posterior.weights.shape[1]
+        shares = torch.split(posterior.weights, CHUNK)
+        rotations = [part.flatten(0, 1) for part in torch.split(posterior.rotations, CHUNK)]
+        powers = [disc.take(transfer).square() * views.precision for _, transfer in self._batches()]
         window = (cutoff - self.back.radius).clamp(0.0, 1.0) * (self.back.radius > 0.5)
-        mean = torch.cat([each.mean(0, keepdim=True) for each in weights]).mean(0)
-        inverse = window / self.back.curvature(disc, mean, len(self))
+        means = [part.sum(1) @ power for part, power in zip(shares, powers, strict=True)]
+        inverse = window / self.back.curvature(disc, torch.stack(means).sum(0) / len(self), len(self))
 
         def gather(values: Iterable[Tensor]) -> Tensor:
             total = torch.zeros_like(spectrum)
@@ -152,22 +182,28 @@ class HalfSet:
             gathered: Tensor = torch.fft.irfftn(self.back.finish(total), s=density.shape)
             return gathered
 
+        def weighted(share: Tensor, values: Tensor) -> Tensor:
+            """Values (B, K) for each of the particles' poses, (B L, K)."""
+            return (share[:, :, None] * values[:, None]).flatten(0, 1)
+
         def normal(volume: Tensor) -> Tensor:
             seen = self._look(self.simulator.projector.transform(volume), disc)
-            return gather(weight * seen.samples(turns) for weight, turns in zip(weights, rotations, strict=True))
+            return gather(
+                weighted(share, power) * seen.samples(turns)
+                for share, power, turns in zip(shares, powers, rotations, strict=True)
+            )
 
         def precondition(gradient: Tensor) -> Tensor:
             moved = torch.fft.irfftn(torch.fft.rfftn(gradient * self.volume.mask) * inverse, s=density.shape)
             result: Tensor = self.volume.symmetrise(moved * self.volume.mask)
             return result
 
-        matched = (
-            part * views.matched(Observed(disc.take(half_planes), disc.take(transfer)), shifts)
-            for part, (half_planes, transfer), shifts in zip(
-                share, self._batches(), torch.split(poses.shifts, CHUNK), strict=True
-            )
-        )
-        residual = gather(matched) - normal(density)
+        def matched(half_planes: Tensor, transfer: Tensor, share: Tensor, shifts: Tensor) -> Tensor:
+            repeated = (disc.take(each).repeat_interleave(count, 0) for each in (half_planes, transfer))
+            return share.flatten()[:, None] * views.matched(Observed(*repeated), shifts.flatten(0, 1))
+
+        known = zip(self._batches(), shares, torch.split(posterior.shifts, CHUNK), strict=True)
+        residual = gather(matched(*batch, share, shifts) for batch, share, shifts in known) - normal(density)
         direction = preconditioned = precondition(residual)
         size = (residual * preconditioned).sum()
         for _ in range(steps):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 T = TypeVar("T")
 
 PASSES = 5  # of a refinement, at most
+DRAWS = 3  # poses of each particle from its posterior in each
 STEPS = 5  # of conjugate gradients in each
 OUTLIER_SHARE = 0.35  # of the usual amplitude that a particle may lack, and ...
 OUTLIER_DEVIATIONS = 3.0  # ... so many s.d. of the noise
@@ -91,9 +92,13 @@ class Refinement:
     def improve(self, poses: list[Poses]) -> None:
         """Move the maps towards those that fit the particles at their poses best; outliers have no part."""
 
+        weight = np.clip(self.curves.corrected, 0.0, 1.0)
+
         def fit(half: HalfSet, density: Tensor, own: Poses) -> Tensor:
             used = is_like_the_others(own.amplitude.cpu().numpy(), own.amplitude_deviation.cpu().numpy())
-            return half.fit(density, own, torch.from_numpy(used).to(density.device), self.plan.box / 2, STEPS)
+            posterior = half.draw(self._weighted(half, density, weight), own, self.plan.box / 2, DRAWS)
+            share = posterior.weights * torch.from_numpy(used).to(density.device)[:, None]
+            return half.fit(density, replace(posterior, weights=share), self.plan.box / 2, STEPS)
 
         self.maps = self._of_both(fit, poses)
         self.mask, self.curves = self.compare()

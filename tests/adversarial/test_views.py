@@ -117,6 +117,26 @@ def test_climb_stays_where_there_is_nothing_to_see(experiment: "Experiment", loo
     assert not agreement.any()
 
 
+def test_draws_are_as_far_from_the_best_view_as_the_truth_is(experiment: "Experiment", look: Look) -> None:
+    # Three angles and two shifts: for a posterior like a Gaussian, of either the mean is 5 / 2 nats.
+    count, draws = 100, 20
+    views, images, _ = look(count, 16.0)
+    true = experiment.phi.rotations[:count], experiment.phi.shifts[:count]
+    rotations, shifts, best = views.climb(images, *true, steps=8, largest=0.2, max_shift=2 * MAX_SHIFT)
+
+    def agreement(rotations: Tensor, shifts: Tensor) -> Tensor:
+        return views.climb(images, rotations, shifts, steps=0, largest=0.2, max_shift=MAX_SHIFT)[2]
+
+    generator = torch.Generator().manual_seed(0)
+    turned, moved, weights = views.draw(images, rotations, shifts, draws, generator, with_shifts=True)
+    torch.testing.assert_close(weights.sum(1), torch.ones(count))
+    beside = torch.stack([best - agreement(turned[:, i], moved[:, i]) for i in range(draws)], 1)
+    assert (best - agreement(*true)).mean() == pytest.approx(2.5, abs=0.6)
+    assert (weights * beside).sum(1).mean() == pytest.approx(2.5, abs=0.4)
+    _, moved, _ = views.draw(images, rotations, shifts, draws, generator, with_shifts=False)
+    assert torch.equal(moved, shifts[:, None].expand(-1, draws, -1))
+
+
 def test_shifts_are_bounded(experiment: "Experiment", look: Look) -> None:
     views, images, _ = look(50, 12.0)
     start = experiment.phi.rotations[:50], torch.zeros(50, 2)

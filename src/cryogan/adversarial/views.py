@@ -83,15 +83,9 @@ class Views:
         Returns:
             Rotations, shifts, agreement (B,) in nats.
         """
-        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self._disc.shell.max())
-        turns = small_rotations(delta * torch.eye(3, device=rotations.device))
-        scale = self.precision.sqrt() * images.transfer
         best = (rotations, shifts, rotations.new_full((len(images),), -torch.inf))
         for step in range(steps + 1):
-            centred = images.coefficients * self.phase(shifts).conj() * self.precision.sqrt()
-            view = self.samples(rotations)
-            model = scale * view
-            agreement = (model.conj() * (centred - model / 2)).real.sum(1)
+            model, residual, agreement = self._compare(images, rotations, shifts)
             better = agreement > best[2]
             best = (
                 torch.where(better[:, None, None], rotations, best[0]),
@@ -100,15 +94,8 @@ class Views:
             )
             if step == steps:
                 break
-            slopes = [(self.samples(rotations @ turn) - view) / delta for turn in turns]
-            if max_shift > 0:
-                slopes += [2j * torch.pi / self._width * k * view for k in self._disc.frequencies]
-            jacobian = torch.view_as_real(torch.stack(slopes, 1) * scale[:, None]).flatten(2)
-            residual = torch.view_as_real(centred - model).flatten(1)
-            gradient, hessian = jacobian @ residual[:, :, None], jacobian @ jacobian.mT
-            # Damped, and bounded from below where a view does not depend on a direction (an empty map, a ball).
-            diagonal = hessian.diagonal(dim1=1, dim2=2)
-            hessian = hessian + torch.diag_embed(DAMPING * diagonal + 1e-3 * diagonal.amax(1, keepdim=True) + 1e-9)
+            jacobian, hessian = self._curvature(images, rotations, model, with_shifts=max_shift > 0)
+            gradient = jacobian @ torch.view_as_real(residual).flatten(1)[:, :, None]
             move = torch.linalg.solve(hessian, gradient)[:, :, 0]
             turn = move[:, :3] * (largest / move[:, :3].norm(dim=1, keepdim=True).clamp(min=largest))
             rotations = rotations @ small_rotations(turn)
@@ -116,6 +103,65 @@ class Views:
                 pixel = self._width / self._projector.box
                 shifts = (shifts + move[:, 3:].clamp(-pixel, pixel)).clamp(-max_shift, max_shift)
         return best
+
+    def draw(
+        self,
+        images: Observed,
+        rotations: Tensor,
+        shifts: Tensor,
+        count: int,
+        generator: torch.Generator,
+        *,
+        with_shifts: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Views from each image's posterior about its best view.
+
+        They are drawn from the Gaussian that the agreement's curvature gives, and weighted by the agreement over it.
+
+        Args:
+            images: B.
+            rotations, shifts: (B, 3, 3) and (B, 2) in A, the best views.
+            count: of draws for each image, L.
+            generator: draws.
+            with_shifts: otherwise these are certain.
+
+        Returns:
+            Rotations (B, L, 3, 3), shifts (B, L, 2), and weights (B, L), whose sum is 1 for each image.
+        """
+        model, _, _ = self._compare(images, rotations, shifts)
+        _, hessian = self._curvature(images, rotations, model, with_shifts=with_shifts)
+        width = torch.linalg.cholesky(torch.linalg.inv(hessian))
+        size = len(images), count, width.shape[-1]
+        normal = torch.randn(size, generator=generator, device=rotations.device)
+        moves = normal @ width.mT
+        turned = rotations[:, None] @ small_rotations(moves[..., :3].flatten(0, 1)).view(*size[:2], 3, 3)
+        moved = shifts[:, None] + moves[..., 3:] if with_shifts else shifts[:, None].expand(-1, count, -1)
+        repeated = Observed(*(each.repeat_interleave(count, 0) for each in (images.coefficients, images.transfer)))
+        _, _, agreement = self._compare(repeated, turned.flatten(0, 1), moved.flatten(0, 1))
+        return turned, moved, torch.softmax(agreement.view(size[:2]) + normal.square().sum(2) / 2, 1)
+
+    def _compare(self, images: Observed, rotations: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a view of each image: the whitened C P x, what y has beyond it, (B, K) complex, and the agreement (B,)."""
+        root = self.precision.sqrt()
+        model = root * images.transfer * self.samples(rotations)
+        residual = images.coefficients * self.phase(shifts).conj() * root - model
+        return model, residual, (model.conj() * (residual + model / 2)).real.sum(1)
+
+    def _curvature(
+        self, images: Observed, rotations: Tensor, model: Tensor, *, with_shifts: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Slopes (B, M, 2 K) of the model by turns (radians), and shifts (A) if M = 5; their products (B, M, M)."""
+        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self._disc.shell.max())
+        scale = self.precision.sqrt() * images.transfer
+        turns = small_rotations(delta * torch.eye(3, device=rotations.device))
+        slopes = [(scale * self.samples(rotations @ turn) - model) / delta for turn in turns]
+        if with_shifts:
+            slopes += [2j * torch.pi / self._width * k * model for k in self._disc.frequencies]
+        jacobian = torch.view_as_real(torch.stack(slopes, 1)).flatten(2)
+        hessian = jacobian @ jacobian.mT
+        # Damped, and bounded from below where a view does not depend on a direction (an empty map, a ball).
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        return jacobian, hessian + torch.diag_embed(DAMPING * diagonal + 1e-3 * diagonal.amax(1, keepdim=True) + 1e-9)
 
 
 class Bank:
