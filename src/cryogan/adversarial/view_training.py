@@ -30,7 +30,6 @@ from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.fourier import Disc, radial_power, to_half_planes
 from cryogan.physics.poses import spread_rotations
 from cryogan.physics.simulator import Simulator
-from cryogan.physics.view_distribution import PRIOR
 from cryogan.physics.volume import Volume
 
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and the end of the search, cycles per box
@@ -268,8 +267,6 @@ class Sharpening(ViewTraining):
         group = torch.from_numpy(self.volume.point_group).float().to(self._device)
         if views.prior is not None and not (learn and self.step):
             views.turn_prior(real[0], simulated[0], group, simulator.generator)
-            if learn:  # what the prior excludes could not grow
-                views.density.add_(PRIOR).div_(1 + PRIOR)
         elif learn:
             views.learn(real[0], simulated[0], group)
         if not learn:

@@ -48,7 +48,7 @@ class ViewDistribution(nn.Module):
 
     def cells(self, directions: Tensor) -> Tensor:
         """The cell (N,) of each direction (N, 3)."""
-        return torch.cat([(part @ self.directions.T).argmax(1) for part in torch.split(directions, 1 << 16)])
+        return torch.cat([(part @ self.directions.T).argmax(1) for part in torch.split(directions, 1 << 12)])
 
     def counts(self, rotations: Tensor, group: Tensor) -> Tensor:
         """Views (CELLS,), smoothed, of rotations (N, 3, 3) and of those that a point group (n, 3, 3) makes equal."""
@@ -123,7 +123,8 @@ class ViewDistribution(nn.Module):
         if not self.prior_fit:  # later views are those of a map that the prior has shaped
             self.prior_fit.copy_(fits.max())
         density = turned(best[fits.argmax()][None])[0]
-        self.density.copy_(density / density.mean())
+        # No view is excluded: what has no density could not be learned, and its frequencies would have no curvature.
+        self.density.copy_((density / density.mean() + PRIOR) / (1 + PRIOR))
 
     def _smooth(self, values: Tensor, width: float) -> Tensor:
         """Of mean 1."""
