@@ -77,6 +77,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 		$(BIN)/python benchmarks/ablation.py $(DATA)/$$name --symmetry $$group --out docs/runs/ablation_$$name.json; done
 	$(BIN)/python benchmarks/junk.py $(DATA)/ribo_c1 --symmetry C1 --out docs/runs/junk
 	$(BIN)/python benchmarks/preferred_views.py $(DATA)/ribo_c1 --out docs/runs/preferred_views
+	$(BIN)/python benchmarks/pose_prior.py --out docs/runs/pose_prior.json
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
 	$(BIN)/python -m pytest benchmarks/operations.py --benchmark-json=docs/runs/operations.tmp
 	$(BIN)/python benchmarks/operations.py docs/runs/operations.tmp --out docs/runs/operations.json

@@ -3,12 +3,14 @@
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cryogan.config import PRESETS, Settings, resolve, validate
 from cryogan.errors import InputError
 from cryogan.halfmap import build_simulator
+from cryogan.particles import write_star
 from cryogan.plan import Plan, Stage, make_plan
 
 
@@ -164,6 +166,65 @@ def test_stages_grow_to_the_working_box(particles: Path) -> None:
     assert small.stages == (Stage(16, 5),)
     assert small.box == images.box == 16
     assert small.pixel_size == pytest.approx(8.0)
+
+
+def test_stages_of_the_users_choice(particles: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, 'critic = "convolutional"\nstarts = 2\nstages = "16:4, 24:3,32:5"\n')
+    plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", file, {"batch_size": 8}))
+    assert plan.stages == (Stage(16, 4), Stage(16, 4), Stage(24, 3), Stage(32, 5))
+    chosen = resolve("paper", None, {"stages": "16:4,24:3", "batch_size": 8})
+    plan, images, _ = make_plan(particles / "particles.star", None, None, chosen)
+    assert plan.stages == (Stage(16, 4), Stage(24, 3))
+    assert plan.box == images.box == 24
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
+
+
+@pytest.mark.parametrize(
+    "text", ["", "24", "24:0", "24:800,", "25:800", "8:10", "24:8:3", "32:5,24:5", "24:5,24:5", "-24:5"]
+)
+def test_stages_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"setting stages = .*(is not an even box from 16 on|must grow)"):
+        resolve("default", None, {"critic": "convolutional", "stages": text})
+
+
+def test_stages_and_what_they_replace_are_refused(particles: Path, tmp_path: Path) -> None:
+    file = write(tmp_path, 'critic = "convolutional"\nstages = "16:4,32:5"\nsteps = 7\n')
+    resolve("default", file, {})  # as in a run's record, which has all settings
+    for flag in ("steps", "coarse_steps", "epochs", "coarse_to_fine"):
+        with pytest.raises(InputError, match=f"leave out --{flag.replace('_', '-')}"):
+            resolve("default", file, {flag: 1})
+    refused = {
+        "box is 48": {"critic": "convolutional", "box": 48},
+        "needs --critic convolutional": {"critic": "views"},
+        "--stages and --stable-epochs": {"critic": "convolutional", "stable_epochs": 1.0},
+    }
+    for sentence, values in refused.items():
+        with pytest.raises(InputError, match=sentence):
+            make_plan(particles / "particles.star", None, None, resolve("default", file, values))
+
+
+def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Path) -> None:
+    star = particles / "particles.star"
+    with pytest.raises(InputError, match=r"none\.star: cannot be read"):
+        make_plan(star, None, None, resolve("default", None, {"pose_prior": tmp_path / "none.star"}))
+    write_star(tmp_path / "views.star", {"views": {"rlnAngleRot": [20.0], "rlnAngleTilt": [90.0]}})
+    for critic, said in {"views": "turned into the map's frame", "convolutional": "in whose frame the map"}.items():
+        chosen = resolve(
+            "default", None, {"pose_prior": str(tmp_path / "views.star"), "critic": critic, "symmetry": "C2"}
+        )
+        plan, _, remarks = make_plan(star, None, None, chosen)
+        assert said in remarks[-1]
+        plan.write(tmp_path)
+        assert Plan.read(tmp_path) == plan
+        _, simulator = build_simulator(plan, 16, star, 1, 0)
+        drawn = simulator.draw(2000).rotations[:, :, 2]
+        near = [
+            float((drawn @ torch.tensor([np.cos(a), np.sin(a), 0.0]).float() > 0.9).float().mean())
+            for a in (0.35, 3.49)
+        ]
+        # The convolutional critic's map is in the prior's frame, where C2 makes two directions equal.
+        assert near == pytest.approx([0.5, 0.5] if critic == "convolutional" else [0.05, 0.05], abs=0.05)
 
 
 def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:

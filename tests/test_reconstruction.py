@@ -25,7 +25,7 @@ from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.folders import locked
 from cryogan.halfmap import Message, build_training, half_rows, train_half
-from cryogan.particles import ParticleImages, read_star, read_volume, write_particles
+from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
 from cryogan.physics.density import phantom
 from cryogan.pictures import records, snapshot_path
 from cryogan.plan import Plan, make_plan
@@ -230,6 +230,37 @@ def test_learned_poses_are_written_and_drawn(particles: Path, tmp_path: Path) ->
     assert 0 < found["shifts"].floats("cryoganShiftHalfWidthAngst")[0] <= settings().max_shift
     assert (folder / "figures" / "views.png").exists()
     assert "From where the particles are seen" in (folder / "report.html").read_text()
+
+
+def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_path: Path) -> None:
+    columns = {"rlnAngleRot": [10.0, 80.0], "rlnAngleTilt": [30.0, 90.0], "cryoganViewDensity": [1.0, 3.0]}
+    write_star(tmp_path / "prior.star", {"views": columns})
+    few = {"box": 16, "search_steps": 2, "starts": 1, "sharpen_steps": 1}
+    folder, chosen = tmp_path / "run", settings(pose_prior=tmp_path / "prior.star", **few)
+    reconstruct(particles / "particles.star", folder, chosen, console=Console(file=io.StringIO()))
+    found = read_star(folder / "views.star")
+    assert found["views"].floats("cryoganViewDensity").max() > 2
+    fit = found["prior"].floats("cryoganPriorCorrelation")[0]
+    report = (folder / "report.html").read_text()
+    assert f"correlation {fit:.2f} with the views" in report
+    assert ("The prior on the views does not fit" in report) == (fit < 0.5)
+    assert (folder / "figures" / "views.png").exists()
+    # What one run has found is a prior for another.
+    assert len(read_view_table(folder / "views.star")) == 768
+
+
+def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_path: Path) -> None:
+    write_star(tmp_path / "prior.star", {"views": {"rlnAngleRot": [10.0], "rlnAngleTilt": [30.0]}})
+    values = VALUES["convolutional"] | {"stages": "16:3,24:2", "pose_prior": str(tmp_path / "prior.star")}
+    for name in ("steps", "coarse_to_fine"):
+        del values[name]
+    folder = tmp_path / "run"
+    reconstruct(
+        particles / "particles.star", folder, resolve("default", None, values), console=Console(file=io.StringIO())
+    )
+    assert [r["box"] for r in records(folder, 1)] == [16, 16, 16, 24, 24]
+    assert read_volume(folder / "map.mrc")[0].shape == (24, 24, 24)
+    assert read_star(folder / "views.star")["views"].floats("cryoganViewDensity").max() > 10
 
 
 def test_poses_are_learned_by_the_view_critic_only(particles: Path, tmp_path: Path) -> None:

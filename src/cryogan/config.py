@@ -3,10 +3,11 @@
 import difflib
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
 from cryogan.errors import InputError
 
@@ -61,6 +62,11 @@ class Settings(BaseModel):
         False,
         description="Learn the density of view directions, uniform otherwise, and the width of the shifts, --max-shift "
         "otherwise, in the view critic's sharpening.",
+    )
+    pose_prior: Path | None = Field(
+        None,
+        description="STAR file of view directions with _rlnAngleRot and _rlnAngleTilt, such as another run's poses, "
+        "from whose density views are drawn, learned further with --learn-poses; docs/roadmap/pose-distribution.md.",
     )
 
     # View critic
@@ -132,6 +138,12 @@ class Settings(BaseModel):
         description="Trials of the coarsest stage, from different random numbers; the smallest critic gap goes on.",
     )
     coarse_steps: int = Field(800, ge=1, description="Volume updates of each coarser stage.")
+    stages: str | None = Field(
+        None,
+        description="Boxes of the convolutional critic and the volume updates at each, coarse to fine, such as "
+        "24:800,32:800,64:600; in the place of --coarse-to-fine, --coarse-steps, --steps and --epochs. The last is the "
+        "working box.",
+    )
     batch_size: int = Field(32, ge=1, description="Images in a batch of either stream.")
     critic_steps: int = Field(2, ge=1, description="Critic updates for each volume update.")
     penalty: float = Field(10.0, ge=0, description="Weight lambda of the gradient penalty, equation (10).")
@@ -174,6 +186,37 @@ class Settings(BaseModel):
     )
     checkpoint_minutes: float = Field(2.0, gt=0, description="Minutes from one checkpoint to the next.")
 
+    @field_validator("pose_prior")
+    @classmethod
+    def _from_any_folder(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.absolute()
+
+    @field_serializer("pose_prior")
+    def _as_text(self, path: Path | None) -> str | None:
+        return None if path is None else str(path)
+
+    @field_validator("stages")
+    @classmethod
+    def _boxes_grow(cls, text: str | None) -> str | None:
+        if text is not None:
+            boxes = [box for box, _ in parse_stages(text)]
+            if any(first >= second for first, second in pairwise(boxes)):
+                raise ValueError("the boxes must grow from stage to stage")
+        return text
+
+
+def parse_stages(text: str) -> list[tuple[int, int]]:
+    """(box, volume updates) of each stage; ValueError unless the text is like 24:800,32:800."""
+    stages = []
+    for part in text.split(","):
+        box, _, steps = (each.strip() for each in part.partition(":"))
+        if not (box.isdecimal() and steps.isdecimal() and int(box) >= 16 and int(box) % 2 == 0 and int(steps) > 0):
+            raise ValueError(f"{part.strip()[:50]!r} is not an even box from 16 on and its steps, such as 24:800")
+        stages.append((int(box), int(steps)))
+    return stages
+
+
+_REPLACED_BY_STAGES = ("coarse_to_fine", "coarse_steps", "steps", "epochs")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -229,7 +272,8 @@ def resolve(preset: str, file: Path | None, flags: Mapping[str, Any]) -> Setting
         flags: only those that the user gave.
 
     Raises:
-        InputError: unknown preset or setting (with a suggestion), value of the wrong kind, unreadable file.
+        InputError: unknown preset or setting (with a suggestion), value of the wrong kind, unreadable file, stages
+            beside flags that they replace.
     """
     if preset not in PRESETS:
         raise InputError(f"Unknown preset {preset!r}{_suggestion(preset, list(PRESETS))}")
@@ -237,6 +281,9 @@ def resolve(preset: str, file: Path | None, flags: Mapping[str, Any]) -> Setting
     if file is not None:
         values |= _read_toml(file)
     values |= flags
+    replaced = [name for name in _REPLACED_BY_STAGES if name in flags]
+    if values.get("stages") is not None and replaced:
+        raise InputError(f"--stages says the boxes and steps: leave out --{replaced[0].replace('_', '-')}.")
     return validate(values, f"{file}: " if file else "")
 
 

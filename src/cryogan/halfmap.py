@@ -22,7 +22,7 @@ from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.errors import InputError
 from cryogan.folders import locked, unwritable
-from cryogan.particles import ParticleImages, read_particles, write_star, write_volume
+from cryogan.particles import ParticleImages, read_particles, read_view_table, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
     ColouredNoise,
@@ -35,6 +35,7 @@ from cryogan.physics.noise import (
 )
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
+from cryogan.physics.symmetry import point_group
 from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
 from cryogan.pictures import draw_simulation, latest_path, snapshot_path
@@ -97,7 +98,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
         aperture_cutoff=cutoff,
         drawable=drawable,
-        views=ViewDistribution(device) if s.learn_poses else None,
+        views=_views(plan) if plan.uneven_views else None,
     )
     return images, simulator
 
@@ -124,6 +125,27 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
         free_from = stage.box * simulator.pixel_size / s.free_beyond
     volume = Volume(stage.box, radius, s.symmetry, device, free_from)
     return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]), span)
+
+
+def _views(plan: Plan) -> ViewDistribution:
+    """Uniform at first, and for the convolutional critic, whose map takes the prior's frame, the prior."""
+    s, views = plan.settings, ViewDistribution(plan.device)
+    if s.pose_prior is None:
+        return views
+    table = read_view_table(s.pose_prior)
+    directions, concentrations, weights = (
+        torch.from_numpy(each).float().to(plan.device)
+        for each in (table.directions, table.concentrations, table.weights)
+    )
+    if s.critic == "views":
+        views.prior = views.mixture(directions, concentrations, weights)
+        return views
+    parts = [
+        views.mixture(directions @ element.T, concentrations, weights)
+        for element in torch.from_numpy(point_group(s.symmetry)).to(directions)
+    ]
+    views.density.copy_(torch.stack(parts).mean(0))
+    return views
 
 
 def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
@@ -294,7 +316,7 @@ def _write(path: Path, training: AnyTraining) -> None:
 
 
 def _picture(folder: Path, training: AnyTraining) -> None:
-    """What the simulator makes of the map, and what it has learned of the poses (`ViewDistribution.coverage`)."""
+    """What the simulator makes of the map, and from where (`ViewDistribution.coverage`), where that is not uniform."""
     draw_simulation(folder, training)
     views = training.simulator.views
     if views is None:
@@ -308,6 +330,8 @@ def _picture(folder: Path, training: AnyTraining) -> None:
     }
     blocks = {"views": {name: values.tolist() for name, values in columns.items()}}
     blocks["shifts"] = {"cryoganShiftHalfWidthAngst": [float(training.simulator.shift_width)]}
+    if views.prior_fit > 0:
+        blocks["prior"] = {"cryoganPriorCorrelation": [float(views.prior_fit)]}
     write_star(folder / VIEWS_FILE, blocks)
 
 

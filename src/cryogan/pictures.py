@@ -87,7 +87,7 @@ def draw_simulation(folder: Path, training: Training | ViewTraining) -> None:
 
 
 def draw_history(folder: Path, plan: Plan) -> None:
-    """Half 1's map and its clean projections over time, the recorded numbers, and the views if they were learned."""
+    """Half 1's map and its clean projections over time, the recorded numbers, and the views if they are not uniform."""
     maps = snapshots(folder, 1, plan)
     course = records(folder, 1)
     minutes = {r["step"]: r["minutes"] for r in course}
@@ -98,7 +98,7 @@ def draw_history(folder: Path, plan: Plan) -> None:
     rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
     draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
     draw_progress(folder / "figures" / "progress.png", course)
-    if plan.settings.learn_poses:
+    if plan.uneven_views:
         views = read_star(folder / VIEWS_FILE)["views"]
         columns = (views.floats(name) for name in ("rlnAngleRot", "rlnAngleTilt", "cryoganViewDensity"))
         draw_view_density(folder / "figures" / "views.png", *columns)

@@ -17,14 +17,14 @@ import tomli_w
 import torch
 
 from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, sharpening_steps
-from cryogan.config import Settings, validate
+from cryogan.config import Settings, parse_stages, validate
 from cryogan.errors import InputError
-from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles
+from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles, read_view_table
 from cryogan.particles.atomic import replacing
 from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
-VIEWS_FILE = "views.star"  # what half 1 has learned of the poses
+VIEWS_FILE = "views.star"  # from where half 1 simulates, where that is not uniform
 _DEFAULT_BOX = 64
 _SEARCH_BOX = 32  # holds the search's frequencies well
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
@@ -89,6 +89,11 @@ class Plan:
         """Of a half's training, judged from the `minutes` that its first `step` (1 or more) volume updates took."""
         done = self.work(step)
         return minutes * (1 - done) / done
+
+    @property
+    def uneven_views(self) -> bool:
+        """Whether views are drawn from a density, and `VIEWS_FILE` is written."""
+        return self.settings.learn_poses or self.settings.pose_prior is not None
 
     @property
     def device(self) -> torch.device:
@@ -177,9 +182,10 @@ def make_plan(
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     _check_convolutional(settings)
+    prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
     table = read_particles(particles, data_dir)
     even = table.box - table.box % 2
-    box = settings.box or min(_DEFAULT_BOX, even)
+    box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
     width = table.pixel_size * even
     diameter = settings.particle_diameter or PARTICLE_FRACTION * width
     cropped = None
@@ -234,6 +240,12 @@ def make_plan(
     )
     if noise:
         remarks.append(_check_noise(plan, images))
+    if prior is not None:
+        turned = settings.critic == "views"
+        remarks.append(
+            f"Views are drawn as in {settings.pose_prior} ({len(prior)} rows), "
+            + ("turned into the map's frame after the search." if turned else "in whose frame the map will be.")
+        )
     return plan, images, remarks
 
 
@@ -256,6 +268,16 @@ def _check_convolutional(settings: Settings) -> None:
         for name in ("smoothing", "stable_epochs", "free_beyond", "scale_clip"):
             if getattr(settings, name):
                 raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
+        if settings.stages is not None:
+            raise InputError(
+                "--stages needs --critic convolutional: the view critic goes from coarse to fine by itself."
+            )
+    if settings.stages is not None:
+        last = parse_stages(settings.stages)[-1][0]
+        if settings.box not in (None, last):
+            raise InputError(f"--stages ends with a box of {last}, --box is {settings.box}; leave out --box.")
+        if settings.stable_epochs > 0:
+            raise InputError("--stages and --stable-epochs both say what goes before the last stage; give one of them.")
     if settings.free_beyond is not None and settings.stable_epochs == 0:
         raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
 
@@ -286,12 +308,15 @@ def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
     if settings.critic == "views":
         search = Stage(min(box, _SEARCH_BOX), settings.search_steps, "search")
         return (*[search] * settings.starts, Stage(box, sharpening_steps(box, settings.sharpen_steps), "sharpening"))
-    coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
-    per_epoch = particles / (settings.batch_size * settings.critic_steps)
-    fine = settings.steps or max(1, round(settings.epochs * per_epoch))
-    stages = [Stage(each, settings.coarse_steps) for each in coarse]
-    if settings.stable_epochs > 0:
-        stages.append(Stage(box, max(1, round(fine * settings.stable_epochs / settings.epochs)), "stable"))
-    stages.append(Stage(box, fine))
+    if settings.stages is not None:
+        stages = [Stage(*each) for each in parse_stages(settings.stages)]
+    else:
+        coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
+        per_epoch = particles / (settings.batch_size * settings.critic_steps)
+        fine = settings.steps or max(1, round(settings.epochs * per_epoch))
+        stages = [Stage(each, settings.coarse_steps) for each in coarse]
+        if settings.stable_epochs > 0:
+            stages.append(Stage(box, max(1, round(fine * settings.stable_epochs / settings.epochs)), "stable"))
+        stages.append(Stage(box, fine))
     trials = settings.starts if len(stages) > 1 else 1
     return (*[stages[0]] * (trials - 1), *stages)

@@ -23,6 +23,7 @@ OTHER_HAND = 0.05  # by which the chosen hand must be the better one
 NEAR_BORDER = 0.9  # of the spherical mask's radius
 TIGHT = 0.02  # share of the solvent mask beyond it
 RARE, RARE_SHARE = 0.25, 0.05  # of an even coverage by views, and of all frequencies
+PRIOR_FITS = 0.5  # correlation with the views below which a prior seems to be another's
 LAST_PART = 0.1  # of a run's work, over which the map should stand still
 STILL_MOVING = 0.05  # change of the map a step, of its norm
 STILL_GAINING = 0.5  # shells of FSC from one snapshot to the next
@@ -54,7 +55,7 @@ _PICTURES = {
     "fsc_over_time": "The same during the run.",
     "gallery": "Simulated images as they are built up, and particles: the last two rows should look alike.",
     "power_spectra": "Power spectra of simulated images and particles: they should agree.",
-    "views": "From where the particles are seen, as learned with the map (views.star).",
+    "views": "From where the particles are seen, as learned with the map or as given, in the map's frame (views.star).",
     "projections_over_time": "Projections of the map during the run.",
     "progress": "What the critic says, and how much the map moves.",
 }
@@ -150,10 +151,20 @@ def warn_of_views(coverage: np.ndarray) -> list[str]:
     ]
 
 
+def warn_of_prior(fit: float) -> list[str]:
+    """Of a prior on the views, --pose-prior, that is not theirs however it is turned; `fit` as in views.star."""
+    if fit >= PRIOR_FITS:
+        return []
+    return [
+        f"The prior on the views does not fit the particles however it is turned (correlation {fit:.2f}): it is of "
+        "another molecule or grid, or the map is wrong. Run again without --pose-prior, or with --learn-poses."
+    ]
+
+
 def write_readme(folder: Path, plan: Plan) -> None:
     """`README.txt` of a run's folder, from its beginning: what each file is, and the commands to go on."""
     lines = [f"A run of CryoGAN on {plan.particle_count} particles of {plan.particles}.", ""]
-    learned = {"views.star": "what was learned of views and shifts"} if plan.settings.learn_poses else {}
+    learned = {"views.star": "views and shifts, learned or given"} if plan.uneven_views else {}
     for when, files in (_FILES | {"At its end": _FILES["At its end"] | learned}).items():
         lines += [when, *(f"  {name}\n      {what}" for name, what in files.items()), ""]
     lines += [
@@ -189,8 +200,8 @@ def write_report(
         f"(Nyquist {2 * plan.pixel_size:.2f} A). The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
         f"{unmasked:.2f} A unmasked)."
     )
-    symmetry, coverage, learned = plan.settings.symmetry, np.ones(1), {}
-    if plan.settings.learn_poses:
+    symmetry, coverage, prior_fit, learned = plan.settings.symmetry, np.ones(1), 1.0, {}
+    if plan.uneven_views:
         found = read_star(folder / VIEWS_FILE)
         coverage = found["views"].floats("cryoganCoverage")
         density, width = (
@@ -198,6 +209,9 @@ def write_report(
             found["shifts"].floats("cryoganShiftHalfWidthAngst"),
         )
         learned = {"Poses": f"views up to {density.max():.1f} times the even density; shifts up to {width[0]:.1f} A"}
+        if "prior" in found:
+            prior_fit = found["prior"].floats("cryoganPriorCorrelation")[0]
+            learned["Prior of the views"] = f"turned into the map's frame, correlation {prior_fit:.2f} with the views"
     relion = (
         f"relion_image_handler --i {folder}/map.mrc --o reference.mrc --angpix {plan.pixel_size:.4f} "
         "--rescale_angpix PIXEL --new_box BOX    # those of the particles\n"
@@ -215,6 +229,7 @@ def write_report(
             warnings=[
                 *warn(plan, alignment, curves, mask, corrected),
                 *warn_of_views(coverage),
+                *warn_of_prior(prior_fit),
                 *([] if convergence.reached else [convergence.sentence]),
             ],
             tables={

@@ -11,7 +11,8 @@ from torch import Tensor
 from cryogan.adversarial.view_training import Search, Sharpening, sharpening_steps
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.physics.fourier import Disc, to_half_planes, to_images
-from cryogan.physics.poses import super_fibonacci
+from cryogan.physics.poses import super_fibonacci, uniform_rotations
+from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.validation import align, fsc
 
 if TYPE_CHECKING:
@@ -191,6 +192,37 @@ def test_preferred_views_and_small_shifts_are_learned(preferred: "Experiment") -
     true = views.counts(preferred.phi.rotations, torch.eye(3)[None])
     assert torch.corrcoef(torch.stack([views.density, true]))[0, 1] > 0.8
     assert training.simulator.shift_width == pytest.approx(MAX_SHIFT / 2, rel=0.3)
+
+
+def test_a_prior_of_another_run_is_turned_onto_a_mirrored_map(preferred: "Experiment") -> None:
+    """The other run has other particles, a frame and a hand of its own."""
+    random = torch.Generator().manual_seed(11)
+    views, seen = ViewDistribution(torch.device("cpu")), preferred.phi.rotations[:, :, 2]
+    others = seen[torch.randint(len(seen), (400,), generator=random)]
+    half_turn = torch.tensor([1.0, -1.0, -1.0])  # what mirroring in x does to the directions
+    turned = others @ uniform_rotations(1, random)[0].T
+    views.prior = views.mixture(turned, torch.full((400,), torch.nan), torch.ones(400))
+
+    def training(**settings: bool) -> Sharpening:
+        made: Sharpening = preferred.training(Sharpening, sharpening_steps(BOX, 1), **settings)
+        made.simulator.views = ViewDistribution(torch.device("cpu"), views.prior)
+        return made
+
+    first, second = training(), training()
+    first.volume.start_from(torch.roll(coarse(preferred.truth).flip(2), 1, 2))
+    list(first.run(until=1))
+    true = views.mixture(seen * half_turn, torch.full((len(seen),), torch.nan), torch.ones(len(seen)))
+    found = first.simulator.views
+    assert found is not None
+    assert torch.corrcoef(torch.stack([views.prior, true]))[0, 1] < 0.6
+    assert torch.corrcoef(torch.stack([found.density, true]))[0, 1] > 0.8
+    assert found.prior_fit > 0.8
+    second.load_state_dict(first.state_dict())
+    assert second.simulator.views is not None
+    assert torch.equal(second.simulator.views.density, found.density)
+    list(first.run(until=2))
+    list(second.run(until=2))
+    assert torch.equal(first.result(), second.result())
 
 
 def test_sharpening_brings_a_coarse_map_to_the_nyquist_frequency(experiment: "Experiment") -> None:

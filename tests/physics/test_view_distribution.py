@@ -1,12 +1,19 @@
 """The density over view directions: what is drawn from it, what it leaves unseen, and how it is learned."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 
 from cryogan.physics.poses import uniform_rotations
+from cryogan.physics.projector import FourierProjector
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.view_distribution import ViewDistribution
+from cryogan.physics.view_distribution import CELLS, ViewDistribution
+from cryogan.validation.grid import flip_hand
+
+if TYPE_CHECKING:
+    from conftest import Gaussians
 
 CPU, NOTHING = torch.device("cpu"), torch.eye(3)[None]
 
@@ -93,3 +100,61 @@ def test_coverage_is_the_share_of_slices_that_hold_a_frequency() -> None:
     counted = share(views.draw(20000, generator())) / share(uniform_rotations(20000, generator()))
     assert correlation(views.coverage()[::16], counted) > 0.97
     assert (views.coverage()[::16] - counted).abs().mean() < 0.2  # it is smooth
+
+
+def test_a_mixture_has_its_components_weights_whatever_their_width() -> None:
+    views = ViewDistribution(CPU)
+    directions = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.0]]), dim=1)
+    for kappa in (30.0, 1e5):  # the second far narrower than a cell
+        density = views.mixture(directions, torch.full((2,), kappa), torch.tensor([3.0, 1.0]))
+        first = (views.directions @ directions.T).argmax(1) == 0
+        assert density.mean() == pytest.approx(1.0, abs=1e-4)
+        assert density[first].sum() / density.sum() == pytest.approx(0.75, abs=0.01)
+    torch.testing.assert_close(
+        views.mixture(directions, torch.full((2,), 1e-6), torch.ones(2)), torch.ones(CELLS), atol=1e-3, rtol=0
+    )
+    # exp(kappa cos), between 0 and 30 degrees of the axis.
+    one = views.mixture(views.directions[:1], torch.full((1,), 5.0), torch.ones(1))
+    cosine = views.directions @ views.directions[0]
+    near = cosine > np.cos(np.radians(30))
+    torch.testing.assert_close((one / one[0]).log()[near], 5 * (cosine - 1)[near], atol=1e-4, rtol=0)
+
+
+def test_poses_without_a_concentration_are_smoothed_as_counts() -> None:
+    views, rotations = ViewDistribution(CPU), seen_along([1.0, 1.0, 0.0]).draw(2000, generator())
+    mixture = views.mixture(rotations[:, :, 2], torch.full((2000,), torch.nan), torch.ones(2000))
+    assert correlation(mixture, views.counts(rotations, NOTHING)) > 0.99
+
+
+@pytest.mark.parametrize("symmetry", ["C1", "D2"])
+def test_a_prior_in_another_frame_is_turned_onto_the_views(symmetry: str) -> None:
+    group, random = torch.from_numpy(point_group(symmetry)).float(), generator()
+    seen = torch.cat([seen_along(axis).draw(400, random) for axis in ([1.0, 2.0, 3.0], [-2.0, 1.0, 0.5])])
+    others = torch.cat([seen_along(axis).draw(400, random) for axis in ([1.0, 2.0, 3.0], [-2.0, 1.0, 0.5])])
+    turn, views = uniform_rotations(1, random), ViewDistribution(CPU)
+    views.prior = views.mixture((turn @ others)[:, :, 2], torch.full((800,), torch.nan), torch.ones(800))
+    views.turn_prior(seen, uniform_rotations(800, random), group, random)
+    true = views.counts(seen, group)
+    assert correlation(views.prior, true) < 0.5
+    assert correlation(views.density, true) > 0.9
+    assert views.prior_fit > 0.9
+    assert views.density.mean() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_mirrored_maps_need_no_mirrored_prior(gaussians: "Gaussians") -> None:
+    """Equal images of a map and its mirror image: their directions differ by a half-turn, which is a rotation."""
+    box, projector = 32, FourierProjector(32, device=CPU, dtype=torch.float64)
+    volume = gaussians.volume(box)
+    mirrored = torch.from_numpy(flip_hand(volume.numpy()).copy())
+    rotations = uniform_rotations(5, generator(), torch.float64)
+    mirror, seen_mirrored = (
+        torch.diag(torch.tensor([-1.0, 1, 1])).double(),
+        torch.diag(torch.tensor([1.0, 1, -1])).double(),
+    )
+    equal = mirror @ rotations @ seen_mirrored
+    images = projector(volume, rotations)
+    torch.testing.assert_close(projector(mirrored, equal), images, atol=0.02 * float(images.max()), rtol=0)
+    assert (projector(mirrored, rotations) - images).abs().max() > 0.2 * images.max()
+    half_turn = torch.diag(torch.tensor([1.0, -1, -1])).double()
+    torch.testing.assert_close(equal[:, :, 2], rotations[:, :, 2] @ half_turn)
+    assert torch.linalg.det(half_turn) == 1

@@ -254,7 +254,7 @@ class Sharpening(ViewTraining):
         curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK, self.simulator.views)
         trust = self._trust(first, second)
         self._move((first + second) * trust / curvature, cutoff, 1.0)
-        if self.settings.learn_poses:
+        if self.simulator.views is not None:
             self._learn_poses(*([torch.cat(each) for each in zip(*poses[sign], strict=True)] for sign in (1.0, -1.0)))
         real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
         self.distance = -real.mean().item()
@@ -262,10 +262,15 @@ class Sharpening(ViewTraining):
 
     def _learn_poses(self, real: list[Tensor], simulated: list[Tensor]) -> None:
         """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart."""
-        simulator = self.simulator
-        assert simulator.views is not None
+        simulator, views, learn = self.simulator, self.simulator.views, self.settings.learn_poses
+        assert views is not None
         group = torch.from_numpy(self.volume.point_group).float().to(self._device)
-        simulator.views.learn(real[0], simulated[0], group)
+        if views.prior is not None and not (learn and self.step):
+            views.turn_prior(real[0], simulated[0], group, simulator.generator)
+        elif learn:
+            views.learn(real[0], simulated[0], group)
+        if not learn:
+            return
         widths = [shifts.square().mean().sqrt() for _, shifts in (real, simulated)]
         ratio = (widths[0] / widths[1].clamp(min=1e-6)).clamp(0.5, 2.0)
         simulator.shift_width.mul_(ratio).clamp_(max=simulator.max_shift)

@@ -9,17 +9,20 @@ from cryogan.particles.reading import read_particles
 from cryogan.particles.relion import write_particles
 from cryogan.particles.star import StarTable, read_star, write_star
 from cryogan.particles.table import ParticleTable
+from cryogan.particles.view_table import ViewTable, read_view_table
 
 __all__ = [
     "ContrastReport",
     "ParticleImages",
     "ParticleTable",
     "StarTable",
+    "ViewTable",
     "contrast_sign",
     "crop",
     "open_stack",
     "read_particles",
     "read_star",
+    "read_view_table",
     "read_volume",
     "write_cs_particles",
     "write_particles",

@@ -333,7 +333,7 @@ def draw_view_density(path: str | Path, rot_degrees: Array, tilt_degrees: Array,
     values = np.asarray(density)[(shown @ given.T).argmax(-1)]
     image = axes.imshow(values, origin="lower", extent=(-180, 180, -1, 1), aspect="auto", cmap="cividis", vmin=0)
     figure.colorbar(image, ax=axes, label="density, over that of uniform views")
-    axes.set(xlabel="rot (degrees)", ylabel="cos(tilt)", title="Learned view directions")
+    axes.set(xlabel="rot (degrees)", ylabel="cos(tilt)", title="Density of view directions")
     _save(figure, path)
 
 

@@ -1,0 +1,76 @@
+"""View directions that a user gives: the poses of another run, a table, a mixture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryogan.errors import InputError
+from cryogan.particles.star import StarTable, read_star
+
+_ANGLES = ("rlnAngleRot", "rlnAngleTilt")
+_CONCENTRATION, _WEIGHT = "cryoganConcentration", "cryoganViewDensity"
+
+
+@dataclass(frozen=True)
+class ViewTable:
+    """N components of a density of the beam's direction in the volume.
+
+    directions: (N, 3), unit vectors x, y, z; concentrations: (N,), kappa of von Mises and Fisher, NaN where the
+    file has none; weights: (N,).
+    """
+
+    directions: NDArray[np.float64]
+    concentrations: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def read_view_table(path: Path | str) -> ViewTable:
+    """The first block of a STAR file that has _rlnAngleRot and _rlnAngleTilt (degrees), a component in each row.
+
+    Optional columns: _cryoganConcentration, and the weight, _cryoganViewDensity, else 1.
+
+    Raises InputError for a file that is no STAR file, no such block, no row, a value that is not a finite number,
+    a concentration that is not positive, a negative weight, no positive weight, or many rows of one direction.
+    """
+    path = Path(path)
+    block = next((each for each in read_star(path).values() if all(name in each for name in _ANGLES)), None)
+    if block is None:
+        raise InputError(
+            f"{path}: no block has both _rlnAngleRot and _rlnAngleTilt; give the poses of a run, or a table with them."
+        )
+    if not len(block):
+        raise InputError(f"{path}: block data_{block.name[:50]} has no rows; give at least one view direction.")
+    rot, tilt = (np.radians(_finite(block, name)) for name in _ANGLES)
+    directions = np.stack([np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)], axis=1)
+    if len(block) > 1 and np.ptp(directions, axis=0).max() < 1e-6:
+        raise InputError(
+            f"{path}: all {len(block)} rows of data_{block.name[:50]} have one direction; give poses that were refined."
+        )
+    concentrations, weights = np.full(len(block), np.nan), np.ones(len(block))
+    if _CONCENTRATION in block:
+        concentrations = _finite(block, _CONCENTRATION)
+        _refuse(block, _CONCENTRATION, concentrations <= 0, "give a number above 0")
+    if _WEIGHT in block:
+        weights = _finite(block, _WEIGHT)
+        _refuse(block, _WEIGHT, weights < 0, "give 0 or more")
+        if not weights.any():
+            raise InputError(f"{path}: every _{_WEIGHT} is 0; give at least one row a positive weight.")
+    return ViewTable(directions, concentrations, weights)
+
+
+def _finite(block: StarTable, column: str) -> NDArray[np.float64]:
+    values = block.floats(column)
+    _refuse(block, column, ~np.isfinite(values), "give a finite number")
+    return values
+
+
+def _refuse(block: StarTable, column: str, bad: NDArray[np.bool_], remedy: str) -> None:
+    """Raise InputError with the place of the first bad row."""
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"{block.where(row)}: _{column} is {block.columns[column][row][:50]}; {remedy}.")
