@@ -293,12 +293,16 @@ def _lead(folder: Path, plan: Plan, console: Console, job: Job) -> None:
             for message in (*messages, *(Message(**sent) for sent in job.received())):
                 reports.take(message)
 
-        _train_part(folder, plan, job, take, stop)
-        while reports.waiting and not job.failure:
-            time.sleep(0.2)
-            if stop():
-                job.stop()
-            take()
+        try:
+            _train_part(folder, plan, job, take, stop)
+            while reports.waiting and not job.failure:
+                time.sleep(0.2)
+                if stop():
+                    job.stop()
+                take()
+        finally:
+            with suppress(InputError):  # what half 2 has told while half 1 failed
+                take()
     if job.failure:
         raise InputError(job.failure)
     reports.require_finished()
