@@ -150,7 +150,7 @@ def test_convolutional_critic_step(benchmark, scene) -> None:
 
     def step() -> None:
         with torch.enable_grad():
-            between = interpolate(real, simulated, generator)
+            between = interpolate(real, simulated, torch.rand(len(real), generator=generator))
             loss = critic_loss(critic(real), critic(simulated)) + gradient_penalty(critic, between)
             torch.autograd.grad(loss, list(critic.parameters()))
 

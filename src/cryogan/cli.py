@@ -16,7 +16,8 @@ from rich.console import Console
 
 from cryogan import __version__
 from cryogan.config import Settings, first_complaint, resolve
-from cryogan.errors import InputError, Interrupted
+from cryogan.errors import InputError, Interrupted, RankFailed
+from cryogan.launch import Launch
 
 if TYPE_CHECKING:
     from cryogan.checking import Report
@@ -105,7 +106,7 @@ def reconstruct_command(
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
     console: Say = None,
-) -> Answer:
+) -> Answer | None:
     """Two half maps from particles, their FSC, and one map.
 
     Parameters
@@ -129,21 +130,28 @@ def reconstruct_command(
     resume_from
         Go on with the run in this folder.
     """
+    from cryogan.distributed import joined
     from cryogan.plan import Plan
-    from cryogan.reconstruction import reconstruct, resume
+    from cryogan.reconstruction import follow, reconstruct, resume
     from cryogan.refinement import refine
 
     flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
-    if resume_from is not None:
-        if particles or out or noise or data_dir or cache or preset or config or flags:
-            raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
-        result = resume(resume_from, console=console)
-        chosen = Plan.read(resume_from).settings
-    elif particles is None or out is None:
-        raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
-    else:
-        chosen = resolve(preset or "default", config, flags)
-        result = reconstruct(particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console)
+    with joined() as job:
+        if job is not None and job.rank > 0:
+            follow(resume_from or out, job)
+            return None
+        if resume_from is not None:
+            if particles or out or noise or data_dir or cache or preset or config or flags:
+                raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
+            result = resume(resume_from, console=console, job=job)
+            chosen = Plan.read(resume_from).settings
+        elif particles is None or out is None:
+            raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
+        else:
+            chosen = resolve(preset or "default", config, flags)
+            result = reconstruct(
+                particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
+            )
     values = _of_run(result)
     if chosen.refine:
         values["refined"] = _of_refinement(refine(result.folder, console=console))
@@ -647,15 +655,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(128 + signal.SIGPIPE)
     except (InputError, CycloptsError, OSError) as error:  # OSError: a full disk, a folder without permission
         cause = error.__cause__
-        _end(first_complaint(cause) if isinstance(cause, ValidationError) else str(error), 2, tokens)
+        if not _says_another(error):
+            _end(first_complaint(cause) if isinstance(cause, ValidationError) else str(error), 2, tokens)
+        sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as error:
-        _end(str(error) or "Interrupted.", 130, tokens)
+        if not _says_another(error):
+            _end(str(error) or "Interrupted.", 130, tokens)
+        sys.exit(130)
     except (RuntimeError, MemoryError) as error:
         from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
         _end(OUT_OF_MEMORY, 2, tokens)
+
+
+def _says_another(error: BaseException) -> bool:
+    """Of the processes of a distributed job rank 0 speaks, and a process that fails alone."""
+    launch = Launch.detect()
+    return launch is not None and launch.rank > 0 and not isinstance(error, RankFailed)
 
 
 def _end(complaint: str, code: int, tokens: Sequence[str]) -> None:

@@ -8,5 +8,9 @@ class InputError(Exception):
     """
 
 
+class RankFailed(InputError):
+    """The same in one process of a distributed job, which says it itself; the others keep silent."""
+
+
 class Interrupted(Exception):
     """The run was stopped; its checkpoints are written."""

@@ -5,7 +5,8 @@ import signal as signals
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -20,6 +21,7 @@ from cryogan.adversarial.discriminator import build_critic
 from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
+from cryogan.distributed import ALONE, Ranks
 from cryogan.errors import InputError
 from cryogan.folders import locked, unwritable
 from cryogan.particles import ParticleImages, read_particles, read_view_table, write_star, write_volume
@@ -103,8 +105,8 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     return images, simulator
 
 
-def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTraining:
-    """The training of one half at one stage (`index`), from a zero volume; else as `build_simulator`."""
+def build_training(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> AnyTraining:
+    """The training of one half at one stage (`index`), by `ranks`, from a zero volume; else as `build_simulator`."""
     s, device, stage = plan.settings, plan.device, plan.stages[index]
     seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
     images, simulator = build_simulator(plan, stage.box, particles, half, int(seeds[0]))
@@ -114,7 +116,7 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
         search = stage.method == "search"
         volume = Volume(stage.box, radius, "C1" if search else s.symmetry, device)
         kind, batch_size = (Search, s.search_batch) if search else (Sharpening, CHUNK)
-        return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]))
+        return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]), ranks)
     start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
     critic = build_critic(s, stage.box, start).to(device)
     span, free_from = stage.steps, 0.0
@@ -124,7 +126,7 @@ def build_training(plan: Plan, index: int, particles: Path, half: int) -> AnyTra
     elif s.free_beyond is not None and index == len(plan.stages) - 1:
         free_from = stage.box * simulator.pixel_size / s.free_beyond
     volume = Volume(stage.box, radius, s.symmetry, device, free_from)
-    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]), span)
+    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]), span, ranks)
 
 
 def _views(plan: Plan) -> ViewDistribution:
@@ -201,30 +203,75 @@ def checkpoint_path(folder: Path, half: int) -> Path:
 
 
 def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
-    """Body of a half's process: train from the start or the last checkpoint, to the end or a signal."""
-    stop = threading.Event()
-    for number in (signals.SIGINT, signals.SIGTERM):
-        signals.signal(number, lambda *_: stop.set())  # a step is never cut short
-    signals.pthread_sigmask(signals.SIG_UNBLOCK, {signals.SIGINT})  # the parent blocked it at the start
+    """Body of a half's process: `train` it with the plan in the folder, and tell the parent how that went."""
+    stop, parent = stopped_by_signals(), multiprocessing.parent_process()
+
+    def stopped() -> bool:
+        # A parent that was killed waits no more.
+        return stop.is_set() or (parent is not None and not parent.is_alive())
+
     try:
         plan = Plan.read(folder)
         torch.set_num_threads(plan.threads)
-        # The half of a run that was killed may still be at its last step.
-        with locked(folder / f".half{half}.lock", wait=True):
-            finished = all(_run_stages(plan, folder, half, messages, stop))
+        finished = train(plan, folder, half, messages.put, stopped)
         messages.put(Message(half, "finished" if finished else "stopped"))
     except InputError as error:
         messages.put(Message(half, "failed", text=str(error)))
+
+
+def stopped_by_signals() -> threading.Event:
+    """Set by Ctrl-C or SIGTERM from now on: a step is never cut short."""
+    stop = threading.Event()
+    for number in (signals.SIGINT, signals.SIGTERM):
+        signals.signal(number, lambda *_: stop.set())
+    signals.pthread_sigmask(signals.SIG_UNBLOCK, {signals.SIGINT})  # the parent blocked it at the start
+    return stop
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    half: int,
+    tell: Callable[[Message], None],
+    stopped: Callable[[], bool],
+    ranks: Ranks = ALONE,
+) -> bool:
+    """Train a half from the start or the last checkpoint.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        half: 1 or 2.
+        tell: is told records and remarks.
+        stopped: is asked after each step, whether to end with a checkpoint.
+        ranks: the processes that train this half; the first of them writes.
+
+    Returns:
+        Whether the half is finished.
+
+    Raises:
+        InputError: the files have changed, the disk is full, memory has run out.
+    """
+    try:
+        # The half of a run that was killed may still be at its last step.
+        with locked(folder / f".half{half}.lock", wait=True) if ranks.first else nullcontext():
+            ranks.any(True)  # until the first holds the lock
+            return all(_run_stages(plan, folder, half, tell, stopped, ranks))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        messages.put(Message(half, "failed", text=OUT_OF_MEMORY))
+        raise InputError(OUT_OF_MEMORY) from error
     except OSError as error:  # a full disk, mostly
-        messages.put(Message(half, "failed", text=str(unwritable(folder, error))))
+        raise unwritable(folder, error) from error
 
 
 def _run_stages(
-    plan: Plan, folder: Path, half: int, messages: "Queue[Message]", stop: threading.Event
+    plan: Plan,
+    folder: Path,
+    half: int,
+    tell: Callable[[Message], None],
+    stopped: Callable[[], bool],
+    ranks: Ranks,
 ) -> Iterator[bool]:
     """Train stage after stage, each from the best map so far; yields whether each was finished.
 
@@ -240,7 +287,7 @@ def _run_stages(
     first = 0 if saved is None else saved["stage"]
     best: AnyTraining | None = None
     if saved is not None and saved["best"] is not None:
-        best = build_training(plan, saved["best_stage"], particles, half)
+        best = build_training(plan, saved["best_stage"], particles, half, ranks)
         best.load_state_dict(saved["best"])
     best_stage = None if saved is None else saved["best_stage"]
     every, pictures = max(1, plan.total_steps // RECORDS), _snapshot_steps(plan)
@@ -251,15 +298,16 @@ def _run_stages(
         before = sum(stage.steps for stage in plan.stages[:index])
         for table in tables:
             table.require_unchanged()
-        training = build_training(plan, index, particles, half)
+        training = build_training(plan, index, particles, half, ranks)
         trial = plan.stages[index] == plan.stages[0]
         training.seconds = seconds
         if saved is not None and index == first:
             training.load_state_dict(saved["training"])
         elif best is not None and not trial:
             start_from(training, best)
+            ranks.copy_first(training.volume.state_dict().values())  # other machines may find other axes
         at_once = training.micro_batch.size
-        written, before_step, late = time.monotonic(), time.monotonic(), False
+        written, before_step, stop, late = time.monotonic(), time.monotonic(), False, False
         for record in training.run():
             if not np.isfinite(record["map_change"]):
                 raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
@@ -267,38 +315,37 @@ def _run_stages(
             if training.micro_batch.size < at_once:
                 at_once = training.micro_batch.size
                 text = smaller_batches(f"Half {half} at box {plan.stages[index].box}", at_once)
-                messages.put(Message(half, "remark", text=text))
+                tell(Message(half, "remark", text=text))
             now = time.monotonic()
-            if now - latest > LATEST_SECONDS:
+            if ranks.first and now - latest > LATEST_SECONDS:
                 _write(latest_path(folder, half), training)
                 latest = now
-            if step in pictures:
+            if ranks.first and step in pictures:
                 _write(snapshot_path(folder, half, step), training)
-            if half == 1 and (step in pictures or now - drawn > DRAWN_SECONDS):
+            if ranks.first and half == 1 and (step in pictures or now - drawn > DRAWN_SECONDS):
                 _picture(folder, training)
                 drawn = time.monotonic()
-            if step % every == 0 or step in pictures:
-                messages.put(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
-            parent = multiprocessing.parent_process()
-            if parent is not None and not parent.is_alive():
-                stop.set()  # killed: nobody waits for this half any more
+            if ranks.first and (step % every == 0 or step in pictures):
+                tell(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
             now = time.monotonic()
-            late = now - started + (now - before_step) > limit
+            stop, late = ranks.any(stopped(), now - started + (now - before_step) > limit)
             before_step = now
-            if stop.is_set() or late:
+            if stop or late:
                 break
-            if time.monotonic() - written > 60 * plan.settings.checkpoint_minutes:
+            if ranks.first and time.monotonic() - written > 60 * plan.settings.checkpoint_minutes:
                 _save(checkpoint, index, training, best_stage, best)
                 written = time.monotonic()
-        _save(checkpoint, index, training, best_stage, best)
-        if late and not stop.is_set():
-            _write(snapshot_path(folder, half, plan.total_steps), training)
-            if half == 1:
-                _picture(folder, training)
+        if ranks.first:
+            _save(checkpoint, index, training, best_stage, best)
+        if late and not stop:
+            if ranks.first:
+                _write(snapshot_path(folder, half, plan.total_steps), training)
+                if half == 1:
+                    _picture(folder, training)
             yield True
             return
-        yield not stop.is_set()
-        if stop.is_set():
+        yield not stop
+        if stop:
             return
         seconds = training.seconds
         if best is None or not trial or training.distance < best.distance:

@@ -5,7 +5,7 @@ import platform
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import accumulate
@@ -98,6 +98,16 @@ class Plan:
     @property
     def device(self) -> torch.device:
         return torch.device(self.settings.device)
+
+    def on(self, gpu: int) -> "Plan":
+        """The same for one of this machine's GPUs.
+
+        Raises:
+            InputError: there is none.
+        """
+        device = f"cuda:{gpu}"
+        require_device(device)
+        return replace(self, settings=self.settings.model_copy(update={"device": device}))
 
     @property
     def machine(self) -> str:

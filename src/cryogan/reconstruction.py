@@ -7,22 +7,25 @@ import multiprocessing.queues
 import os
 import queue
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cryogan.adversarial.training import Record
 from cryogan.config import Settings
+from cryogan.distributed import Job, lots
 from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new, unwritable
-from cryogan.halfmap import Message, half_rows, train_half
+from cryogan.halfmap import Message, half_rows, stopped_by_signals, train, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.particles.atomic import replacing
 from cryogan.pictures import agreement_over_time, draw_agreement, draw_history, records, snapshot_path
@@ -58,6 +61,7 @@ def reconstruct(
     data_dir: Path | None = None,
     cache: Path | None = None,
     console: Console | None = None,
+    job: Job | None = None,
 ) -> Result:
     """Two independent half maps of the particles, from zero, and their FSC, in the folder `out`.
 
@@ -69,6 +73,7 @@ def reconstruct(
         data_dir: where else to look for image stacks.
         cache: folder where the particles are kept at the working box, cropped once; several runs may share it.
         console: what the run says; default: standard error.
+        job: the processes of a distributed run, called in rank 0; the others call `follow`.
 
     Raises:
         InputError: input that cannot be used; nothing is written then.
@@ -82,6 +87,7 @@ def reconstruct(
         plan, images, remarks = make_plan(
             particles, noise, data_dir, settings, cache, lambda done: bar.update(task, completed=done)
         )
+    _require_images(plan, job)
     subset = np.full(len(images), 2)
     subset[half_rows(len(images), 1, settings.seed)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
@@ -91,11 +97,11 @@ def reconstruct(
     plan.write(out)  # last: a folder with this file can be resumed
     for remark in remarks:
         _say(out, console, remark)
-    return _run(out, plan, console)
+    return _run(out, plan, console, job)
 
 
-def resume(folder: Path, *, console: Console | None = None) -> Result:
-    """Go on with an interrupted run from its last checkpoints.
+def resume(folder: Path, *, console: Console | None = None, job: Job | None = None) -> Result:
+    """Go on with an interrupted run from its last checkpoints, on any number of processes (`job`).
 
     Raises:
         InputError: the folder is not that of a run, or the run's device is not here.
@@ -103,7 +109,25 @@ def resume(folder: Path, *, console: Console | None = None) -> Result:
     """
     plan = Plan.read(folder)
     plan.require_device(folder)
-    return _run(folder, plan, console or Console(stderr=True))
+    _require_images(plan, job)
+    return _run(folder, plan, console or Console(stderr=True), job)
+
+
+def follow(folder: Path | None, job: Job) -> None:
+    """Train along in a distributed run, in each process but that of rank 0, which prepares the folder.
+
+    Raises:
+        InputError: this process cannot go on.
+        Interrupted: the run was stopped.
+    """
+    while not job.ready:
+        if job.stopped:
+            raise InputError("Rank 0 has ended.")
+        time.sleep(0.1)
+    assert folder is not None  # or rank 0 had ended
+    plan = Plan.read(folder)
+    if not _train_part(folder, plan, job, lambda message: job.send(asdict(message)), _told_to_stop(job)):
+        raise Interrupted
 
 
 def figures(folder: Path) -> Result:
@@ -130,14 +154,30 @@ def _log(folder: Path, text: str) -> None:
         file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
 
 
-def _run(folder: Path, plan: Plan, console: Console) -> Result:
-    _say(folder, console, plan.machine)
+def _require_images(plan: Plan, job: Job | None) -> None:
+    s = plan.settings
+    batch, name = (s.search_batch, "search-batch") if s.critic == "views" else (s.batch_size, "batch-size")
+    if job is not None and lots(batch) < job.size // 2:
+        raise InputError(
+            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {job.size // 2} processes of a half map; "
+            f"start at most {2 * lots(batch)} processes."
+        )
+
+
+def _run(folder: Path, plan: Plan, console: Console, job: Job | None) -> Result:
+    if job is None:
+        _say(folder, console, plan.machine)
+    else:
+        _say(folder, console, f"Device: {plan.device.type}, {job.size // 2} processes for each half.")
     with locked(folder / LOCK_FILE, wait=False), _writing_to(folder):
         try:
-            _train(folder, plan, console)
+            if job is None:
+                _train(folder, plan, console)
+            else:
+                _lead(folder, plan, console, job)
         except (InputError, Interrupted) as ended:  # said by whoever catches it
             with suppress(OSError):  # the disk may be full
-                _log(folder, str(ended))
+                _log(folder, str(ended) if job is None else job.failure or str(ended))
             raise
         _log(folder, "Both halves are trained; they are aligned and compared.")
         result = _compare(folder, plan)
@@ -162,6 +202,47 @@ def _writing_to(folder: Path) -> Iterator[None]:
         raise unwritable(folder, error) from error
 
 
+class _Reports:
+    """What the halves tell: shown, recorded, and kept for the end. A context, while which the bars are shown."""
+
+    def __init__(self, folder: Path, plan: Plan, console: Console) -> None:
+        self._folder, self._plan = folder, plan
+        columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.fields[step]} steps"))
+        times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
+        self._bars = Progress(*columns, *times, console=console)
+        self._tasks = {half: self._bars.add_task("", total=1.0, half=half, step=0, state="starting") for half in HALVES}
+        self.waiting, self.failed, self.stopped = set(HALVES), "", False
+
+    def __enter__(self) -> "_Reports":
+        self._log = (self._folder / "progress.jsonl").open("a")
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+        self._log.close()
+
+    def take(self, message: Message) -> None:
+        if message.record is not None:
+            self._log.write(json.dumps({"half": message.half} | message.record) + "\n")
+            self._log.flush()
+            _show(self._folder, self._bars, self._tasks[message.half], self._plan, message.record)
+            return
+        if message.kind == "remark":
+            _say(self._folder, self._bars.console, message.text)
+            return
+        self.waiting.discard(message.half)
+        self.stopped |= message.kind == "stopped"
+        if message.kind == "failed" and not self.failed:
+            self.failed = message.text
+
+    def require_finished(self) -> None:
+        if self.failed:
+            raise InputError(self.failed)
+        if self.stopped:
+            raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {self._folder}")
+
+
 def _train(folder: Path, plan: Plan, console: Console) -> None:
     """Both halves, each in a process of its own; this one shows and records their progress."""
     stop = folder / STOP_FILE
@@ -174,51 +255,78 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
     for worker in workers.values():
         worker.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-    waiting, failed, stopped = set(HALVES), "", False
-    columns = (TextColumn("Half {task.fields[half]}"), BarColumn(), TextColumn("{task.fields[step]} steps"))
-    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
-    bars = Progress(*columns, *times, console=console)
-    with _ended(workers), bars, (folder / "progress.jsonl").open("a") as log:
-        tasks = {half: bars.add_task("", total=1.0, half=half, step=0, state="starting") for half in HALVES}
-        while waiting:
+    with _ended(workers), _Reports(folder, plan, console) as reports:
+        while reports.waiting and not reports.failed:
             try:
-                if not stopped and stop.exists():
+                if not reports.stopped and stop.exists():
                     raise KeyboardInterrupt
                 message = messages.get(timeout=1.0)
             except KeyboardInterrupt:
                 # They report when their checkpoint is written. A terminal signals them too, a batch system may not.
-                stopped = True
+                reports.stopped = True
                 for worker in workers.values():
                     if worker.is_alive():
                         os.kill(worker.pid or 0, signal.SIGINT)
                 continue
             except queue.Empty:
-                dead = [half for half in waiting if not workers[half].is_alive() and messages.empty()]
-                if dead and not failed:
-                    failed = " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
-                    for half in waiting:
-                        workers[half].terminate()
-                waiting -= set(dead)
+                dead = [half for half in reports.waiting if not workers[half].is_alive() and messages.empty()]
+                reports.failed = " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
                 continue
-            if message.record is not None:
-                log.write(json.dumps({"half": message.half} | message.record) + "\n")
-                log.flush()
-                _show(folder, bars, tasks[message.half], plan, message.record)
-                continue
-            if message.kind == "remark":
-                _say(folder, bars.console, message.text)
-                continue
-            waiting.discard(message.half)
-            stopped |= message.kind == "stopped"
-            if message.kind == "failed" and not failed:
-                failed = message.text
-                for half in waiting:
-                    workers[half].terminate()
-                waiting.clear()
-    if failed:
-        raise InputError(failed)
-    if stopped:
-        raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
+            reports.take(message)
+        for half in reports.waiting:
+            workers[half].terminate()
+    reports.require_finished()
+
+
+def _lead(folder: Path, plan: Plan, console: Console, job: Job) -> None:
+    """Train rank 0's part of a distributed run; show and record the progress of both halves between its steps."""
+    stop_file, told = folder / STOP_FILE, _told_to_stop(job)
+    stop_file.unlink(missing_ok=True)
+    job.set_ready()
+
+    def stop() -> bool:
+        return told() or stop_file.exists()
+
+    with _Reports(folder, plan, console) as reports:
+
+        def take(*messages: Message) -> None:
+            for message in (*messages, *(Message(**sent) for sent in job.received())):
+                reports.take(message)
+
+        try:
+            _train_part(folder, plan, job, take, stop)
+            while reports.waiting and not job.failure:
+                time.sleep(0.2)
+                if stop():
+                    job.stop()
+                take()
+        finally:
+            with suppress(InputError):  # what half 2 has told while half 1 failed
+                take()
+    if job.failure:
+        raise InputError(job.failure)
+    reports.require_finished()
+
+
+def _train_part(folder: Path, plan: Plan, job: Job, tell: Callable[[Message], None], stop: Callable[[], bool]) -> bool:
+    """This process's part of a distributed run; returns whether its half is finished."""
+    if plan.device.type == "cuda":
+        plan = plan.on(job.local_rank % torch.cuda.device_count())
+    if plan.settings.threads is not None:  # else as the launcher says, by OMP_NUM_THREADS or the cores of a task
+        torch.set_num_threads(plan.settings.threads)
+    ranks = job.ranks(plan.device)
+    finished = train(plan, folder, job.half, tell, stop, ranks)
+    if not finished:
+        job.stop()
+    if ranks.first:
+        tell(Message(job.half, "finished" if finished else "stopped"))
+    return finished
+
+
+def _told_to_stop(job: Job) -> Callable[[], bool]:
+    """Whether this process, or any, was told so; or its launcher was killed, which then waits no more."""
+    signalled, launcher = stopped_by_signals(), os.getppid()
+    return lambda: signalled.is_set() or os.getppid() != launcher or job.stopped
 
 
 def _obituary(half: int, code: int | None, folder: Path) -> str:

@@ -22,6 +22,10 @@ def images(count: int, box: int, seed: int) -> Tensor:
     return torch.randn(count, box, box, generator=seeded(seed), dtype=F64)
 
 
+def places(count: int) -> Tensor:
+    return torch.rand(count, generator=seeded(), dtype=F64)
+
+
 @pytest.mark.parametrize(("norm", "penalty"), [(1.0, 0.0), (2.0, 1.0), (0.0, 1.0), (4.0, 9.0)])
 @pytest.mark.parametrize("box", [4, 16, 64])
 @pytest.mark.parametrize("count", [1, 7])
@@ -33,7 +37,7 @@ def test_penalty_of_a_linear_critic_is_exact(norm: float, penalty: float, box: i
         scores: Tensor = (batch * weight).sum((1, 2)) + 5
         return scores
 
-    value = gradient_penalty(critic, interpolate(images(count, box, 1), images(count, box, 2), seeded()))
+    value = gradient_penalty(critic, interpolate(images(count, box, 1), images(count, box, 2), places(count)))
     assert value.item() == pytest.approx(penalty, abs=1e-12)
 
 
@@ -43,13 +47,13 @@ def test_penalty_is_the_mean_over_images_of_each_ones_own() -> None:
     def critic(batch: Tensor) -> Tensor:
         return norms * batch[:, 3, 5]
 
-    value = gradient_penalty(critic, interpolate(images(3, 8, 1), images(3, 8, 2), seeded()))
+    value = gradient_penalty(critic, interpolate(images(3, 8, 1), images(3, 8, 2), places(3)))
     assert value.item() == pytest.approx((0 + 1 + 9) / 3, abs=1e-12)
 
 
 def test_penalty_is_taken_between_the_images_of_a_pair() -> None:
     real, simulated = torch.zeros(500, 2, 2, dtype=F64), torch.ones(500, 2, 2, dtype=F64)
-    between = interpolate(real, simulated, seeded())
+    between = interpolate(real, simulated, places(500))
     assert (between == between[:, :1, :1]).all()  # one place for each image
     place = between[:, 0, 0]
     assert 0 <= place.min() < 0.02
@@ -59,7 +63,7 @@ def test_penalty_is_taken_between_the_images_of_a_pair() -> None:
 
 def test_penalty_can_be_descended() -> None:
     weight = torch.full((4, 4), 1.0, dtype=F64, requires_grad=True)  # norm 4
-    between = interpolate(images(2, 4, 0), images(2, 4, 1), seeded())
+    between = interpolate(images(2, 4, 0), images(2, 4, 1), places(2))
     gradient_penalty(lambda batch: (batch * weight).sum((1, 2)), between).backward()  # type: ignore[no-untyped-call]
     # d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|
     torch.testing.assert_close(weight.grad, torch.full((4, 4), 2 * 3 / 4, dtype=F64))
@@ -150,7 +154,7 @@ def test_the_second_plane_changes_the_score() -> None:
 def test_every_weight_is_learned(architecture: str) -> None:
     critic = ARCHITECTURES[architecture](16, 4, seeded())
     batches = [inputs(architecture, 6, 16, seed).float() for seed in range(4)]
-    penalty = gradient_penalty(critic, interpolate(batches[0], batches[1], seeded()))
+    penalty = gradient_penalty(critic, interpolate(batches[0], batches[1], places(len(batches[0])).float()))
     (critic_loss(critic(batches[2]), critic(batches[3])) + penalty).backward()  # type: ignore[no-untyped-call]
     for name, parameter in critic.named_parameters():
         if name not in ("output.bias", "hidden.bias"):  # cancel between real and simulated; most units keep their side

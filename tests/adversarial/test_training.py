@@ -15,6 +15,7 @@ from cryogan.adversarial.discriminator import ARCHITECTURES, build_critic
 from cryogan.adversarial.training import Record, Sampler, Training
 from cryogan.adversarial.view import standardise
 from cryogan.config import Settings
+from cryogan.distributed import ALONE, Ranks
 from cryogan.errors import InputError
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.fourier import to_half_planes, to_images
@@ -48,7 +49,7 @@ def particles() -> np.ndarray:
     return (np.random.default_rng(0).standard_normal((COUNT, BOX, BOX)) + disc).astype(np.float32)
 
 
-def make_training(steps: int = 6, seed: int = 0, **settings: Any) -> Training:
+def make_training(steps: int = 6, seed: int = 0, ranks: Ranks = ALONE, **settings: Any) -> Training:
     """Everything new; nothing but the seed in common with another."""
     values: dict[str, Any] = {
         "batch_size": 8,
@@ -70,7 +71,7 @@ def make_training(steps: int = 6, seed: int = 0, **settings: Any) -> Training:
     )
     critic = build_critic(Settings(**values), BOX, torch.Generator().manual_seed(seed + 2))
     volume = Volume(BOX, 7, "D2", CPU)
-    return Training(Settings(**values), steps, Held(particles()), simulator, volume, critic, 1.0, seed + 3)
+    return Training(Settings(**values), steps, Held(particles()), simulator, volume, critic, 1.0, seed + 3, ranks=ranks)
 
 
 def run(training: Training, until: int | None = None) -> list[Record]:
@@ -128,7 +129,7 @@ def test_three_and_three_steps_equal_six(variant: str, tmp_path: Path) -> None:
             k: v for k, v in record.items() if k != "minutes"
         }
     # They agree in what comes next, too: the state left nothing out.
-    assert torch.equal(next(whole.particles)[1], next(second.particles)[1])
+    assert torch.equal(whole.particles.rows(), second.particles.rows())
     assert torch.equal(whole.simulator.draw(5).rotations, second.simulator.draw(5).rotations)
 
 
@@ -219,11 +220,11 @@ def test_the_view_undoes_the_ctf() -> None:
     rows = torch.arange(4)
     x = to_half_planes(torch.randn(4, BOX, BOX, generator=torch.Generator().manual_seed(0)))
     transfer = simulator.transfer(rows)
-    seen = training.view(to_images(x * transfer), rows)[:, 0]
+    seen = training.view(to_images(x * transfer), rows, torch.zeros(4))[:, 0]
     expected = standardise(to_images(x * transfer.square() / (transfer.square() + 1e-6)))
     torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
     plain = make_training(augment=False, ctf_correction=0.0)
-    torch.testing.assert_close(plain.view(expected, rows)[:, 0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain.view(expected, rows, torch.zeros(4))[:, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_the_view_smooths_with_a_gaussian() -> None:
@@ -232,7 +233,7 @@ def test_the_view_smooths_with_a_gaussian() -> None:
     point[:, BOX // 2, BOX // 2] = 1
     axis = PIXEL * (torch.arange(BOX) - BOX // 2)
     kernel = torch.exp(-(axis[:, None].square() + axis.square()) / (2 * 6.0**2))
-    seen = training.view(point, torch.zeros(1, dtype=torch.int64))[:, 0]
+    seen = training.view(point, torch.zeros(1, dtype=torch.int64), torch.zeros(1))[:, 0]
     torch.testing.assert_close(seen, standardise(kernel[None]), atol=2e-2, rtol=0)
 
 
@@ -240,7 +241,8 @@ def test_the_view_smooths_with_a_gaussian() -> None:
 def test_the_second_plane_is_the_ctf(augment: bool) -> None:
     training = make_training(architecture="ctf", augment=augment)
     rows = torch.tensor([0, 10, 20])
-    image, plane = training.view(torch.randn(3, BOX, BOX, generator=torch.Generator().manual_seed(0)), rows).unbind(1)
+    noise = torch.randn(3, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    image, plane = training.view(noise, rows, torch.tensor([1, 4, 7])).unbind(1)
     assert image.shape == plane.shape
     whole = torch.fft.fft2(torch.fft.irfft2(training.simulator.transfer(rows), s=(BOX, BOX))).real
     if augment:  # the same values in another order
@@ -293,7 +295,7 @@ def numbered(count: int) -> Held:
 
 
 def rows_of(sampler: Sampler, batches: int) -> list[int]:
-    return [int(row) for _ in range(batches) for row in next(sampler)[1]]
+    return [int(row) for _ in range(batches) for row in sampler.rows()]
 
 
 def test_sampler_passes_through_all_particles() -> None:

@@ -1,6 +1,7 @@
 """What is drawn, and what images come of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from cryogan.physics.noise import (
     background_mask,
     background_power,
     normalise,
+    random_turns,
     turn_and_mirror,
 )
 from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
@@ -149,7 +151,7 @@ def test_turn_and_mirror_draws_each_of_the_eight_symmetries_of_the_square() -> N
         for quarter in range(4)
         for part in (image.rot90(quarter, (0, 1)), image.rot90(quarter, (0, 1)).T)
     }
-    drawn = turn_and_mirror(image.expand(400, 3, 3), seeded())
+    drawn = turn_and_mirror(image.expand(400, 3, 3), random_turns(400, seeded()))
     seen = [tuple(part.flatten().tolist()) for part in drawn]
     assert set(seen) == expected
     assert len(expected) == 8
@@ -231,7 +233,7 @@ def test_draw_gives_every_particles_ctf() -> None:
 def test_image_is_scaled_signal_plus_scaled_noise() -> None:
     patches = torch.randn(3, BOX, BOX, generator=seeded(5))
     simulator = make_simulator(PatchNoise(patches, np.array(["m"] * 3), np.array(["m"] * 5)), 1)
-    spectrum, phi = spectrum_of_a_map(simulator), simulator.draw(4)
+    spectrum, phi = spectrum_of_a_map(simulator), replace(simulator.draw(4), seeds=None)
     with torch.no_grad():
         simulator.log_signal.fill_(np.log(2.0))
         simulator.log_noise.fill_(np.log(3.0))
@@ -241,6 +243,30 @@ def test_image_is_scaled_signal_plus_scaled_noise() -> None:
         noise = simulator.noise.sample(phi.particles, simulator.generator)
         clean = simulator.clean(spectrum, phi)
     torch.testing.assert_close(images, 2 * clean + 3 * noise)
+
+
+def noises() -> dict[str, Noise]:
+    patches = torch.randn(30, BOX, BOX, generator=seeded(5))
+    return {
+        "white": WhiteNoise(BOX),
+        "coloured": ColouredNoise(lorentzian(BOX), BOX),
+        "poisson": PoissonNoise(20.0, BOX),
+        "patches": PatchNoise(patches, np.array(["m"] * 30), np.array(["m"] * 5)),
+    }
+
+
+@pytest.mark.parametrize("name", noises())
+def test_lots_of_a_batch_are_the_same_images_alone(name: str) -> None:
+    simulator = make_simulator(noises()[name], 1)
+    spectrum, phi = spectrum_of_a_map(simulator), simulator.draw(70)  # in lots of 5
+    with torch.no_grad():
+        whole = simulator(spectrum, phi)
+        parts = torch.cat([simulator(spectrum, phi[rows]) for rows in (slice(0, 35), slice(35, 50), slice(50, 70))])
+        # A lot that is cut in two is drawn anew, without repeating itself.
+        cut = simulator(spectrum, phi[2:5]) - simulator.clean(spectrum, phi[2:5])
+    torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-5)
+    start = (whole - simulator.clean(spectrum, phi).detach())[0:3]
+    assert not torch.allclose(cut, start, atol=1e-2)
 
 
 @pytest.mark.parametrize("electrons", [5.0, 20.0, 300.0])

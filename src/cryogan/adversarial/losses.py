@@ -33,8 +33,7 @@ def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
     return (norm - 1).square().mean()
 
 
-def interpolate(real: Tensor, simulated: Tensor, generator: torch.Generator) -> Tensor:
-    """y_int of (10), (B, ..., D, D): each at a random place, uniformly, between a real and a simulated image."""
-    places = (len(real), *[1] * (real.ndim - 1))
-    alpha = torch.rand(places, generator=generator, device=real.device, dtype=real.dtype)
+def interpolate(real: Tensor, simulated: Tensor, places: Tensor) -> Tensor:
+    """y_int of (10), (B, ..., D, D): between a real and a simulated image, at places (B,) uniform from 0 to 1."""
+    alpha = places.view(-1, *[1] * (real.ndim - 1))
     return alpha * real + (1 - alpha) * simulated

@@ -15,6 +15,8 @@ from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolat
 from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.view import View
 from cryogan.config import Settings
+from cryogan.distributed import ALONE, Ranks
+from cryogan.physics.noise import random_turns
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 
@@ -39,18 +41,19 @@ class Sampler:
         self._images, self._batch, self._generator, self._device = images, batch_size, generator, device
         self._order = torch.empty(0, dtype=torch.int64)
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        """Images (B, D, D) and their rows (B,)."""
+    def rows(self) -> Tensor:
+        """Of the next batch, (B,)."""
         while len(self._order) < self._batch:
             self._order = torch.cat([self._order, torch.randperm(len(self._images), generator=self._generator)])
         rows, self._order = self._order[: self._batch], self._order[self._batch :]
-        return self._load(rows)
+        return rows
 
     def first(self, count: int) -> tuple[Tensor, Tensor]:
         """The first particles of the set, for pictures; the order of the passes is not touched."""
-        return self._load(torch.arange(min(count, len(self._images))))
+        return self.load(torch.arange(min(count, len(self._images))))
 
-    def _load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, D, D) and their rows (B,), on the device."""
         return torch.from_numpy(self._images.batch(rows.numpy())).to(self._device), rows.to(self._device)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -73,6 +76,7 @@ class Training:
             it is the unit of the volume's learning rate.
         seed: of the order of the particles.
         span: volume updates over which the schedules run; default: `steps`.
+        ranks: the processes that share each batch.
     """
 
     def __init__(
@@ -86,8 +90,10 @@ class Training:
         signal: float,
         seed: int,
         span: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.steps, self._span = settings, steps, span or steps
+        self.ranks, self._part = ranks, ranks.part(settings.batch_size)
         self.simulator, self.volume, self.critic, self.signal = simulator, volume, critic, signal
         self.view = View(settings, simulator, critic.planes)
         device = simulator.generator.device
@@ -123,13 +129,13 @@ class Training:
             # A new critic knows nothing yet: the volume waits for it.
             for _ in range(s.critic_steps if self.step else s.critic_warmup):
                 with torch.no_grad():
-                    real = self.view(*next(self.particles))
-                    simulated = self._simulate(spectrum)
+                    real, simulated = self._real(), self._simulate(spectrum)
                     penalised = self.critic_step % s.penalty_every == 0
-                    between = interpolate(real, simulated, simulator.generator) if penalised else None
+                    between = interpolate(real, simulated, self._places()) if penalised else None
                 real_scores, simulated_scores = self.micro_batch.run(
                     partial(self._critic_gradient, real, simulated, between)
                 )
+                self.ranks.sum_gradients(critic.parameters())
                 nn.utils.clip_grad_norm_(critic.parameters(), clip * s.critic_clip)
                 self.critic_optimiser.step()
                 self.critic_step += 1
@@ -142,6 +148,7 @@ class Training:
             critic.requires_grad_(True)
             self.volume_optimiser.zero_grad()
             images.backward(gradient)  # type: ignore[no-untyped-call]
+            self.ranks.sum_gradients(p for group in self.volume_optimiser.param_groups for p in group["params"])
             nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
             if s.learn_scales and s.scale_clip is not None:
                 nn.utils.clip_grad_value_([simulator.log_signal, simulator.log_noise], s.scale_clip)
@@ -149,8 +156,9 @@ class Training:
             self.volume.clip(schedules.clip_depth(t, s.clip_depth))
 
             self.step += 1
+            scores = self.ranks.gather(torch.stack([real_scores, simulated_scores]), s.batch_size)
             self.seconds += time.perf_counter() - start
-            yield self._record(real_scores, simulated_scores, before)
+            yield self._record(scores[0], scores[1], before)
 
     @torch.no_grad()
     def result(self) -> Tensor:
@@ -187,7 +195,7 @@ class Training:
     def _critic_gradient(
         self, real: Tensor, simulated: Tensor, between: Tensor | None, size: int
     ) -> tuple[Tensor, Tensor]:
-        """Leave the gradient of (10) in the critic, summed over parts of `size` images; the scores, (B,) each."""
+        """Leave these images' part of the gradient of (10) in the critic, `size` at a time; the scores, (B,) each."""
         s = self.settings
         self.critic_optimiser.zero_grad()
         scores: list[tuple[Tensor, Tensor]] = []
@@ -198,7 +206,7 @@ class Training:
                 loss = critic_loss(real_scores, simulated_scores)
                 if between is not None:
                     loss = loss + s.penalty * s.penalty_every * gradient_penalty(self.critic, between[part])
-            (loss * (len(real_scores) / len(real))).backward()  # type: ignore[no-untyped-call]
+            (loss * (len(real_scores) / s.batch_size)).backward()  # type: ignore[no-untyped-call]
             scores.append((real_scores.detach(), simulated_scores.detach()))
         first, second = zip(*scores, strict=True)
         return torch.cat(first), torch.cat(second)
@@ -209,14 +217,25 @@ class Training:
         for part in torch.split(images, size):
             part = part.detach().requires_grad_()
             with self._autocast():
-                loss = volume_loss(self.critic(part)) * (len(part) / len(images))
+                loss = volume_loss(self.critic(part)) * (len(part) / self.settings.batch_size)
             gradients.append(torch.autograd.grad(loss, part)[0])
         return torch.cat(gradients)
 
+    def _real(self) -> Tensor:
+        """This process's part of the next batch of particles, as the critic sees it."""
+        return self.view(*self.particles.load(self.particles.rows()[self._part]), self._turns())
+
     def _simulate(self, spectrum: Tensor) -> Tensor:
-        """A batch drawn from p(y|x), as the critic sees it."""
-        phi = self.simulator.draw(self.settings.batch_size)
-        return self.view(self.simulator(spectrum, phi), phi.particles)
+        """The same of a batch drawn from p(y|x)."""
+        phi = self.simulator.draw(self.settings.batch_size)[self._part]
+        return self.view(self.simulator(spectrum, phi), phi.particles, self._turns())
+
+    def _turns(self) -> Tensor:
+        return random_turns(self.settings.batch_size, self.simulator.generator)[self._part]
+
+    def _places(self) -> Tensor:
+        generator = self.simulator.generator
+        return torch.rand(self.settings.batch_size, generator=generator, device=generator.device)[self._part]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.simulator.generator.device.type, torch.bfloat16, enabled=self.settings.bf16)

@@ -27,8 +27,11 @@ class View:
         self._planes = planes
         self.smoothing = settings.smoothing
 
-    def __call__(self, images: Tensor, particles: Tensor) -> Tensor:
-        """Images (B, D, D) whose CTFs are those of `particles` (B,), as the critic gets them: (B, planes, D, D)."""
+    def __call__(self, images: Tensor, particles: Tensor, turns: Tensor) -> Tensor:
+        """Images (B, D, D) whose CTFs are those of `particles` (B,), as the critic gets them: (B, planes, D, D).
+
+        `turns` (B,) are those of `turn_and_mirror`, if the settings ask for it.
+        """
         if self._tau > 0:
             transfer = self._simulator.transfer(particles)
             images = to_images(to_half_planes(images) * transfer / (transfer.square() + self._tau))
@@ -40,7 +43,7 @@ class View:
         planes = standardise(images)[:, None]
         if self._planes == 2:
             planes = torch.cat([planes, to_plane(self._simulator.transfer(particles))[:, None]], dim=1)
-        return turn_and_mirror(planes, self._simulator.generator) if self._augment else planes
+        return turn_and_mirror(planes, turns) if self._augment else planes
 
 
 def to_plane(half_planes: Tensor) -> Tensor:

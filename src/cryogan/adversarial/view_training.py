@@ -26,10 +26,11 @@ from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.training import Images, Record, Sampler
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
+from cryogan.distributed import ALONE, Ranks
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.fourier import Disc, radial_power, to_half_planes
 from cryogan.physics.poses import spread_rotations
-from cryogan.physics.simulator import Simulator
+from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.physics.volume import Volume
 
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and the end of the search, cycles per box
@@ -55,6 +56,7 @@ class ViewTraining(ABC):
         signal: s.d. of the particles' signal over that of their noise.
         batch_size: images that are read at once.
         seed: of the order of the particles.
+        ranks: the processes that share the images.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class ViewTraining(ABC):
         signal: float,
         batch_size: int,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.settings, self.steps, self.simulator, self.volume, self.signal = settings, steps, simulator, volume, signal
         generator, box = simulator.generator, simulator.projector.box
         device = self._device = generator.device
@@ -130,13 +134,12 @@ class ViewTraining(ABC):
         count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
         return spread_rotations(count, self.volume.point_group, self.simulator.generator)
 
-    def _real(self) -> tuple[Tensor, Tensor]:
-        """Half-planes and CTFs (B, D, D // 2 + 1) of the next real images."""
-        images, rows = next(self.particles)
+    def _real(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Half-planes and CTFs (B, D, D // 2 + 1) of these real images."""
+        images, rows = self.particles.load(rows)
         return to_half_planes(images), self.simulator.transfer(rows)
 
-    def _simulated(self, spectrum: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        phi = self.simulator.draw(count)
+    def _simulated(self, spectrum: Tensor, phi: Imaging) -> tuple[Tensor, Tensor]:
         return to_half_planes(self.simulator(spectrum, phi)), self.simulator.transfer(phi.particles)
 
     def _move(self, direction: Tensor, cutoff: float, rate: float) -> None:
@@ -184,19 +187,23 @@ class Search(ViewTraining):
         bank = views.bank(self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3), self._shifts)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
-        streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
+        count = self.settings.search_batch
+        part = self.ranks.part(count)
+        rows, phi = self.particles.rows()[part], self.simulator.draw(count)[part]
+        streams = (self._real(rows), 1.0), (self._simulated(spectrum, phi), -1.0)
         for (half_planes, transfer), sign in streams:
             images = Observed(disc.take(half_planes), disc.take(transfer))
             total, agreement = self.micro_batch.run(partial(bank.attend, images, sharpness))
             gathered += sign * total
             agreements.append(agreement)
-        real, simulated = torch.split(torch.cat(agreements), self.settings.search_batch)
+        real, simulated = self.ranks.gather(torch.stack(agreements), count)
 
-        difference = torch.zeros_like(spectrum)
-        self._back.add(difference, disc, bank.rotations, gathered)
-        weights = images.transfer.square().mean(0) * views.precision
-        curvature = self._back.curvature(disc, weights, self.settings.search_batch, self.simulator.views)
-        self._move(self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
+        spectra = torch.zeros_like(spectrum)
+        self._back.add(spectra, disc, bank.rotations, gathered)
+        difference, power = self._back.finish(spectra), images.transfer.square().sum(0) / count
+        self.ranks.sum(difference, power)
+        curvature = self._back.curvature(disc, power * views.precision, count, self.simulator.views)
+        self._move(difference / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
         return real, simulated
@@ -236,42 +243,52 @@ class Sharpening(ViewTraining):
         batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
         differences = [torch.zeros_like(spectrum) for _ in range(2)]
         power = torch.zeros(len(disc), device=self._device)
-        agreements: dict[float, list[Tensor]] = {1.0: [], -1.0: []}
-        poses: dict[float, list[tuple[Tensor, Tensor]]] = {1.0: [], -1.0: []}
+        # Of both streams: agreements, and the views found. What other processes find stays zero, and is summed.
+        agreements = torch.zeros(2, batches, CHUNK, device=self._device)
+        all_rotations, all_shifts = (agreements.new_zeros(*agreements.shape, *each) for each in ((3, 3), (2,)))
         for batch in range(batches):
-            for sign in (1.0, -1.0):
-                half_planes, transfer = self._real() if sign > 0 else self._simulated(spectrum, CHUNK)
+            rows, phi = self.particles.rows(), self.simulator.draw(CHUNK)  # in all processes alike
+            if batch % self.ranks.count != self.ranks.index:
+                continue
+            for stream, sign in enumerate((1.0, -1.0)):
+                half_planes, transfer = self._real(rows) if sign > 0 else self._simulated(spectrum, phi)
                 coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
                 images = Observed(disc.take(half_planes), disc.take(transfer))
                 rotations, shifts, agreement = self.micro_batch.run(partial(best_views, coarse, images))
                 matched = sign * views.matched(images, shifts)
                 self._back.add(differences[batch % 2], disc, rotations, matched)
-                agreements[sign].append(agreement)
-                poses[sign].append((rotations, shifts))
+                agreements[stream, batch] = agreement
+                all_rotations[stream, batch], all_shifts[stream, batch] = rotations, shifts
             power += images.transfer.square().mean(0) / batches
 
         first, second = (self._back.finish(difference) for difference in differences)
+        self.ranks.sum(first, second, power, agreements)
         curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK, self.simulator.views)
         trust = self._trust(first, second)
         self._move((first + second) * trust / curvature, cutoff, 1.0)
         if self.simulator.views is not None:
-            self._learn_poses(*([torch.cat(each) for each in zip(*poses[sign], strict=True)] for sign in (1.0, -1.0)))
-        real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
+            self.ranks.sum(all_rotations, all_shifts)
+            self._learn_poses(all_rotations.flatten(1, 2), all_shifts.flatten(1, 2))
+        real, simulated = agreements.flatten(1)
         self.distance = -real.mean().item()
         return real, simulated
 
-    def _learn_poses(self, real: list[Tensor], simulated: list[Tensor]) -> None:
-        """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart."""
+    def _learn_poses(self, rotations: Tensor, shifts: Tensor) -> None:
+        """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart.
+
+        Args:
+            rotations, shifts: (2, N, 3, 3) and (2, N, 2), of real and simulated images.
+        """
         simulator, views, learn = self.simulator, self.simulator.views, self.settings.learn_poses
         assert views is not None
         group = torch.from_numpy(self.volume.point_group).float().to(self._device)
         if views.prior is not None and not (learn and self.step):
-            views.turn_prior(real[0], simulated[0], group, simulator.generator)
+            views.turn_prior(rotations[0], rotations[1], group, simulator.generator)
         elif learn:
-            views.learn(real[0], simulated[0], group)
+            views.learn(rotations[0], rotations[1], group)
         if not learn:
             return
-        widths = [shifts.square().mean().sqrt() for _, shifts in (real, simulated)]
+        widths = shifts.square().mean((1, 2)).sqrt()
         ratio = (widths[0] / widths[1].clamp(min=1e-6)).clamp(0.5, 2.0)
         simulator.shift_width.mul_(ratio).clamp_(max=simulator.max_shift)
 

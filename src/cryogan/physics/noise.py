@@ -49,7 +49,7 @@ class PatchNoise(Noise):
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
         patches = self._patches[self._first[rows] + (uniform * self._count[rows]).long()]
-        return turn_and_mirror(patches, generator) if self._turn else patches
+        return turn_and_mirror(patches, random_turns(len(rows), generator)) if self._turn else patches
 
 
 class WhiteNoise(Noise):
@@ -119,12 +119,16 @@ def background_power(images: Tensor, background: Tensor) -> Tensor:
     return radial_power(images * weight) / weight.mean()
 
 
-def turn_and_mirror(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (B, ..., D, D) under a random one of the square's 8 symmetries."""
-    choice = torch.randint(8, (len(images),), generator=generator, device=images.device)
+def random_turns(count: int, generator: torch.Generator) -> Tensor:
+    """For `turn_and_mirror`: (count,) int64, each of the square's 8 symmetries as likely."""
+    return torch.randint(8, (count,), generator=generator, device=generator.device)
+
+
+def turn_and_mirror(images: Tensor, turns: Tensor) -> Tensor:
+    """Each image (B, ..., D, D) under one of the square's symmetries: turns (B,), 0 to 7."""
 
     def where(bit: int, changed: Tensor, images: Tensor) -> Tensor:
-        return torch.where(((choice >> bit) & 1).bool().view(-1, *[1] * (images.ndim - 1)), changed, images)
+        return torch.where(((turns >> bit) & 1).bool().view(-1, *[1] * (images.ndim - 1)), changed, images)
 
     images = where(0, images.flip(-1), images)
     images = where(1, images.flip(-2), images)

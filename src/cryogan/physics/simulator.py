@@ -1,10 +1,12 @@
 """The cryo-EM physics simulator, Algorithm 2: it draws the imaging parameters and makes images of a volume."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from cryogan.distributed import lot_size, lots
 from cryogan.physics.ctf import CtfParameters, ctf
 from cryogan.physics.fourier import to_images
 from cryogan.physics.noise import Noise
@@ -21,12 +23,15 @@ class Imaging:
     rotations: Tensor  # (B, 3, 3), slice frame to volume frame
     shifts: Tensor  # (B, 2) x, y in A, the sign of _rlnOriginXAngst
     particles: Tensor  # (B,) int64, the particle whose CTF and micrograph are taken
+    # (B,) int64, of the noise: images whose seeds follow each other are drawn together. None: from the simulator.
+    seeds: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.particles)
 
     def __getitem__(self, rows: slice) -> "Imaging":
-        return Imaging(self.rotations[rows], self.shifts[rows], self.particles[rows])
+        seeds = None if self.seeds is None else self.seeds[rows]
+        return Imaging(self.rotations[rows], self.shifts[rows], self.particles[rows], seeds)
 
 
 class Simulator(nn.Module):
@@ -74,12 +79,19 @@ class Simulator(nn.Module):
         self.log_noise = nn.Parameter(torch.zeros((), device=generator.device))
 
     def draw(self, count: int) -> Imaging:
-        """phi ~ p(phi): poses, triangular shifts, CTFs of random particles."""
+        """phi ~ p(phi): poses, triangular shifts, CTFs of random particles, seeds of the noise.
+
+        The noise itself, which is the most to draw, is drawn in lots, each from a seed of its own: who simulates some
+        lots of a batch draws no others.
+        """
         generator, views = self.generator, self.views
+        first = torch.randint(2**31, (lots(count), 1), generator=generator, device=generator.device)
+        seeds = first + torch.arange(lot_size(count), device=generator.device)
         return Imaging(
             uniform_rotations(count, generator) if views is None else views.draw(count, generator),
             triangular_shifts(count, float(self.shift_width), generator),
             self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
+            seeds.flatten()[:count],
         )
 
     def project(self, spectrum: Tensor, phi: Imaging) -> Tensor:
@@ -104,5 +116,11 @@ class Simulator(nn.Module):
     def forward(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """y = C S P x + n with learned scales, images (B, D, D)."""
         scale = self.log_noise.exp()
-        clean = self.log_signal.exp() * self.clean(spectrum, phi)
-        return scale * self.noise.add(clean / scale, phi.particles, self.generator)
+        clean = self.log_signal.exp() * self.clean(spectrum, phi) / scale
+        if phi.seeds is None:
+            return scale * self.noise.add(clean, phi.particles, self.generator)
+        seeds, generator = phi.seeds.tolist(), torch.Generator(self.generator.device)
+        starts = [i for i, seed in enumerate(seeds) if i == 0 or seed != seeds[i - 1] + 1]
+        each = [slice(start, stop) for start, stop in pairwise([*starts, len(seeds)])]
+        noisy = [self.noise.add(clean[i], phi.particles[i], generator.manual_seed(seeds[i.start])) for i in each]
+        return scale * torch.cat(noisy)
