@@ -303,7 +303,7 @@ def first_complaint(error: ValidationError) -> str:
     """One sentence of pydantic's first error."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
-    return f"setting {name} = {first['input']!r}: {first['msg']}."
+    return f"setting {name} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}."
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
