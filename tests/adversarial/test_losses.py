@@ -139,7 +139,7 @@ def test_the_generator_decides_the_weights() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_page_has_the_numbers_of_weights(architecture: str) -> None:
     count = sum(parameter.numel() for parameter in ARCHITECTURES[architecture](64, 16, seeded()).parameters())
-    page = (Path(__file__).resolve().parents[2] / "docs" / "method.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "roadmap" / "critics.md").read_text()
     assert f"| `{architecture}` | {count:,} |" in page
 
 
