@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -292,3 +293,26 @@ def test_slurm_runs_cancels_and_requeues(particles: Path, tmp_path: Path, capsys
     subprocess.run(["scontrol", "update", f"JobId={again}_1", "StartTime=now"], check=True)
     wait_until(lambda: not asked("squeue", "--noheader", f"--job={again}", "--states=R,PD,CG"), "the second task done")
     assert (out / "seed2" / "map.mrc").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_srun_starts_the_processes_of_one_run(particles: Path, tmp_path: Path) -> None:
+    def srun(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["srun", "--ntasks=4", "--overcommit", "--kill-on-bad-exit=1", sys.executable, "-m", "cryogan.cli"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        command += ["reconstruct", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400, check=False)
+
+    out = tmp_path / "run"
+    bad = srun(tmp_path / "no.star", "--out", out)
+    assert bad.returncode != 0  # srun's, for tasks that end with 2 or that it ends
+    assert bad.stderr.count("no.star: cannot be read") == 1
+    assert not out.exists()
+    done = srun(
+        particles / "particles.star", "--noise", particles / "noise.star", "--out", out, "--box", 16, *TINY.split()
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Half maps agree to") == 1
+    assert "2 processes for each half" in (out / "log.txt").read_text()
+    assert (out / "map.mrc").exists()

@@ -180,7 +180,9 @@ class Settings(BaseModel):
     refine: bool = Field(False, description="Refine the finished half maps with poses, as `cryogan refine` does.")
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, ...")
-    threads: int | None = Field(None, ge=1, description="CPU threads for each half. Default: half of the cores.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads for each half, or process of a half. Default: half the cores."
+    )
     max_minutes: float | None = Field(
         None, gt=0, description="Stop in time to have everything written after so many minutes."
     )
