@@ -18,7 +18,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cryogan.adversarial.training import Record
 from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new, unwritable
@@ -91,6 +90,7 @@ def reconstruct(
     plan.write(out)  # last: a folder with this file can be resumed
     for remark in remarks:
         _say(out, console, remark)
+    del images, subset  # the halves read their own
     return _run(out, plan, console)
 
 
@@ -244,7 +244,7 @@ def _ended(workers: dict[int, SpawnProcess]) -> Iterator[None]:
             worker.join()
 
 
-def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
+def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: dict[str, float]) -> None:
     """Move a half's bar; log each tenth of the work, and print it where there is no terminal for a bar."""
     state = f"gap {record['critic_gap']:.2f}  change {record['map_change']:.1%}"
     if plan.settings.learn_scales:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryogan.errors import InputError
-from cryogan.particles import ParticleImages, ParticleTable, crop, read_particles, write_stack
+from cryogan.particles import ParticleImages, ParticleTable, crop, open_stack, read_particles, write_stack
 from cryogan.particles import cropped as module
 
 BOX, RADIUS = 16, 50.0
@@ -27,7 +27,7 @@ def make(table: ParticleTable, folder: Path, **changes: object) -> tuple[Path, l
 
 
 def images_of(stack: Path) -> np.ndarray:
-    return np.asarray(module.open_stack(stack), dtype=np.float32)
+    return np.asarray(open_stack(stack), dtype=np.float32)
 
 
 @pytest.mark.parametrize("box", [BOX, BOX // 2])
@@ -45,7 +45,7 @@ def test_images_are_those_of_the_files(table: ParticleTable, tmp_path: Path, box
 
 
 def test_unusable_images_are_dropped_from_both(table: ParticleTable, tmp_path: Path) -> None:
-    mapped = module.open_stack(table.stacks[0])
+    mapped = open_stack(table.stacks[0])
     raw = np.memmap(table.stacks[0], dtype=mapped.dtype, mode="r+", offset=1024, shape=mapped.shape)
     raw[3], raw[5, 0, 0] = 1.0, np.nan
     raw.flush()
@@ -61,7 +61,7 @@ def test_it_is_made_once_and_anew_when_an_input_changes(table: ParticleTable, tm
     assert make(table, tmp_path) == (stack, [])
     others = {make(table, tmp_path, **change)[0] for change in ({"box": 8}, {"radius_A": 40.0}, {"invert": True})}
     others.add(make(table.select(np.arange(100)), tmp_path)[0])
-    raw = np.array(module.open_stack(table.stacks[0]))
+    raw = np.array(open_stack(table.stacks[0]))
     write_stack(table.stacks[0], raw[::-1], table.pixel_size)
     table = read_particles(table.source)
     others.add(make(table, tmp_path)[0])

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from cryogan.adversarial.micro_batch import MicroBatch
-from cryogan.adversarial.training import Images, Record, Sampler
+from cryogan.adversarial.read_ahead import Images
+from cryogan.adversarial.records import Record
+from cryogan.adversarial.training import Sampler
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
 from cryogan.physics.backprojection import BackProjector
@@ -71,6 +73,8 @@ class ViewTraining(ABC):
         self.settings, self.steps, self.simulator, self.volume, self.signal = settings, steps, simulator, volume, signal
         generator, box = simulator.generator, simulator.projector.box
         device = self._device = generator.device
+        # Draws what is needed on the CPU, so that no step waits for a GPU.
+        self._host_generator = generator if device.type == "cpu" else torch.Generator().manual_seed(seed)
         self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(seed), device)
         self._count = len(images)
         self._width = box * simulator.pixel_size
@@ -81,7 +85,8 @@ class ViewTraining(ABC):
         self.micro_batch = MicroBatch(min(batch_size, CHUNK))
         self.step = 0
         self.seconds = 0.0
-        self.distance = 0.0  # minus the particles' mean agreement: their Kullback-Leibler distance up to a constant
+        # Minus the particles' mean agreement: their Kullback-Leibler distance up to a constant.
+        self.distance: float | Tensor = 0.0
 
     @abstractmethod
     def _update(self) -> tuple[Tensor, Tensor]:
@@ -109,11 +114,12 @@ class ViewTraining(ABC):
         return {
             "step": self.step,
             "seconds": self.seconds,
-            "distance": self.distance,
+            "distance": float(self.distance),
             "volume": self.volume.state_dict(),
             "particles": self.particles.state_dict(),
             "simulator": self.simulator.state_dict(),
             "generator": self.simulator.generator.get_state(),
+            "host_generator": self._host_generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,13 +128,15 @@ class ViewTraining(ABC):
         self.particles.load_state_dict(state["particles"])
         self.simulator.load_state_dict(state["simulator"])
         self.simulator.generator.set_state(state["generator"].cpu())
+        self._host_generator.set_state(state["host_generator"].cpu())
 
     def _views(self, spectrum: Tensor, disc: Disc) -> Views:
         return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
 
     def _rotations(self, share: float = 1.0) -> Tensor:
         count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
-        return spread_rotations(count, self.volume.point_group, self.simulator.generator)
+        rotations = spread_rotations(count, self.volume.point_group, self._host_generator)
+        return rotations.to(self._device, non_blocking=True)
 
     def _real(self) -> tuple[Tensor, Tensor]:
         """Half-planes and CTFs (B, D, D // 2 + 1) of the next real images."""
@@ -147,15 +155,16 @@ class ViewTraining(ABC):
 
     def _record(self, real: Tensor, simulated: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
-        return {
-            "step": self.step,
-            "minutes": self.seconds / 60.0,
-            "critic_gap": (real.mean() - simulated.mean()).item(),
-            "critic_auc": (real[:, None] > simulated).float().mean().item(),
-            "signal_scale": 1.0,
-            "noise_scale": 1.0,
-            "map_change": ((density - before).norm() / density.norm().clamp(min=1e-12)).item(),
-        }
+        one = torch.ones((), device=self._device)
+        return Record(
+            self.step,
+            self.seconds / 60.0,
+            critic_gap=real.mean() - simulated.mean(),
+            critic_auc=(real[:, None] > simulated).float().mean(),
+            signal_scale=one,
+            noise_scale=one,
+            map_change=(density - before).norm() / density.norm().clamp(min=1e-12),
+        )
 
 
 class Search(ViewTraining):
@@ -198,7 +207,7 @@ class Search(ViewTraining):
         curvature = self._back.curvature(disc, weights, self.settings.search_batch, self.simulator.views)
         self._move(self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
-        self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
+        self.distance = self.distance + (-real.mean() - self.distance) / min(self.step + 1, 20)
         return real, simulated
 
 
@@ -257,14 +266,14 @@ class Sharpening(ViewTraining):
         if self.settings.learn_poses:
             self._learn_poses(*([torch.cat(each) for each in zip(*poses[sign], strict=True)] for sign in (1.0, -1.0)))
         real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
-        self.distance = -real.mean().item()
+        self.distance = -real.mean()
         return real, simulated
 
     def _learn_poses(self, real: list[Tensor], simulated: list[Tensor]) -> None:
         """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart."""
         simulator = self.simulator
         assert simulator.views is not None
-        group = torch.from_numpy(self.volume.point_group).float().to(self._device)
+        group = torch.from_numpy(self.volume.point_group).float().to(self._device, non_blocking=True)
         simulator.views.learn(real[0], simulated[0], group)
         widths = [shifts.square().mean().sqrt() for _, shifts in (real, simulated)]
         ratio = (widths[0] / widths[1].clamp(min=1e-6)).clamp(0.5, 2.0)
@@ -275,7 +284,8 @@ class Sharpening(ViewTraining):
         shell = self._back.shell.flatten()
 
         def by_shell(values: Tensor) -> Tensor:
-            return torch.bincount(shell, weights=values.flatten().double())
+            sums = torch.zeros(self._back.shells, dtype=torch.float64, device=self._device)
+            return sums.index_add(0, shell, values.flatten().double())
 
         norm = (by_shell(first.abs().square()) * by_shell(second.abs().square())).sqrt()
         r = by_shell((first.conj() * second).real) / norm.clamp(min=1e-30)

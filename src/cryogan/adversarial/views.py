@@ -83,7 +83,7 @@ class Views:
         Returns:
             Rotations, shifts, agreement (B,) in nats.
         """
-        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self._disc.shell.max())
+        delta = NEWTON_STEP * self._projector.box / self._projector.padded / self._disc.last_shell
         turns = small_rotations(delta * torch.eye(3, device=rotations.device))
         scale = self.precision.sqrt() * images.transfer
         best = (rotations, shifts, rotations.new_full((len(images),), -torch.inf))
@@ -109,7 +109,7 @@ class Views:
             # Damped, and bounded from below where a view does not depend on a direction (an empty map, a ball).
             diagonal = hessian.diagonal(dim1=1, dim2=2)
             hessian = hessian + torch.diag_embed(DAMPING * diagonal + 1e-3 * diagonal.amax(1, keepdim=True) + 1e-9)
-            move = torch.linalg.solve(hessian, gradient)[:, :, 0]
+            move = torch.linalg.solve_ex(hessian, gradient)[0][:, :, 0]  # `solve` asks a GPU whether it worked
             turn = move[:, :3] * (largest / move[:, :3].norm(dim=1, keepdim=True).clamp(min=largest))
             rotations = rotations @ small_rotations(turn)
             if max_shift > 0:

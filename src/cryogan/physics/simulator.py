@@ -78,7 +78,7 @@ class Simulator(nn.Module):
         generator, views = self.generator, self.views
         return Imaging(
             uniform_rotations(count, generator) if views is None else views.draw(count, generator),
-            triangular_shifts(count, float(self.shift_width), generator),
+            triangular_shifts(count, self.shift_width, generator),
             self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
         )
 
