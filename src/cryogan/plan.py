@@ -359,13 +359,12 @@ def _half_disc(cutoff: float) -> float:
 def _gpu_memory(plan: Plan, free: float) -> str:
     """A sentence on what both halves take of a GPU with so many bytes free."""
     most = max((plan.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
-    has = f"of {free / 2**30:.1f} GiB that are free on {plan.device}"
-    if 2 * (most.fixed + most.each) > free:
-        return (
-            f"Too little memory, probably: {2 * (most.fixed + most.each) / 2**30:.1f} GiB {has}; give a smaller --box."
-        )
     size = most.images_within(free / 2)
-    return f"Both halves take about {2 * (most.fixed + size * most.each) / 2**30:.1f} GiB {has}" + (
+    taken = 2 * (most.fixed + size * most.each)
+    needed = f"{taken / 2**30:.1f} GiB of {free / 2**30:.1f} GiB that are free on {plan.device}"
+    if taken > free:
+        return f"Both halves need about {needed}, and will probably run out of it: give a smaller --box."
+    return f"Both halves take about {needed}" + (
         "." if size == most.at_once else f", with {size} images at a time, to the same result."
     )
 

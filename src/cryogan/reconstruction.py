@@ -66,7 +66,7 @@ def reconstruct(
         settings: see `cryogan.config`.
         noise: STAR or .cs of background patches with micrograph names.
         data_dir: where else to look for image stacks.
-        cache: folder where the particles are kept at the working box, cropped once; several runs may share it.
+        cache: folder where particles and patches are kept at the working box, cropped once; several runs may share it.
         console: what the run says; default: standard error.
 
     Raises:

@@ -68,6 +68,5 @@ def test_an_image_that_cannot_be_read_ahead_is_said_when_it_is_asked_for() -> No
     images = Numbered()
     ours = sampler(images)
     with pytest.raises(InputError, match="image 13"):
-        for _ in range(200):
-            next(ours)
+        _ = [next(ours) for _ in range(200)]
     assert 13 in images.read[-1]

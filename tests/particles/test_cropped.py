@@ -1,6 +1,7 @@
 """Particles cropped once: the same images, made once, gone on with, and never those of other particles."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +94,23 @@ def test_other_particles_are_refused(table: ParticleTable, tmp_path: Path) -> No
     other = read_particles(table.source.parent / "noise.star", need_ctf=False)
     with pytest.raises(InputError, match="holds no images of"):
         ParticleImages(other, BOX, RADIUS, cropped=stack)
+
+
+def test_what_the_cache_says_is_usable_is_not_looked_at_again(table: ParticleTable, tmp_path: Path) -> None:
+    stack, _ = make(table, tmp_path)
+    time = stack.stat().st_mtime_ns
+    with stack.open("r+b") as file:  # spoilt without a trace, so that only who looks at it knows
+        file.seek(1024 + 2 * BOX**2 * 7)
+        file.write(np.full(BOX**2, np.nan, dtype="<f2").tobytes())
+    os.utime(stack, ns=(time, time))
+    assert len(ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0, cropped=stack)) == len(table)
+    assert len(ParticleImages(table, BOX, RADIUS, cropped=stack)) == len(table) - 1  # held, so read
+
+
+def test_checked_images_are_read_when_they_are_asked_for(table: ParticleTable) -> None:
+    images = ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0, checked=True)
+    table.stacks[0].unlink()
+    with pytest.raises(InputError, match="bring the file back"):
+        images.batch(np.arange(3))
+    with pytest.raises(InputError, match="bring the file back"):
+        ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0)
