@@ -32,6 +32,7 @@ PIECE = 5_000  # images written at once
 SPARE = 10 << 30  # bytes that stay free on the disk
 FLAGS = {"symmetry": "D2", "search_steps": 20, "starts": 1, "sharpen_steps": 1, "sharpen_images": 2048, "threads": 1}
 CROPPED, CROPPED_BOX = 50_000, 48  # images of the timed cache, and their box
+SHARPENED = 4  # sharpening steps that are timed
 Record = dict[str, Any]
 
 
@@ -97,7 +98,7 @@ def half(folder: Path, noise: Path) -> Record:
         record[f"build_{name}"] = meter.read()
         next(training.run())  # the first step finds cold caches
         meter, first = Meter(), training.step
-        for _ in training.run():
+        for _ in training.run(until=None if name == "search" else 1 + SHARPENED):
             pass
         record[name] = meter.read() | {"steps": training.step - first}
     return record
@@ -108,7 +109,7 @@ def reading(folder: Path, noise: Path) -> Record:
     table = read_particles(folder / "particles.star")
     rows = np.random.default_rng(0).permutation(len(table))[:CROPPED]
     radius = 0.4375 * table.box * table.pixel_size
-    record: Record = {"images": len(rows)}
+    record: Record = {"images": len(rows), "box": CROPPED_BOX}
     meter = Meter()
     with (folder / "particles.mrcs").open("rb", buffering=0) as file:
         for row in np.sort(rows):
