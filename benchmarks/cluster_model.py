@@ -15,7 +15,6 @@ import math
 import time
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import matplotlib

@@ -41,7 +41,7 @@ _MASK_FRACTION = 0.95  # the paper: 171 of 180
 
 # Of a half's memory, measured: benchmarks/scaling.py, benchmarks/million.py.
 _LIBRARIES_GIB = 0.42
-_TABLE = 700.0  # bytes a particle, while the table of both halves is read
+_READING, _TABLE = 460.0, 250.0  # bytes a particle: while the table of both halves is read, and later
 _SPECTRA = 7.5  # padded transforms of the volume
 _CLIMBING = 76.0  # an image's coefficients, where its best view is climbed to
 _ACTIVATIONS = {"paper": 14.0, "residual": 35.0, "ctf": 14.0}  # the first block's output
@@ -146,7 +146,8 @@ class Plan:
         half = self.particle_count // 2
         images = max((held for stage in self.stages if (held := 4 * half * stage.box**2) <= MEMORY_LIMIT), default=0)
         stages = max(self.memory(stage).total for stage in self.stages)
-        return _LIBRARIES_GIB + (images + _TABLE * self.particle_count + stages) / 2**30
+        working = images + _TABLE * self.particle_count + stages
+        return _LIBRARIES_GIB + max(_READING * self.particle_count, working) / 2**30
 
     @property
     def device(self) -> torch.device:
