@@ -221,12 +221,12 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
         row: list[object] = [gpus]
         for last in (Settings().sharpen_images, PARTICLES / 2):
             hours, share = run_hours(cost, assumed, speed, last, BOX, gpus)
-            row += [f"{hours:.2f}" if hours < 10 else f"{hours:.0f}", f"{share:.1%}"]
+            row += [f"{60 * hours:.2g}" if hours < 1 else f"{60 * hours:.0f}", f"{share:.1%}"]
         pass_seconds = cost.images(PARTICLES / 2, BOX, BOX / 2) / speed / max(1, gpus // 2)
         row.append(f"{PARTICLES / 2 * 2 * BOX**2 / pass_seconds / 1e9 * (1 if gpus == 1 else 2):.2f}")
         rows.append(row)
-    head = ["GPUs", "10,000 images in each step: hours", "of it communication"]
-    head += ["every particle in the last four steps: hours", "of it communication", "read (GB/s, all GPUs)"]
+    head = ["GPUs", "10,000 images in each step: minutes", "of it communication"]
+    head += ["every particle in the last four steps: minutes", "of it communication", "read (GB/s, all GPUs)"]
     cached = 2 * BOX**2
     made, pieces = (
         reading["cache"]["cpu_seconds"] / reading["images"],
