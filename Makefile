@@ -79,12 +79,15 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/preferred_views.py $(DATA)/ribo_c1 --out docs/runs/preferred_views
 	$(BIN)/python benchmarks/pose_prior.py --out docs/runs/pose_prior.json
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
+	$(BIN)/python benchmarks/million.py $(DATA)/bgal_paper --scratch million --out docs/runs/million.json
+	$(BIN)/python benchmarks/cluster_model.py --measure
 	$(BIN)/python -m pytest benchmarks/operations.py --benchmark-json=docs/runs/operations.tmp
 	$(BIN)/python benchmarks/operations.py docs/runs/operations.tmp --out docs/runs/operations.json
 	$(BIN)/python benchmarks/theorem1.py --out docs/runs/theorem1.json
 	$(BIN)/python benchmarks/poisson.py --out docs/runs/poisson.json
 	find docs/runs -type f ! -name '*.json' -delete && find docs/runs -type d -empty -delete
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/cluster_model.py
 
 lint: $(INSTALLED) ## Style, types, the direction of imports, and whether docs/settings.md is up to date.
 	$(BIN)/ruff check .

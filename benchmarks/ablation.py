@@ -107,7 +107,7 @@ def main() -> None:
                 "cpu_minutes": minutes,
                 "truth_05": resolution_at(curve, pixel_size, 0.5),
                 "truth_0143": resolution_at(curve, pixel_size, 0.143),
-                "agreement": -training.distance,
+                "agreement": -float(training.distance),
                 "truth_fsc": [round(float(value), 4) for value in curve],
             }
             records.append(record)

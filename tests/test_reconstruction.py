@@ -211,13 +211,18 @@ def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None
     chosen = settings(box=16, search_steps=2, starts=1, sharpen_steps=1)
     done = [
         reconstruct(
-            particles / "particles.star", tmp_path / name, chosen, cache=cache, console=Console(file=io.StringIO())
+            particles / "particles.star",
+            tmp_path / name,
+            chosen,
+            noise=particles / "noise.star",
+            cache=cache,
+            console=Console(file=io.StringIO()),
         )
         for name, cache in (("cached", tmp_path / "cache"), ("direct", None))
     ]
-    assert len(list((tmp_path / "cache").glob("*.mrcs"))) == 1
+    assert sorted(path.name[:6] for path in (tmp_path / "cache").glob("*.mrcs")) == ["noise_", "partic"]
     cached, direct = (read_volume(each.folder / "map.mrc")[0] for each in done)
-    assert np.corrcoef(cached.ravel(), direct.ravel())[0, 1] > 0.999
+    assert np.corrcoef(cached.ravel(), direct.ravel())[0, 1] > 0.995  # float16
     texts = [(each.folder / "particles.star").read_text() for each in done]
     assert texts[0] == texts[1]  # it names the original images
 

@@ -73,7 +73,10 @@ def test_a_script_says_what_it_asks_for(
     particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a folder"
-    submitted(particles, out, "--seeds", 3, 14, "--print", "--partition", "long", "--sbatch=--qos=low", "--no-augment")
+    submitted(
+        *(particles, out, "--seeds", 3, 14, "--print", "--partition", "long", "--sbatch=--qos=low", "--no-augment"),
+        *("--cache", tmp_path / "cropped"),
+    )
     script = capsys.readouterr().out
     assert not out.exists()
     asked = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
@@ -83,6 +86,8 @@ def test_a_script_says_what_it_asks_for(
     assert re.search(r"--time=[1-9]\d*\n", script)
     assert "seeds=(3 14)" in script
     assert "--no-augment" in script
+    assert f"--cache {tmp_path / 'cropped'}" in script
+    assert not (tmp_path / "cropped").exists()  # it is made by the job
     assert "--max-shift 4.0" in script
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 

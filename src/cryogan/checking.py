@@ -14,7 +14,6 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.halfmap import build_simulator
 from cryogan.particles import ParticleImages, open_stack
-from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.fourier import radial_power, shells
 from cryogan.plan import Plan, make_plan
 from cryogan.report import draw_particles
@@ -105,10 +104,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 def needs(plan: Plan, cores: int) -> tuple[float, float]:
     """About how many minutes a run takes on cores like a Zen 4, and how many GiB each half."""
-    # The libraries; the images; a dozen spectra of the padded volume.
-    padded = plan.settings.oversampling * plan.box
-    gib = 0.7 + (min(4 * (plan.particle_count // 2) * plan.box**2, MEMORY_LIMIT) + 12 * 4 * padded**3) / 2**30
-    return (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60, gib
+    return (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60, plan.memory_gib
 
 
 def _cost(plan: Plan) -> dict[str, str]:

@@ -120,8 +120,8 @@ def reconstruct_command(
     data_dir
         Where else to look for the image stacks.
     cache
-        Folder where the particles are kept at the working box, cropped once, for this run and later ones; for large
-        sets, or large boxes.
+        Folder where particles and background patches are kept at the working box, cropped once, for this run and
+        later ones; for large sets, or large boxes.
     preset
         default (taken if nothing is said); paper or paper-experimental: the numbers of the paper's synthetic or
         real-data experiment.
@@ -201,6 +201,7 @@ def submit_command(
     sbatch: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
     noise: Path | None = None,
     data_dir: Path | None = None,
+    cache: Path | None = None,
     preset: str | None = None,
     config: Path | None = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -210,7 +211,7 @@ def submit_command(
     Parameters
     ----------
     particles
-        As for reconstruct, and so are noise, data_dir, preset, config and all settings.
+        As for reconstruct, and so are noise, data_dir, cache, preset, config and all settings.
     out
         Folder for job.sh, and the runs seed0, seed1, ...; new or empty.
     seeds
@@ -235,6 +236,8 @@ def submit_command(
         Background patches.
     data_dir
         Where else to look for the image stacks.
+    cache
+        Folder for the particles at the working box, cropped by the first task for all of them.
     preset
         default or paper.
     config
@@ -254,6 +257,7 @@ def submit_command(
         resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ())),
         noise=noise,
         data_dir=data_dir,
+        cache=cache,
     )
     if print_only:
         return Answer({"script": script}, script.splitlines())

@@ -7,7 +7,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Literal
@@ -19,12 +20,20 @@ from torch import Tensor
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
 from cryogan.adversarial.discriminator import build_critic
 from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
-from cryogan.adversarial.training import Record, Training
+from cryogan.adversarial.records import Record
+from cryogan.adversarial.training import Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
 from cryogan.distributed import ALONE, Ranks
 from cryogan.errors import InputError
 from cryogan.folders import locked, unwritable
-from cryogan.particles import ParticleImages, read_particles, read_view_table, write_star, write_volume
+from cryogan.particles import (
+    ParticleImages,
+    ParticleTable,
+    read_particles,
+    read_view_table,
+    write_star,
+    write_volume,
+)
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
     ColouredNoise,
@@ -60,7 +69,7 @@ class Message:
 
     half: int
     kind: Literal["record", "remark", "failed", "stopped", "finished"]
-    record: Record | None = None
+    record: dict[str, float] | None = None
     text: str = ""
 
 
@@ -81,9 +90,8 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         seed: of the simulator.
     """
     s, device = plan.settings, plan.device
-    table = read_particles(particles, plan.data_dir)
-    table = table.select(half_rows(len(table), half, s.seed))
-    images = ParticleImages(table, box, plan.particle_radius, s.invert, cropped=plan.cropped)
+    table = _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, s.seed)
+    images = ParticleImages(table, box, plan.particle_radius, s.invert, cropped=plan.cropped, checked=True)
     optics = images.table.ctf
     noise, drawable = _noise(plan, images)
     cutoff = float("inf")
@@ -105,8 +113,23 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     return images, simulator
 
 
+@lru_cache(maxsize=1)  # the table of a million particles takes longer to read than most stages to begin
+def _half_table(particles: Path, _: int, data_dir: Path | None, half: int, seed: int) -> ParticleTable:
+    """The particles of one half, without their STAR's text; read anew when the file's time of change is another."""
+    table = read_particles(particles, data_dir)
+    return replace(table.select(half_rows(len(table), half, seed)), star=None)
+
+
 def build_training(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> AnyTraining:
     """The training of one half at one stage (`index`), by `ranks`, from a zero volume; else as `build_simulator`."""
+    training = _build(plan, index, particles, half, ranks)
+    if plan.device.type == "cuda":  # the halves share it
+        free = torch.cuda.mem_get_info(plan.device)[0] / 2
+        training.micro_batch.size = plan.memory(plan.stages[index]).images_within(free)
+    return training
+
+
+def _build(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks) -> AnyTraining:
     s, device, stage = plan.settings, plan.device, plan.stages[index]
     seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
     images, simulator = build_simulator(plan, stage.box, particles, half, int(seeds[0]))
@@ -154,7 +177,8 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
     """The noise model, and the particles (rows of `images`) whose CTF may be drawn with it; None: all."""
     if plan.noise is not None:
         table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
-        patches = ParticleImages(table, images.box, plan.particle_radius, plan.settings.invert)
+        where = (images.box, plan.particle_radius, plan.settings.invert)
+        patches = ParticleImages(table, *where, cropped=plan.cropped_noise)
         names = patches.table.micrographs
         covered = np.isin(images.table.micrographs, names)
         if not covered.any():
@@ -280,7 +304,7 @@ def _run_stages(
     """
     checkpoint, particles = checkpoint_path(folder, half), folder / "particles.star"
     # Each stage reads the images anew, at its box; they must be the same ones.
-    tables = [read_particles(particles, plan.data_dir)]
+    tables = [_half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, plan.settings.seed)]
     if plan.noise is not None:
         tables.append(read_particles(plan.noise, plan.data_dir, need_ctf=False))
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None
@@ -308,10 +332,12 @@ def _run_stages(
             ranks.copy_first(training.volume.state_dict().values())  # other machines may find other axes
         at_once = training.micro_batch.size
         written, before_step, stop, late = time.monotonic(), time.monotonic(), False, False
+        record: Record | None = None
         for record in training.run():
-            if not np.isfinite(record["map_change"]):
-                raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
             step = before + training.step
+            reported = step % every == 0 or step in pictures
+            if reported:  # to look at a record is to wait for the GPU
+                _require_finite(half, training, record)
             if training.micro_batch.size < at_once:
                 at_once = training.micro_batch.size
                 text = smaller_batches(f"Half {half} at box {plan.stages[index].box}", at_once)
@@ -325,16 +351,20 @@ def _run_stages(
             if ranks.first and half == 1 and (step in pictures or now - drawn > DRAWN_SECONDS):
                 _picture(folder, training)
                 drawn = time.monotonic()
-            if ranks.first and (step % every == 0 or step in pictures):
-                tell(Message(half, "record", record | {"step": step, "box": plan.stages[index].box}))
+            if ranks.first and reported:
+                numbers = {**record, "step": step, "box": plan.stages[index].box}
+                tell(Message(half, "record", numbers))
             now = time.monotonic()
             stop, late = ranks.any(stopped(), now - started + (now - before_step) > limit)
             before_step = now
             if stop or late:
                 break
             if ranks.first and time.monotonic() - written > 60 * plan.settings.checkpoint_minutes:
+                _require_finite(half, training, record)
                 _save(checkpoint, index, training, best_stage, best)
                 written = time.monotonic()
+        if record is not None:
+            _require_finite(half, training, record)
         if ranks.first:
             _save(checkpoint, index, training, best_stage, best)
         if late and not stop:
@@ -350,6 +380,11 @@ def _run_stages(
         seconds = training.seconds
         if best is None or not trial or training.distance < best.distance:
             best, best_stage = training, index
+
+
+def _require_finite(half: int, training: AnyTraining, record: Record) -> None:
+    if not np.isfinite(record["map_change"]):
+        raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
 
 
 def _save(path: Path, stage: int, training: AnyTraining, best_stage: int | None, best: AnyTraining | None) -> None:

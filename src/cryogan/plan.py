@@ -16,11 +16,19 @@ import numpy as np
 import tomli_w
 import torch
 
-from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, sharpening_steps
+from cryogan.adversarial.view_training import (
+    BANK_SHELL,
+    CHUNK,
+    SHIFT_SPACING,
+    search_cutoff,
+    sharpening_cutoff,
+    sharpening_steps,
+)
 from cryogan.config import Settings, parse_stages, validate
 from cryogan.errors import InputError
-from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles, read_view_table
+from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
 from cryogan.particles.atomic import replacing
+from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
@@ -30,6 +38,13 @@ _SEARCH_BOX = 32  # holds the search's frequencies well
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
+
+# Of a half's memory, measured: benchmarks/scaling.py, benchmarks/million.py.
+_LIBRARIES_GIB = 0.42
+_READING, _TABLE = 460.0, 250.0  # bytes a particle: while the table of both halves is read, and later
+_SPECTRA = 7.5  # padded transforms of the volume
+_CLIMBING = 76.0  # an image's coefficients, where its best view is climbed to
+_ACTIVATIONS = {"paper": 14.0, "residual": 35.0, "ctf": 14.0}  # the first block's output
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes that a half takes at a stage: beside the images that are worked on, and for each of these."""
+
+    fixed: float
+    each: float
+    at_once: int  # images, where memory is enough
+
+    @property
+    def total(self) -> float:
+        return self.fixed + self.each * self.at_once
+
+    def images_within(self, free: float) -> int:
+        """How many images can be worked on at once in so many bytes; 1 at least."""
+        return int(min(max((free - self.fixed) / self.each, 1), self.at_once))
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run: its inputs, its settings, and the numbers that follow from both."""
 
@@ -58,6 +90,7 @@ class Plan:
     noise: Path | None
     data_dir: Path | None
     cropped: Path | None  # a stack of the particles at the working box, to be read in place of their files
+    cropped_noise: Path | None  # the same of the background patches
     box: int
     pixel_size: float  # A, at the working box
     particle_radius: float  # A
@@ -89,6 +122,32 @@ class Plan:
         """Of a half's training, judged from the `minutes` that its first `step` (1 or more) volume updates took."""
         done = self.work(step)
         return minutes * (1 - done) / done
+
+    def memory(self, stage: Stage) -> Memory:
+        """On the device; the factors are measured on the CPU, from 32 to 192 px (`benchmarks/scaling.py`)."""
+        s, box = self.settings, stage.box
+        fixed = _SPECTRA * 4 * (s.oversampling * box) ** 3
+        if stage.method in ("convolutional", "stable"):
+            return Memory(fixed, _ACTIVATIONS[s.architecture] * 4 * s.critic_width * box**2, s.batch_size)
+        search = stage.method == "search"
+        cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
+        views = s.views / (1 if search else len(point_group(s.symmetry)))
+        spacing = SHIFT_SPACING * self.box * self.pixel_size
+        shifts = 1 + torch.pi * (s.max_shift / spacing) ** 2
+        bank = 16 * views * _half_disc(cutoff)
+        agreements = 4 * shifts * (3 * views + 6 * _half_disc(cutoff))
+        climbing = 0.0 if search else _CLIMBING * 8 * _half_disc(box / 2)
+        batch = min(s.search_batch, CHUNK) if search else CHUNK
+        return Memory(fixed + bank, agreements + climbing, batch)
+
+    @property
+    def memory_gib(self) -> float:
+        """Of a half's process on the CPU, about."""
+        half = self.particle_count // 2
+        images = max((held for stage in self.stages if (held := 4 * half * stage.box**2) <= MEMORY_LIMIT), default=0)
+        stages = max(self.memory(stage).total for stage in self.stages)
+        working = images + _TABLE * self.particle_count + stages
+        return _LIBRARIES_GIB + max(_READING * self.particle_count, working) / 2**30
 
     @property
     def uneven_views(self) -> bool:
@@ -150,7 +209,7 @@ class Plan:
         try:
             record = tomllib.loads(file.read_text())
             plan = record["plan"]
-            names = ("particles", "noise", "data_dir", "cropped")
+            names = ("particles", "noise", "data_dir", "cropped", "cropped_noise")
             paths = {name: Path(plan[name]) if name in plan else None for name in names}
             plan["stages"] = tuple(Stage(**stage) for stage in plan["stages"])
             return cls(**(plan | paths), settings=validate(record["settings"], f"{file}: "))
@@ -166,12 +225,12 @@ def make_plan(
     cache: Path | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[Plan, ParticleImages, list[str]]:
-    """Read and check all input, before anything is written but the particles cropped to the working box.
+    """Read and check all input, before anything is written but particles and patches cropped to the working box.
 
     Args:
         particles, noise, data_dir, settings: as for `cryogan.reconstruction.reconstruct`.
-        cache: folder for the cropped particles; None: they are read from their files.
-        progress: is told the share that is cropped.
+        cache: folder for cropped particles and background patches; None: they are read from their files.
+        progress: is told the share of the particles that is cropped.
 
     Returns:
         The plan, the preprocessed particles, and what a user should know, a sentence each.
@@ -198,15 +257,21 @@ def make_plan(
     box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
     width = table.pixel_size * even
     diameter = settings.particle_diameter or PARTICLE_FRACTION * width
-    cropped = None
+    patches = read_particles(noise, data_dir, need_ctf=False) if noise else None
+    if patches is not None:
+        _check_patches(patches, table)
+    cropped = cropped_noise = None
     if cache is not None:
+        place = (box, diameter / 2, settings.invert, cache.resolve())
         try:
-            cropped = crop(table, box, diameter / 2, settings.invert, cache.resolve(), progress)
+            cropped = crop(table, *place, progress)
+            cropped_noise = None if patches is None else crop(patches, *place)
         except OSError as error:
             raise InputError(
                 f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
             ) from error
-    images = ParticleImages(table, box, diameter / 2, settings.invert, cropped=cropped)
+    # They are looked at here and held by the halves.
+    images = ParticleImages(table, box, diameter / 2, settings.invert, memory_limit_bytes=0, cropped=cropped)
 
     remarks = [
         f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
@@ -240,6 +305,7 @@ def make_plan(
         noise=noise.resolve() if noise else None,
         data_dir=data_dir.resolve() if data_dir else None,
         cropped=cropped,
+        cropped_noise=cropped_noise,
         box=box,
         pixel_size=images.pixel_size,
         particle_radius=diameter / 2,
@@ -248,14 +314,17 @@ def make_plan(
         stages=_stages(box, len(images) // 2, settings),
         threads=settings.threads or max(1, cores // 2),
     )
-    if noise:
-        remarks.append(_check_noise(plan, images))
+    if patches is not None:
+        remarks.append(_noise_coverage(patches, images.table))
     if prior is not None:
         turned = settings.critic == "views"
         remarks.append(
             f"Views are drawn as in {settings.pose_prior} ({len(prior)} rows), "
             + ("turned into the map's frame after the search." if turned else "in whose frame the map will be.")
         )
+    remarks.append(f"About {plan.memory_gib:.1f} GiB of memory for each half.")
+    if plan.device.type == "cuda":
+        remarks.append(_gpu_memory(plan, torch.cuda.mem_get_info(plan.device)[0]))
     return plan, images, remarks
 
 
@@ -292,24 +361,44 @@ def _check_convolutional(settings: Settings) -> None:
         raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
 
 
-def _check_noise(plan: Plan, images: ParticleImages) -> str:
-    """A sentence on how many particles have patches of their micrograph."""
-    assert plan.noise is not None
-    patches = read_particles(plan.noise, plan.data_dir, need_ctf=False)
-    width, expected = patches.box * patches.pixel_size, images.table.box * images.table.pixel_size
-    if patches.box != images.table.box or abs(width / expected - 1) > 1e-2:
+def _check_patches(patches: ParticleTable, particles: ParticleTable) -> None:
+    """Refuse patches that are not of the particles' box."""
+    width, expected = patches.box * patches.pixel_size, particles.box * particles.pixel_size
+    if patches.box != particles.box or abs(width / expected - 1) > 1e-2:
         raise InputError(
-            f"{plan.noise}: the patches are {patches.box} px of {patches.pixel_size:.3f} A, the particles "
-            f"{images.table.box} px of {images.table.pixel_size:.3f} A; extract both alike."
+            f"{patches.source}: the patches are {patches.box} px of {patches.pixel_size:.3f} A, the particles "
+            f"{particles.box} px of {particles.pixel_size:.3f} A; extract both alike."
         )
-    covered = np.isin(images.table.micrographs, patches.micrographs)
+
+
+def _noise_coverage(patches: ParticleTable, particles: ParticleTable) -> str:
+    """A sentence on how many particles have patches of their micrograph."""
+    covered = np.isin(particles.micrographs, patches.micrographs)
     if not covered.any():
         raise InputError(
-            f"{plan.noise}: no patch comes from a micrograph of {plan.particles} (first patch: "
-            f"{patches.micrographs[0]!r}, first particle: {images.table.micrographs[0]!r}); check _rlnMicrographName."
+            f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
+            f"{patches.micrographs[0]!r}, first particle: {particles.micrographs[0]!r}); check _rlnMicrographName."
         )
     return f"{len(patches)} background patches; {covered.mean():.0%} of the particles have one of their micrograph" + (
         "." if covered.all() else ", and only these lend their CTF to simulated images."
+    )
+
+
+def _half_disc(cutoff: float) -> float:
+    """Coefficients of half of an image's transform below a shell."""
+    return torch.pi * cutoff**2 / 2
+
+
+def _gpu_memory(plan: Plan, free: float) -> str:
+    """A sentence on what both halves take of a GPU with so many bytes free."""
+    most = max((plan.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
+    size = most.images_within(free / 2)
+    taken = 2 * (most.fixed + size * most.each)
+    needed = f"{taken / 2**30:.1f} GiB of {free / 2**30:.1f} GiB that are free on {plan.device}"
+    if taken > free:
+        return f"Both halves need about {needed}, and will probably run out of it: give a smaller --box."
+    return f"Both halves take about {needed}" + (
+        "." if size == most.at_once else f", with {size} images at a time, to the same result."
     )
 
 

@@ -20,7 +20,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cryogan.adversarial.training import Record
 from cryogan.config import Settings
 from cryogan.distributed import Job, lots
 from cryogan.errors import InputError, Interrupted
@@ -71,7 +70,7 @@ def reconstruct(
         settings: see `cryogan.config`.
         noise: STAR or .cs of background patches with micrograph names.
         data_dir: where else to look for image stacks.
-        cache: folder where the particles are kept at the working box, cropped once; several runs may share it.
+        cache: folder where particles and patches are kept at the working box, cropped once; several runs may share it.
         console: what the run says; default: standard error.
         job: the processes of a distributed run, called in rank 0; the others call `follow`.
 
@@ -97,6 +96,7 @@ def reconstruct(
     plan.write(out)  # last: a folder with this file can be resumed
     for remark in remarks:
         _say(out, console, remark)
+    del images, subset  # the halves read their own
     return _run(out, plan, console, job)
 
 
@@ -352,7 +352,7 @@ def _ended(workers: dict[int, SpawnProcess]) -> Iterator[None]:
             worker.join()
 
 
-def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: Record) -> None:
+def _show(folder: Path, bars: Progress, task: TaskID, plan: Plan, record: dict[str, float]) -> None:
     """Move a half's bar; log each tenth of the work, and print it where there is no terminal for a bar."""
     state = f"gap {record['critic_gap']:.2f}  change {record['map_change']:.1%}"
     if plan.settings.learn_scales:

@@ -78,10 +78,12 @@ def batch_script(
     resources: Resources,
     noise: Path | None = None,
     data_dir: Path | None = None,
+    cache: Path | None = None,
 ) -> str:
     """A script for sbatch that reconstructs with each of the seeds, in the folders seedN of `out`.
 
-    All input is checked as `cryogan.reconstruct` would, but for the device, which this machine may not have.
+    All input is checked as `cryogan.reconstruct` would, but for the device, which this machine may not have. The
+    `cache` is made by the first task; the others wait for it.
 
     Raises:
         InputError: input that would stop a run; seeds that repeat; GPUs without --device cuda, or the reverse.
@@ -113,7 +115,7 @@ def batch_script(
     }
     lines = [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
     inputs = [str(particles.resolve())]
-    for flag, path in (("--noise", noise), ("--data-dir", data_dir)):
+    for flag, path in (("--noise", noise), ("--data-dir", data_dir), ("--cache", cache)):
         inputs += [flag, str(path.resolve())] if path else []
     head = ["#!/bin/bash", f"# Made by cryogan submit, version {__version__}."]
     head += [f"#SBATCH {line}" for line in (*lines, "--requeue", *resources.options)]

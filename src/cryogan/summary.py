@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryogan.adversarial.training import Record
 from cryogan.particles import read_star
 from cryogan.plan import RUN_FILE, VIEWS_FILE, Plan
 from cryogan.report import Page, write_page
@@ -70,7 +69,7 @@ class Convergence:
 
 
 def judge_convergence(
-    plan: Plan, courses: Sequence[Sequence[Record]], agreement: Mapping[int, np.ndarray]
+    plan: Plan, courses: Sequence[Sequence[Mapping[str, float]]], agreement: Mapping[int, np.ndarray]
 ) -> Convergence:
     """Whether the map stood still at the end of the run, and the halves no longer came closer.
 

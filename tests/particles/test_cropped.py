@@ -1,6 +1,7 @@
 """Particles cropped once: the same images, made once, gone on with, and never those of other particles."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryogan.errors import InputError
-from cryogan.particles import ParticleImages, ParticleTable, crop, read_particles, write_stack
+from cryogan.particles import ParticleImages, ParticleTable, crop, open_stack, read_particles, write_stack
 from cryogan.particles import cropped as module
 
 BOX, RADIUS = 16, 50.0
@@ -27,7 +28,7 @@ def make(table: ParticleTable, folder: Path, **changes: object) -> tuple[Path, l
 
 
 def images_of(stack: Path) -> np.ndarray:
-    return np.asarray(module.open_stack(stack), dtype=np.float32)
+    return np.asarray(open_stack(stack), dtype=np.float32)
 
 
 @pytest.mark.parametrize("box", [BOX, BOX // 2])
@@ -45,7 +46,7 @@ def test_images_are_those_of_the_files(table: ParticleTable, tmp_path: Path, box
 
 
 def test_unusable_images_are_dropped_from_both(table: ParticleTable, tmp_path: Path) -> None:
-    mapped = module.open_stack(table.stacks[0])
+    mapped = open_stack(table.stacks[0])
     raw = np.memmap(table.stacks[0], dtype=mapped.dtype, mode="r+", offset=1024, shape=mapped.shape)
     raw[3], raw[5, 0, 0] = 1.0, np.nan
     raw.flush()
@@ -61,7 +62,7 @@ def test_it_is_made_once_and_anew_when_an_input_changes(table: ParticleTable, tm
     assert make(table, tmp_path) == (stack, [])
     others = {make(table, tmp_path, **change)[0] for change in ({"box": 8}, {"radius_A": 40.0}, {"invert": True})}
     others.add(make(table.select(np.arange(100)), tmp_path)[0])
-    raw = np.array(module.open_stack(table.stacks[0]))
+    raw = np.array(open_stack(table.stacks[0]))
     write_stack(table.stacks[0], raw[::-1], table.pixel_size)
     table = read_particles(table.source)
     others.add(make(table, tmp_path)[0])
@@ -93,3 +94,23 @@ def test_other_particles_are_refused(table: ParticleTable, tmp_path: Path) -> No
     other = read_particles(table.source.parent / "noise.star", need_ctf=False)
     with pytest.raises(InputError, match="holds no images of"):
         ParticleImages(other, BOX, RADIUS, cropped=stack)
+
+
+def test_what_the_cache_says_is_usable_is_not_looked_at_again(table: ParticleTable, tmp_path: Path) -> None:
+    stack, _ = make(table, tmp_path)
+    time = stack.stat().st_mtime_ns
+    with stack.open("r+b") as file:  # spoilt without a trace, so that only who looks at it knows
+        file.seek(1024 + 2 * BOX**2 * 7)
+        file.write(np.full(BOX**2, np.nan, dtype="<f2").tobytes())
+    os.utime(stack, ns=(time, time))
+    assert len(ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0, cropped=stack)) == len(table)
+    assert len(ParticleImages(table, BOX, RADIUS, cropped=stack)) == len(table) - 1  # held, so read
+
+
+def test_checked_images_are_read_when_they_are_asked_for(table: ParticleTable) -> None:
+    images = ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0, checked=True)
+    table.stacks[0].unlink()
+    with pytest.raises(InputError, match="bring the file back"):
+        images.batch(np.arange(3))
+    with pytest.raises(InputError, match="bring the file back"):
+        ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0)

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +12,8 @@ from cryogan.adversarial import schedules
 from cryogan.adversarial.discriminator import Discriminator
 from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate, volume_loss
 from cryogan.adversarial.micro_batch import MicroBatch
+from cryogan.adversarial.read_ahead import Images, ReadAhead
+from cryogan.adversarial.records import Record
 from cryogan.adversarial.view import View
 from cryogan.config import Settings
 from cryogan.distributed import ALONE, Ranks
@@ -20,18 +21,7 @@ from cryogan.physics.noise import random_turns
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 
-Record = dict[str, float]
 GAP_MEMORY = 100  # steps
-
-
-class Images(Protocol):
-    """Where real particles come from; `cryogan.particles.ParticleImages` is one."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, rows: np.ndarray) -> np.ndarray:
-        """Images (B, D, D), float32."""
-        ...
 
 
 class Sampler:
@@ -40,6 +30,7 @@ class Sampler:
     def __init__(self, images: Images, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
         self._images, self._batch, self._generator, self._device = images, batch_size, generator, device
         self._order = torch.empty(0, dtype=torch.int64)
+        self._ahead = ReadAhead(images, device)
 
     def rows(self) -> Tensor:
         """Of the next batch, (B,)."""
@@ -50,11 +41,18 @@ class Sampler:
 
     def first(self, count: int) -> tuple[Tensor, Tensor]:
         """The first particles of the set, for pictures; the order of the passes is not touched."""
-        return self.load(torch.arange(min(count, len(self._images))))
+        rows = torch.arange(min(count, len(self._images)))
+        return self._ahead(rows, rows[:0]), rows.to(self._device)
 
-    def load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, D, D) and their rows (B,), on the device."""
-        return torch.from_numpy(self._images.batch(rows.numpy())).to(self._device), rows.to(self._device)
+    def load(self, rows: Tensor, part: slice = slice(None), ahead: int = 1) -> tuple[Tensor, Tensor]:
+        """Images (B, D, D) and rows (B,), on the device, of a part of a batch whose rows these are.
+
+        The same part of the batch that comes `ahead` batches later is read meanwhile.
+        """
+        # At the end of a pass what follows is not drawn yet: what is saved is the place after these rows.
+        following = self._order[(ahead - 1) * self._batch : ahead * self._batch]
+        following = following[part] if len(following) == self._batch else following[:0]
+        return self._ahead(rows[part], following), rows[part].to(self._device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"order": self._order, "generator": self._generator.get_state()}
@@ -112,7 +110,8 @@ class Training:
         self.step = 0
         self.critic_step = 0
         self.seconds = 0.0
-        self.distance = 0.0  # running mean of the critic's gap: an estimate of the distance of the distributions
+        # Running mean of the critic's gap: an estimate of the distance of the distributions.
+        self.distance: float | Tensor = 0.0
 
     def run(self, until: int | None = None) -> Iterator[Record]:
         """Train to step `until` (default: the end), yielding a record after each volume update."""
@@ -172,7 +171,7 @@ class Training:
             "step": self.step,
             "critic_step": self.critic_step,
             "seconds": self.seconds,
-            "distance": self.distance,
+            "distance": float(self.distance),
             "volume": self.volume.state_dict(),
             "simulator": self.simulator.state_dict(),
             "critic": self.critic.state_dict(),
@@ -223,7 +222,7 @@ class Training:
 
     def _real(self) -> Tensor:
         """This process's part of the next batch of particles, as the critic sees it."""
-        return self.view(*self.particles.load(self.particles.rows()[self._part]), self._turns())
+        return self.view(*self.particles.load(self.particles.rows(), self._part), self._turns())
 
     def _simulate(self, spectrum: Tensor) -> Tensor:
         """The same of a batch drawn from p(y|x)."""
@@ -247,15 +246,14 @@ class Training:
 
     def _record(self, real_scores: Tensor, simulated_scores: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
-        gap = (real_scores.mean() - simulated_scores.mean()).item()
-        self.distance += (gap - self.distance) / min(self.step, GAP_MEMORY)
-        ranked = (real_scores[:, None] > simulated_scores).float().mean()
-        return {
-            "step": self.step,
-            "minutes": self.seconds / 60.0,
-            "critic_gap": gap,
-            "critic_auc": ranked.item(),
-            "signal_scale": self.simulator.log_signal.exp().item(),
-            "noise_scale": self.simulator.log_noise.exp().item(),
-            "map_change": ((density - before).norm() / density.norm().clamp(min=1e-12)).item(),
-        }
+        gap = real_scores.mean() - simulated_scores.mean()
+        self.distance = self.distance + (gap - self.distance) / min(self.step, GAP_MEMORY)
+        return Record(
+            self.step,
+            self.seconds / 60.0,
+            critic_gap=gap,
+            critic_auc=(real_scores[:, None] > simulated_scores).float().mean(),
+            signal_scale=self.simulator.log_signal.detach().exp(),
+            noise_scale=self.simulator.log_noise.detach().exp(),
+            map_change=(density - before).norm() / density.norm().clamp(min=1e-12),
+        )

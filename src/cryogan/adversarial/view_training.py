@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from cryogan.adversarial.micro_batch import MicroBatch
-from cryogan.adversarial.training import Images, Record, Sampler
+from cryogan.adversarial.read_ahead import Images
+from cryogan.adversarial.records import Record
+from cryogan.adversarial.training import Sampler
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
 from cryogan.distributed import ALONE, Ranks
@@ -75,6 +77,8 @@ class ViewTraining(ABC):
         self.settings, self.steps, self.simulator, self.volume, self.signal = settings, steps, simulator, volume, signal
         generator, box = simulator.generator, simulator.projector.box
         device = self._device = generator.device
+        # Draws what is needed on the CPU, so that no step waits for a GPU.
+        self._host_generator = generator if device.type == "cpu" else torch.Generator().manual_seed(seed)
         self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(seed), device)
         self._count = len(images)
         self._width = box * simulator.pixel_size
@@ -85,7 +89,8 @@ class ViewTraining(ABC):
         self.micro_batch = MicroBatch(min(batch_size, CHUNK))
         self.step = 0
         self.seconds = 0.0
-        self.distance = 0.0  # minus the particles' mean agreement: their Kullback-Leibler distance up to a constant
+        # Minus the particles' mean agreement: their Kullback-Leibler distance up to a constant.
+        self.distance: float | Tensor = 0.0
 
     @abstractmethod
     def _update(self) -> tuple[Tensor, Tensor]:
@@ -113,11 +118,12 @@ class ViewTraining(ABC):
         return {
             "step": self.step,
             "seconds": self.seconds,
-            "distance": self.distance,
+            "distance": float(self.distance),
             "volume": self.volume.state_dict(),
             "particles": self.particles.state_dict(),
             "simulator": self.simulator.state_dict(),
             "generator": self.simulator.generator.get_state(),
+            "host_generator": self._host_generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,17 +132,19 @@ class ViewTraining(ABC):
         self.particles.load_state_dict(state["particles"])
         self.simulator.load_state_dict(state["simulator"])
         self.simulator.generator.set_state(state["generator"].cpu())
+        self._host_generator.set_state(state["host_generator"].cpu())
 
     def _views(self, spectrum: Tensor, disc: Disc) -> Views:
         return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
 
     def _rotations(self, share: float = 1.0) -> Tensor:
         count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
-        return spread_rotations(count, self.volume.point_group, self.simulator.generator)
+        rotations = spread_rotations(count, self.volume.point_group, self._host_generator)
+        return rotations.to(self._device, non_blocking=True)
 
-    def _real(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Half-planes and CTFs (B, D, D // 2 + 1) of these real images."""
-        images, rows = self.particles.load(rows)
+    def _real(self, rows: Tensor, part: slice = slice(None), ahead: int = 1) -> tuple[Tensor, Tensor]:
+        """Half-planes and CTFs (B, D, D // 2 + 1) of real images; arguments as of `Sampler.load`."""
+        images, rows = self.particles.load(rows, part, ahead)
         return to_half_planes(images), self.simulator.transfer(rows)
 
     def _simulated(self, spectrum: Tensor, phi: Imaging) -> tuple[Tensor, Tensor]:
@@ -150,15 +158,16 @@ class ViewTraining(ABC):
 
     def _record(self, real: Tensor, simulated: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
-        return {
-            "step": self.step,
-            "minutes": self.seconds / 60.0,
-            "critic_gap": (real.mean() - simulated.mean()).item(),
-            "critic_auc": (real[:, None] > simulated).float().mean().item(),
-            "signal_scale": 1.0,
-            "noise_scale": 1.0,
-            "map_change": ((density - before).norm() / density.norm().clamp(min=1e-12)).item(),
-        }
+        one = torch.ones((), device=self._device)
+        return Record(
+            self.step,
+            self.seconds / 60.0,
+            critic_gap=real.mean() - simulated.mean(),
+            critic_auc=(real[:, None] > simulated).float().mean(),
+            signal_scale=one,
+            noise_scale=one,
+            map_change=(density - before).norm() / density.norm().clamp(min=1e-12),
+        )
 
 
 class Search(ViewTraining):
@@ -189,8 +198,8 @@ class Search(ViewTraining):
         agreements = []
         count = self.settings.search_batch
         part = self.ranks.part(count)
-        rows, phi = self.particles.rows()[part], self.simulator.draw(count)[part]
-        streams = (self._real(rows), 1.0), (self._simulated(spectrum, phi), -1.0)
+        rows, phi = self.particles.rows(), self.simulator.draw(count)[part]
+        streams = (self._real(rows, part), 1.0), (self._simulated(spectrum, phi), -1.0)
         for (half_planes, transfer), sign in streams:
             images = Observed(disc.take(half_planes), disc.take(transfer))
             total, agreement = self.micro_batch.run(partial(bank.attend, images, sharpness))
@@ -205,7 +214,7 @@ class Search(ViewTraining):
         curvature = self._back.curvature(disc, power * views.precision, count, self.simulator.views)
         self._move(difference / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
-        self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
+        self.distance = self.distance + (-real.mean() - self.distance) / min(self.step + 1, 20)
         return real, simulated
 
 
@@ -251,7 +260,8 @@ class Sharpening(ViewTraining):
             if batch % self.ranks.count != self.ranks.index:
                 continue
             for stream, sign in enumerate((1.0, -1.0)):
-                half_planes, transfer = self._real(rows) if sign > 0 else self._simulated(spectrum, phi)
+                real = partial(self._real, rows, ahead=self.ranks.count)
+                half_planes, transfer = real() if sign > 0 else self._simulated(spectrum, phi)
                 coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
                 images = Observed(disc.take(half_planes), disc.take(transfer))
                 rotations, shifts, agreement = self.micro_batch.run(partial(best_views, coarse, images))
@@ -270,7 +280,7 @@ class Sharpening(ViewTraining):
             self.ranks.sum(all_rotations, all_shifts)
             self._learn_poses(all_rotations.flatten(1, 2), all_shifts.flatten(1, 2))
         real, simulated = agreements.flatten(1)
-        self.distance = -real.mean().item()
+        self.distance = -real.mean()
         return real, simulated
 
     def _learn_poses(self, rotations: Tensor, shifts: Tensor) -> None:
@@ -281,7 +291,7 @@ class Sharpening(ViewTraining):
         """
         simulator, views, learn = self.simulator, self.simulator.views, self.settings.learn_poses
         assert views is not None
-        group = torch.from_numpy(self.volume.point_group).float().to(self._device)
+        group = torch.from_numpy(self.volume.point_group).float().to(self._device, non_blocking=True)
         if views.prior is not None and not (learn and self.step):
             views.turn_prior(rotations[0], rotations[1], group, simulator.generator)
         elif learn:
@@ -297,7 +307,8 @@ class Sharpening(ViewTraining):
         shell = self._back.shell.flatten()
 
         def by_shell(values: Tensor) -> Tensor:
-            return torch.bincount(shell, weights=values.flatten().double())
+            sums = torch.zeros(self._back.shells, dtype=torch.float64, device=self._device)
+            return sums.index_add(0, shell, values.flatten().double())
 
         norm = (by_shell(first.abs().square()) * by_shell(second.abs().square())).sqrt()
         r = by_shell((first.conj() * second).real) / norm.clamp(min=1e-30)

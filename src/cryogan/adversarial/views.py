@@ -96,7 +96,7 @@ class Views:
                 break
             jacobian, hessian = self._curvature(images, rotations, model, with_shifts=max_shift > 0)
             gradient = jacobian @ torch.view_as_real(residual).flatten(1)[:, :, None]
-            move = torch.linalg.solve(hessian, gradient)[:, :, 0]
+            move = torch.linalg.solve_ex(hessian, gradient)[0][:, :, 0]  # `solve` asks a GPU whether it worked
             turn = move[:, :3] * (largest / move[:, :3].norm(dim=1, keepdim=True).clamp(min=largest))
             rotations = rotations @ small_rotations(turn)
             if max_shift > 0:
@@ -151,7 +151,7 @@ class Views:
         self, images: Observed, rotations: Tensor, model: Tensor, *, with_shifts: bool
     ) -> tuple[Tensor, Tensor]:
         """Slopes (B, M, 2 K) of the model by turns (radians), and shifts (A) if M = 5; their products (B, M, M)."""
-        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self._disc.shell.max())
+        delta = NEWTON_STEP * self._projector.box / self._projector.padded / self._disc.last_shell
         scale = self.precision.sqrt() * images.transfer
         turns = small_rotations(delta * torch.eye(3, device=rotations.device))
         slopes = [(scale * self.samples(rotations @ turn) - model) / delta for turn in turns]

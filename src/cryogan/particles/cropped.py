@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -15,23 +16,29 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.folders import locked
 from cryogan.particles.atomic import replacing
-from cryogan.particles.mrc import open_stack, read_header
+from cryogan.particles.mrc import read_header
 from cryogan.particles.preprocessing import ImageReader
 from cryogan.particles.table import ParticleTable
 
 CHUNK = 2048  # images between two notes of how far it is
-FORMAT = 1
+FORMAT = 2
+Chunk = dict[str, Any]  # what is noted of `CHUNK` images: their checksum, and the rows that are unusable
 
 
 def crop(
-    table: ParticleTable, box: int, radius_A: float, invert: bool, folder: Path, progress: Callable[[float], None]
+    table: ParticleTable,
+    box: int,
+    radius_A: float,
+    invert: bool,
+    folder: Path,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Path:
     """The stack (.mrcs, float16) of a table's images as `ImageReader` gives them, in `folder`; made unless it is there.
 
     Its name holds a digest of the images' places, of their files' sizes and times, and of box, radius and sign:
     where one of them changes another stack is made. One that was left half-made is gone on with; the checksum of
     each `CHUNK` of images says how much of it is whole. Images that cannot be used are zero. Beside it, `.npz`
-    says which image is where, and `.json` how far it is.
+    says which image is where, and `.json` how far it is and which images cannot be used.
 
     Args:
         table, box, radius_A, invert: as for `ImageReader`.
@@ -58,28 +65,32 @@ def crop(
         done = _whole_chunks(stack, json.loads(notes.read_text())) if notes.exists() else []
         for start in range(CHUNK * len(done), len(table), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(table)))
-            content = reader.read(rows)[0].astype("<f2").tobytes()
+            images, good = reader.read(rows)
+            content = images.astype("<f2").tobytes()
             with stack.open("r+b") as file:  # not mapped: a full disk would end the process
                 file.seek(HEADER_DTYPE.itemsize + 2 * box**2 * start)
                 file.write(content)
-            done.append(zlib.crc32(content))
+            done.append({"checksum": zlib.crc32(content), "unusable": rows[~good].tolist()})
             with replacing(notes) as temporary:
                 temporary.write_text(json.dumps(done))
             progress((start + len(rows)) / len(table))
     return stack
 
 
-def in_stack(table: ParticleTable, stack: Path) -> ParticleTable:
-    """The same particles, read from a stack that `crop` made of this table or of one that holds it.
+def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[np.bool_]]:
+    """The same particles, read from a stack that `crop` made of this table or of one that holds it; which are usable.
 
     Raises:
         InputError: it does not hold them, or their files have changed since.
     """
     header = read_header(stack)
+    usable = np.ones(header.shape[0], dtype=np.bool_)
     try:
+        for chunk in json.loads(stack.with_suffix(".json").read_text()):
+            usable[chunk["unusable"]] = False
         with np.load(_index(stack)) as index:
             files, stacks, images = json.loads(str(index["files"])), index["stack"], index["image"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{_index(stack)}: cannot be read ({error}); delete {stack} and run again.") from None
     position = {path: number for number, (path, _, _) in enumerate(files)}
     for state in _states(table):
@@ -97,7 +108,7 @@ def in_stack(table: ParticleTable, stack: Path) -> ParticleTable:
         raise InputError(f"{stack}: does not hold all images of {table.source}; start a new run.")
     even = table.box - table.box % 2
     box = header.shape[1]
-    return replace(
+    placed = replace(
         table,
         stacks=(stack,),
         headers=(header,),
@@ -106,6 +117,7 @@ def in_stack(table: ParticleTable, stack: Path) -> ParticleTable:
         box=box,
         pixel_size=table.pixel_size * even / box,
     )
+    return placed, usable[rows]
 
 
 def _index(stack: Path) -> Path:
@@ -122,10 +134,12 @@ def _states(table: ParticleTable) -> list[list[str | int]]:
     return [[str(path.resolve()), *header.written] for path, header in zip(table.stacks, table.headers, strict=True)]
 
 
-def _whole_chunks(stack: Path, checksums: list[int]) -> list[int]:
-    """The checksums up to the first that its images do not have."""
-    images = open_stack(stack)
-    for number, checksum in enumerate(checksums):
-        if zlib.crc32(images[number * CHUNK : (number + 1) * CHUNK].tobytes()) != checksum:
-            return checksums[:number]
-    return checksums
+def _whole_chunks(stack: Path, chunks: list[Chunk]) -> list[Chunk]:
+    """The notes up to the first whose checksum its images do not have."""
+    header = read_header(stack)
+    with stack.open("rb") as file:  # not mapped: what was looked at would count as this process's memory
+        file.seek(header.offset)
+        for number, chunk in enumerate(chunks):
+            if zlib.crc32(file.read(2 * CHUNK * header.shape[1] ** 2)) != chunk["checksum"]:
+                return chunks[:number]
+    return chunks

@@ -19,7 +19,9 @@ class ParticleImages:
     Images that are not usable (empty or masked, NaN) are dropped; `dropped` counts them, `kept_rows` (N,) are
     the rows of the given table that stayed, `table` is the table of those. Up to memory_limit_bytes the result
     is held in memory; beyond it every batch is read and preprocessed anew, to the same numbers. They are read
-    from `cropped`, if given, a stack that `crop` has made of this table or of one that holds it.
+    from `cropped`, if given, a stack that `crop` has made of this table or of one that holds it. Images that are
+    not held are all looked at once, to find the unusable ones, unless `cropped` says which these are or the caller
+    that there are none (`checked`).
 
     Raises InputError as `ImageReader` does, or if no image stays.
     """
@@ -32,16 +34,19 @@ class ParticleImages:
         invert: bool = False,
         memory_limit_bytes: int = MEMORY_LIMIT,
         cropped: Path | None = None,
+        checked: bool = False,
     ) -> None:
+        usable = np.ones(len(table), dtype=np.bool_) if checked else None
         if cropped is None:
             self._reader = ImageReader(table, box, radius_A, invert)
         else:
-            self._reader = ImageReader(in_stack(table, cropped), box, radius_A)
+            placed, usable = in_stack(table, cropped)
+            self._reader = ImageReader(placed, box, radius_A)
         self.box, self.radius_A = box, radius_A
         self.cropped_odd, self.pixel_size = table.box % 2 == 1, self._reader.pixel_size
         self._cache: NDArray[np.float32] | None = None
         self.table = table
-        self.kept_rows = self._scan(memory_limit_bytes)
+        self.kept_rows = self._scan(memory_limit_bytes, usable)
         self.dropped = len(table) - len(self.kept_rows)
         if self.dropped:
             self.table = table.select(self.kept_rows)
@@ -61,21 +66,28 @@ class ParticleImages:
             return cached
         return self._reader.read(self.kept_rows[rows])[0]
 
-    def _scan(self, memory_limit_bytes: int) -> NDArray[np.int64]:
-        """Look at every image once, keep the set in memory if it fits, and return the rows that stay."""
+    def _scan(self, memory_limit_bytes: int, usable: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """Keep the set in memory if it fits, and return the rows that stay; look at every image once if need be."""
         count = len(self.table)
         cache = None
         if count * self.box * self.box * np.dtype(np.float32).itemsize <= memory_limit_bytes:
             cache = np.empty((count, self.box, self.box), dtype=np.float32)
         good = np.zeros(count, dtype=np.bool_)
-        for part in self._reader.in_file_order(np.arange(count)):
-            images, good[part] = self._reader.read(part)
-            if cache is not None:
-                cache[part] = images
+        if cache is None and usable is not None:
+            good = usable
+        else:
+            for part in self._reader.in_file_order(np.arange(count)):
+                images, good[part] = self._reader.read(part)
+                if cache is not None:
+                    cache[part] = images
         if not good.any():
             raise InputError(
                 f"{self.table.source}: all {count} images are NaN or constant, if only outside the circle "
                 f"of {self.radius_A:g} A; extract them again, without a mask."
             )
-        self._cache = cache if cache is None or good.all() else cache[good]
-        return np.flatnonzero(good)
+        rows = np.flatnonzero(good)
+        if cache is not None:
+            for row, kept in enumerate(rows if len(rows) < count else ()):
+                cache[row] = cache[kept]  # in place: `cache[good]` would hold the set twice
+            self._cache = cache[: len(rows)]
+        return rows

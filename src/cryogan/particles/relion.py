@@ -196,6 +196,7 @@ def _check_ctf_columns(path: Path, particles: StarTable, optics: StarTable | Non
 def _image_names(particles: StarTable) -> tuple[NDArray[np.int64], list[str]]:
     """Index from 0 and stack of "000001@stack.mrcs"; a name without @ is a file of one image."""
     indices, stacks = [], []
+    shared: dict[str, str] = {}  # of the stacks' names
     for row, name in enumerate(particles.texts("rlnImageName")):
         number, at, stack = name.partition("@")
         if not at:
@@ -203,7 +204,7 @@ def _image_names(particles: StarTable) -> tuple[NDArray[np.int64], list[str]]:
         if not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS or not stack:
             raise InputError(f'{particles.where(row)}: _rlnImageName is "{name[:50]}"; write it as 000001@stack.mrcs.')
         indices.append(int(number) - 1)
-        stacks.append(stack)
+        stacks.append(shared.setdefault(stack, stack))
     return np.array(indices, dtype=np.int64), stacks
 
 

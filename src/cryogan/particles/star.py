@@ -1,7 +1,7 @@
 """STAR files as RELION writes them; strict, because a row one field short shifts all its later columns."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from cryogan.particles.atomic import replacing
 
 # A quoted string, a comment (only where a token may begin: "job#12/a.mrcs" is a name), or a bare word.
 _TOKEN = re.compile(r"""(?P<quoted>"[^"]*"|'[^']*')(?=\s|$)|(?P<comment>\#.*)|(?P<bare>\S+)""")
+
+_SHARED = 10_000  # texts of a column that its rows share: micrographs are fewer, images are not
 
 
 @dataclass(frozen=True)
@@ -64,25 +66,12 @@ def read_star(path: Path | str) -> dict[str, StarTable]:
     block, and a block or column that occurs twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not text, so it is no STAR file; give the particle STAR.") from None
-
     blocks: dict[str, StarTable] = {}
     table: StarTable | None = None
     in_loop = False
-    rows: list[list[str]] = []
+    shared: list[dict[str, str]] = []  # texts of each column
 
-    def close_block() -> None:
-        if table is not None and rows:
-            for name, column in zip(table.columns, zip(*rows, strict=True), strict=True):
-                table.columns[name] = list(column)
-        rows.clear()
-
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         fields = _split(line)
         if not fields:
             continue
@@ -90,8 +79,7 @@ def read_star(path: Path | str) -> dict[str, StarTable]:
         shown = first[:50]  # in messages
         here = f"{path}, line {number}"
         if first.startswith("data_") and len(fields) == 1:
-            close_block()
-            table, in_loop = StarTable(path, first[len("data_") :]), False
+            table, in_loop, shared = StarTable(path, first[len("data_") :]), False, []
             if table.name in blocks:
                 raise InputError(f"{here}: a second block {shown}; rename or remove one.")
             blocks[table.name] = table
@@ -102,7 +90,7 @@ def read_star(path: Path | str) -> dict[str, StarTable]:
                 raise InputError(f"{here}: a second table in block data_{table.name[:50]}; give it its own block.")
             in_loop = True
         elif line.lstrip().startswith("_"):
-            if rows:
+            if in_loop and table.lines:
                 raise InputError(f"{here}: {shown} follows the rows of a loop; give it its own data_ block.")
             name = first[1:]
             if name in table.columns:
@@ -110,6 +98,7 @@ def read_star(path: Path | str) -> dict[str, StarTable]:
             if not in_loop and len(fields) != 2:
                 raise InputError(f"{here}: {shown} needs one value, not {len(fields) - 1}; correct that line.")
             table.columns[name] = [] if in_loop else [fields[1]]
+            shared.append({})
             if not in_loop and not table.lines:
                 table.lines.append(number)
         elif not in_loop:
@@ -117,10 +106,21 @@ def read_star(path: Path | str) -> dict[str, StarTable]:
         elif len(fields) != len(table.columns):
             raise InputError(f"{here}: expected {len(table.columns)} fields and found {len(fields)}; correct that row.")
         else:
-            rows.append(fields)
+            for column, texts, text in zip(table.columns.values(), shared, fields, strict=True):
+                column.append(texts.setdefault(text, text) if len(texts) < _SHARED else texts.get(text, text))
             table.lines.append(number)
-    close_block()
     return blocks
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """A file's lines, one after the other: the text of a million particles is not held beside their columns."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not text, so it is no STAR file; give the particle STAR.") from None
 
 
 def write_star(path: Path | str, blocks: Mapping[str, Mapping[str, Sequence[object]]]) -> None:
@@ -135,7 +135,7 @@ def write_star(path: Path | str, blocks: Mapping[str, Mapping[str, Sequence[obje
             # RELION takes a file without this line for one of version 3.0.
             out.write(f"\n# version 30001\n\ndata_{name}\n\nloop_\n")
             out.writelines(f"_{column} #{number}\n" for number, column in enumerate(columns, start=1))
-            texts = [[_format(value) for value in values] for values in columns.values()]
+            texts = (map(_format, values) for values in columns.values())
             out.writelines("\t".join(row) + "\n" for row in zip(*texts, strict=True))
             out.write("\n")
 
@@ -157,7 +157,7 @@ def _format(value: object) -> str:
     text = str(value)
     if "\n" in text or "\r" in text:
         raise ValueError(f"a STAR field cannot hold a line break: {text!r}")
-    if text and not any(character.isspace() for character in text) and text[0] not in "#\"'_":
+    if text.split() == [text] and text[0] not in "#\"'_":
         return text
     if '"' not in text:
         return f'"{text}"'

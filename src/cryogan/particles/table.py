@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def assemble(
     first_rows: dict[str, int] = {}
     for row, name in enumerate(stack_names):
         first_rows.setdefault(name, row)
-    for row, name in [*((row, name) for name, row in first_rows.items()), *enumerate(micrographs.tolist())]:
+    for row, name in chain(((row, name) for name, row in first_rows.items()), enumerate(micrographs)):
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise InputError(f"{where(row)}: {name[:50]!r} is no name of a file; correct that row.")
     stacks = _find_stacks(first_rows, source, data_dir, where)

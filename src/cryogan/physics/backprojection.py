@@ -27,6 +27,7 @@ class BackProjector:
         # |k| of a volume's transform (D, D, D // 2 + 1), cycles per box.
         self.radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[: box // 2 + 1] ** 2).sqrt()
         self.shell = self.radius.round().long()
+        self.shells = int(self.shell.max()) + 1
         self._cell: Tensor | None = None
 
     def add(self, into: Tensor, disc: Disc, rotations: Tensor, values: Tensor) -> None:

@@ -4,6 +4,7 @@ A *half-plane* is the `torch.fft.rfft2` of an image (B, D, D // 2 + 1), rows ky,
 phase origin at the image's centre pixel (D // 2, D // 2) rather than at its first pixel.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,14 +51,20 @@ class Disc:
     """
 
     def __init__(self, box: int, cutoff: float, *, device: torch.device) -> None:
-        kx, ky = frequencies(box, 1.0 / box, device=device, dtype=torch.float32)
-        kx, ky = kx.expand(box, -1), ky.expand(-1, box // 2 + 1)
-        radius = torch.hypot(kx, ky)
+        # On the CPU: how many they are would have to be asked of a GPU.
+        kx, ky = np.meshgrid(np.arange(box // 2 + 1.0), np.fft.fftfreq(box, 1.0 / box))
+        radius = np.hypot(kx, ky)
         # At kx = 0 a real image's coefficient at -ky is the conjugate of that at ky.
         inside = (radius < cutoff) & (radius > 0.5) & ((kx > 0) | (ky > 0))
-        self.frequencies = torch.stack([kx[inside], ky[inside]])  # (2, K), cycles per box
-        self.shell = radius[inside].round().long()  # (K,)
-        self._index = inside.flatten().nonzero().squeeze(1)
+        shell = radius[inside].round().astype(np.int64)
+
+        def moved(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(device, non_blocking=True)
+
+        self.frequencies = moved(np.stack([kx[inside], ky[inside]]).astype(np.float32))  # (2, K), cycles per box
+        self.shell, self.last_shell = moved(shell), int(shell.max(initial=0))  # (K,)
+        self._count = moved(np.bincount(shell).clip(min=1))
+        self._index = moved(np.flatnonzero(inside))
 
     def __len__(self) -> int:
         return len(self.shell)
@@ -68,8 +75,7 @@ class Disc:
 
     def mean_by_shell(self, values: Tensor) -> Tensor:
         """Mean over each shell, (last shell + 1,), of values (K,); 0 for a shell without coefficients."""
-        count = torch.bincount(self.shell)
-        return torch.bincount(self.shell, weights=values) / count.clamp(min=1)
+        return values.new_zeros(len(self._count)).index_add(0, self.shell, values) / self._count
 
 
 def radial_power(images: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class FourierProjector:
         phase = torch.complex(angle.cos(), angle.sin())
         half = torch.cat([phase[padded // 2 :], phase[:1].conj()])
         self._after = (phase[:, None, None] * phase[None, :, None], half[None, None, :])
+        # In the grid of `samples`: index of frequency k is k + p / 2, the grid's zero is index (p - 1) / 2.
+        self._offset = torch.tensor([0.0, 1.0, 1.0], device=device) / (padded - 1)
         # The coefficients inside the Nyquist disc.
         kx = torch.arange(box // 2 + 1, device=device, dtype=dtype)[None, :].expand(box, -1)
         ky = torch.fft.fftfreq(box, 1.0 / box, device=device, dtype=dtype)[:, None].expand(-1, box // 2 + 1)
@@ -76,8 +78,7 @@ class FourierProjector:
         flip = k[:, 0] < 0  # a real volume's spectrum at -k is the conjugate of that at k
         k = torch.where(flip[:, None], -k, k)
         grid = torch.stack([2 * k[:, 0] / (p // 2) - 1, 2 * k[:, 1] / (p - 1), 2 * k[:, 2] / (p - 1)], dim=-1)
-        offset = 1.0 / (p - 1)  # index of frequency k is k + p / 2, the grid's zero is index (p - 1) / 2
-        grid = grid + grid.new_tensor([0.0, offset, offset])
+        grid = grid + self._offset.to(grid)
         values = grid_sample(spectrum[None], grid.view(1, batch, 1, -1, 3), align_corners=True, mode="bilinear")
         real, imaginary = values[0, 0, :, 0], values[0, 1, :, 0]
         return torch.complex(real, torch.where(flip, -imaginary, imaginary))

@@ -6,7 +6,7 @@ from torch import Tensor
 from cryogan.physics.fourier import frequencies
 
 
-def triangular_shifts(count: int, max_shift: float, generator: torch.Generator) -> Tensor:
+def triangular_shifts(count: int, max_shift: float | Tensor, generator: torch.Generator) -> Tensor:
     """Shifts (count, 2) in A, x and y independent, triangular on [-max_shift, max_shift] with its peak at 0."""
     uniform = torch.rand(count, 2, 2, generator=generator, device=generator.device)
     return (uniform[..., 0] - uniform[..., 1]) * max_shift

@@ -89,7 +89,7 @@ class Simulator(nn.Module):
         seeds = first + torch.arange(lot_size(count), device=generator.device)
         return Imaging(
             uniform_rotations(count, generator) if views is None else views.draw(count, generator),
-            triangular_shifts(count, float(self.shift_width), generator),
+            triangular_shifts(count, self.shift_width, generator),
             self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
             seeds.flatten()[:count],
         )

@@ -53,7 +53,8 @@ class ViewDistribution(nn.Module):
     def counts(self, rotations: Tensor, group: Tensor) -> Tensor:
         """Views (CELLS,), smoothed, of rotations (N, 3, 3) and of those that a point group (n, 3, 3) makes equal."""
         directions = torch.einsum("gij,nj->gni", group, rotations[:, :, 2]).flatten(0, 1)
-        return self._smooth(torch.bincount(self.cells(directions), minlength=CELLS).float(), KERNEL)
+        counts = torch.zeros_like(self.density).index_add(0, self.cells(directions), torch.ones_like(directions[:, 0]))
+        return self._smooth(counts, KERNEL)
 
     def learn(self, real: Tensor, simulated: Tensor, group: Tensor) -> None:
         """Towards the density whose simulated images are looked at from where the real ones are.

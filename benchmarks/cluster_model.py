@@ -1,0 +1,316 @@
+"""What a large data set costs on a cluster: a model from measured constants, docs/scaling.md and its figure.
+
+    python benchmarks/cluster_model.py --measure
+    python benchmarks/cluster_model.py
+
+The first times what is done with the whole volume, once a batch and once a step, into docs/runs/volume.json (a minute
+of one core). The second reads that, scaling.json (CPU time by box), operations.json (speed of operations), million.json
+(rates of reading) and, where it is there, distributed.json (steps of one and two processes), which checks it. What is
+not measured but assumed is `Assumed`, each a flag.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from cryogan.adversarial.view_training import CHUNK, sharpening_cutoff, sharpening_steps
+from cryogan.config import Settings
+from cryogan.physics.backprojection import BackProjector
+from cryogan.physics.fourier import Disc
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.volume import Volume
+from cryogan.plan import Stage
+from operations import CLIMB
+from report import DOCS, IMAGES, RUNS, table
+
+PARTICLES, BOX = 10_000_000, 384
+RANKS = (1, 8, 64)
+LAST = 4  # steps at all frequencies
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What this machine cannot measure: an H200's published numbers, and shares of them."""
+
+    memory_bandwidth: float = 4.8e12  # bytes a second, published
+    bandwidth_share: float = 0.2  # of it that scattered reads reach
+    sample_bytes: float = 256.0  # of a trilinear sample: four rows of two planes, a sector of 32 bytes each
+    link: float = 50e9  # bytes a second between GPUs of different nodes: 400 Gbit/s each
+    latency: float = 20e-6  # seconds of one message
+    gpu_memory: float = 141e9  # bytes
+    loopback: float = 1e9  # bytes a second between two processes of one machine
+
+
+def _volume_step(projector: FourierProjector, volume: Volume, back: BackProjector, total: torch.Tensor) -> None:
+    projector.transform(volume().detach())
+    for _ in range(2):
+        back.finish(total)
+
+
+def measured_volume() -> Record:
+    """CPU seconds of a back-projection of one image, which is what a batch costs beside its images, and of the rest."""
+    torch.set_num_threads(1)
+    boxes = []
+    for box in (64, 96, 128, 192):
+        projector = FourierProjector(box, device=torch.device("cpu"))
+        volume = Volume(box, 0.45 * box, "D2", torch.device("cpu"))
+        back, disc = BackProjector(projector, volume), Disc(box, box / 2, device=torch.device("cpu"))
+        total, value = projector.transform(volume().detach()), torch.zeros(1, len(disc), dtype=torch.complex64)
+        operations = {
+            "batch": partial(back.add, total, disc, torch.eye(3)[None], value),
+            "step": partial(_volume_step, projector, volume, back, total),
+        }
+        boxes.append({"box": box})
+        for name, operation in operations.items():
+            operation()
+            start = time.process_time()
+            for _ in range(3):
+                operation()
+            boxes[-1][name] = (time.process_time() - start) / 3
+        print(boxes[-1], flush=True)
+    return {"boxes": boxes}
+
+
+class Cost:
+    """Seconds of one core for a sharpening step: of each image, by its coefficients; of each batch; of the volume."""
+
+    def __init__(self, scaling: Record, operations: Record, volume: Record) -> None:
+        cubes = np.array([(2.0 * each["box"]) ** 3 for each in volume["boxes"]])
+        self.batch_voxel, self.step_voxel = (
+            float(np.median([each[name] for each in volume["boxes"]] / cubes)) for name in ("batch", "step")
+        )
+        boxes = np.array([each["box"] for each in scaling["boxes"]], dtype=float)
+        seconds, images = np.array([each["cpu_seconds"] for each in scaling["boxes"]]), scaling["images"]
+        voxels = (2 * images / CHUNK * self.batch_voxel + self.step_voxel) * (2 * boxes) ** 3
+        # A power of the coefficients: in a larger volume their samples lie farther apart in memory.
+        self.exponent, factor = np.polyfit(np.log(coefficients(boxes / 2)), np.log((seconds - voxels) / images), 1)
+        self.factor = float(np.exp(factor))
+        fitted = images * self.factor * coefficients(boxes / 2) ** self.exponent + voxels
+        self.error = float(np.abs(fitted / seconds - 1).max())
+        climb = next(each for each in operations["operations"] if each["name"] == "climb a step")
+        self.samples = climb["gflop_s"] * 1e9 / CLIMB * 4  # a second; CLIMB is that of four samples and what follows
+
+    def images(self, count: float, box: int, cutoff: float) -> float:
+        """Of so many particles and as many simulated images, with their batches."""
+        batch = self.batch_voxel * (2 * box) ** 3
+        return float(count * (self.factor * coefficients(cutoff) ** self.exponent + 2 * batch / CHUNK))
+
+    def volume(self, box: int) -> float:
+        return float(self.step_voxel * (2 * box) ** 3)
+
+
+def coefficients(cutoff: Any) -> Any:
+    return math.pi * cutoff**2 / 2
+
+
+def spectrum_bytes(box: int) -> float:
+    """A padded transform of the volume, complex64."""
+    padded = 2 * box
+    return 8.0 * padded**2 * (padded // 2 + 1)
+
+
+def all_reduce(size: float, ranks: float, bandwidth: float, latency: float) -> float:
+    """Seconds of a ring."""
+    return 0.0 if ranks <= 1 else 2 * (ranks - 1) / ranks * size / bandwidth + 2 * (ranks - 1) * latency
+
+
+def step(cost: Cost, assumed: Assumed, speed: float, images: float, box: int, cutoff: float, ranks: float) -> Record:
+    """Of one half's sharpening step on so many GPUs, each `speed` times a core; seconds."""
+    arithmetic = cost.images(images, box, cutoff) / speed / ranks
+    alike = cost.volume(box) / speed  # every rank does the same
+    return {
+        "arithmetic": arithmetic + alike,
+        "communication": all_reduce(2 * spectrum_bytes(box), ranks, assumed.link, assumed.latency),
+    }
+
+
+def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int, gpus: int) -> tuple[float, float]:
+    """GPU-limited hours and the share of communication: search, ascent with 10,000 images a step, `last` at all "
+    "frequencies.
+
+    A half has half of the GPUs; one GPU does one half after the other.
+    """
+    settings, ranks, turns = Settings(), max(1, gpus // 2), 2 if gpus == 1 else 1
+    search = Stage(32, settings.search_steps, "search")
+    arithmetic = settings.starts * sum(search.seconds(i, PARTICLES, settings) for i in range(search.steps)) / speed
+    communication, steps = 0.0, sharpening_steps(box, LAST)
+    for index in range(steps):
+        images = last if index >= steps - LAST else settings.sharpen_images
+        each = step(cost, assumed, speed, images, box, sharpening_cutoff(index, box), ranks)
+        arithmetic, communication = arithmetic + each["arithmetic"], communication + each["communication"]
+    return turns * (arithmetic + communication) / 3600, communication / (arithmetic + communication)
+
+
+def crossing(cost: Cost, assumed: Assumed, speed: float, images: float, box: int) -> float:
+    """GPUs of a half from which on communication takes longer than what they share."""
+    for ranks in np.geomspace(2, 1e6, 400):
+        shared = cost.images(images, box, box / 2) / speed / ranks
+        if all_reduce(2 * spectrum_bytes(box), ranks, assumed.link, assumed.latency) > shared:
+            return float(ranks)
+    return math.inf
+
+
+def two_processes(cost: Cost, assumed: Assumed) -> str:
+    """The model against docs/runs/distributed.json."""
+    file = RUNS / "distributed.json"
+    if not file.exists():
+        return "The check against two processes waits for `docs/runs/distributed.json` (`benchmarks/distributed.py`)."
+    runs = json.loads(file.read_text())["runs"]
+    alone = {(each["training"], each["box"]): each for each in runs if each["ranks"] == 1}
+    rows: list[list[object]] = []
+    for each in runs:
+        one = alone.get((each["training"], each["box"]))
+        if each["ranks"] == 1 or one is None:
+            continue
+        alike = min(cost.volume(each["box"]), one["seconds_per_step"])
+        shared = (one["seconds_per_step"] - alike) / each["ranks"]
+        said = shared + alike + each["bytes_per_step"] / assumed.loopback
+        rows.append([each["training"], each["box"], each["ranks"], one["seconds_per_step"], said])
+        rows[-1] += [each["seconds_per_step"], f"{said / each['seconds_per_step'] - 1:+.0%}"]
+    head = ["training", "box (px)", "processes", "one process (s a step)", "predicted (s)", "measured (s)", "off by"]
+    return (
+        "Two processes on one machine (`benchmarks/distributed.py`), predicted from one: what concerns the images "
+        "is halved, "
+        f"the volume's part is not, and the bytes pass at {assumed.loopback / 1e9:g} GB/s.\n\n" + table(head, rows)
+    )
+
+
+def draw(cost: Cost, assumed: Assumed, speed: float) -> None:
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    ranks = np.geomspace(1, 4096, 60)
+    for index, (images, label) in enumerate(((10_000, "10,000"), (PARTICLES / 2, "5 million"))):
+        steps = [step(cost, assumed, speed, images, BOX, BOX / 2, each) for each in ranks]
+        left.loglog(
+            ranks, [each["arithmetic"] for each in steps], color=f"C{index}", label=f"{label} images: computing"
+        )
+    left.loglog(ranks[1:], [each["communication"] for each in steps[1:]], "k--", label="communication")
+    left.set(xlabel="GPUs of a half", ylabel="seconds a step", title=f"{BOX} px, all frequencies")
+    left.legend(fontsize=7)
+    boxes = np.array([64, 96, 128, 192, 256, 384, 512])
+    for index, images in enumerate((10_000, 100_000, PARTICLES / 2)):
+        many = [crossing(cost, assumed, speed, images, int(box)) for box in boxes]
+        right.loglog(boxes, many, "o-", color=f"C{index}", label=f"{images:,.0f} images a step")
+    right.set(xlabel="box (px)", ylabel="GPUs of a half", title="where communication overtakes computing")
+    right.set_xticks(boxes, [str(box) for box in boxes])
+    right.minorticks_off()
+    right.legend(fontsize=7)
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+    fig.savefig(IMAGES / "scaling_model.png", dpi=110)
+    plt.close(fig)
+
+
+def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
+    gpu = assumed.memory_bandwidth * assumed.bandwidth_share / assumed.sample_bytes
+    speed = gpu / cost.samples
+    draw(cost, assumed, speed)
+    rows: list[list[object]] = []
+    for gpus in RANKS:
+        row: list[object] = [gpus]
+        for last in (Settings().sharpen_images, PARTICLES / 2):
+            hours, share = run_hours(cost, assumed, speed, last, BOX, gpus)
+            row += [f"{60 * hours:.2g}" if hours < 1 else f"{60 * hours:.0f}", f"{share:.1%}"]
+        pass_seconds = cost.images(PARTICLES / 2, BOX, BOX / 2) / speed / max(1, gpus // 2)
+        row.append(f"{PARTICLES / 2 * 2 * BOX**2 / pass_seconds / 1e9 * (1 if gpus == 1 else 2):.2f}")
+        rows.append(row)
+    head = ["GPUs", "10,000 images in each step: minutes", "of it communication"]
+    head += ["every particle in the last four steps: minutes", "of it communication", "read (GB/s, all GPUs)"]
+    cached = 2 * BOX**2
+    made, pieces = (
+        reading["cache"]["cpu_seconds"] / reading["images"],
+        reading["batches"]["cpu_seconds"] / reading["images"],
+    )
+    # A crop costs by the pixels of its file; these were of 64 px.
+    crop = made * (BOX / 64) ** 2
+    convolutional = 4 * 1_577_621
+    crossings = [
+        [box, *(f"{crossing(cost, assumed, speed, images, box):.0f}" for images in (10_000, PARTICLES / 2))]
+        for box in (64, 192, BOX)
+    ]
+    volume = spectrum_bytes(BOX)
+    parts = [
+        "# From a laptop to a cluster",
+        "A model, not a measurement: written by `benchmarks/cluster_model.py` from what was measured on one core "
+        "of a CPU "
+        "([results](results.md)) and from what is assumed of a GPU and a network. No run of this size has been "
+        "made, and no "
+        "GPU has been measured.",
+        f"**Measured.** A sharpening step takes a core {1e6 * cost.factor:.2g} us times the number of Fourier "
+        f"coefficients to "
+        f"the power {cost.exponent:.2f} for a particle and a simulated image, and for a voxel of the padded volume "
+        f"{1e9 * cost.batch_voxel:.2g} ns in each batch of {CHUNK} images and {1e9 * cost.step_voxel:.2g} ns in "
+        f"each step (fit to "
+        f"32 to 192 px, off by {cost.error:.0%} at most; {BOX} px is an extrapolation). Climbing to a view, it takes "
+        f"{cost.samples / 1e6:.1f} million trilinear samples a second.",
+        f"**Assumed** (flags of the script). A GPU reads scattered samples at {assumed.bandwidth_share:.0%} of an "
+        f"H200's published "
+        f"{assumed.memory_bandwidth / 1e12:g} TB/s, {assumed.sample_bytes:g} bytes each: {gpu / 1e9:.1f} billion a "
+        f"second, "
+        f"{speed:.0f} cores' worth, and is as much faster in all the rest. GPUs are joined by "
+        f"{assumed.link / 1e9:g} GB/s each, "
+        f"{1e6 * assumed.latency:g} us a message; a ring all-reduce of b bytes over n takes 2 (n - 1) / n b / "
+        f"bandwidth and the "
+        "latencies.",
+        f"## {PARTICLES / 1e6:.0f} million particles at {BOX} px",
+        f"Both halves, default settings: two searches at 32 px, {sharpening_steps(BOX, LAST)} sharpening steps. A "
+        f"half has half of "
+        "the GPUs; a single one does them one after the other. The last column is what the cache has to deliver "
+        "when every "
+        "particle is read.",
+        table(head, rows),
+        f"**Memory.** {7.5 * volume / 1e9:.0f} GB for {BOX} px (7.5 padded spectra of {volume / 1e9:.1f} GB) and "
+        f"{76 * 8 * coefficients(BOX / 2) / 1e6:.0f} MB for each image that is worked on, of "
+        f"{assumed.gpu_memory / 1e9:.0f} GB on "
+        "an H200: both halves fit on one. It does not grow with the particles.",
+        f"**Communication.** A step of the view critic sums two spectra over the GPUs, {2 * volume / 1e9:.1f} GB "
+        f"at {BOX} px "
+        f"({2 * spectrum_bytes(64) / 1e6:.0f} MB at 64 px), however many images it has. The convolutional critic "
+        f"sums its "
+        f"{convolutional / 1e6:.1f} MB of gradients at each of its steps and {4 * BOX**3 / 1e6:.0f} MB of the "
+        f"volume's. It overtakes "
+        "the computing that is shared beyond so many GPUs of a half:",
+        table(["box (px)", "10,000 images a step", "every particle of the half"], crossings),
+        f"**Cache.** {PARTICLES * cached / 1e12:.1f} TB of float16. Cropping 64 to {reading['box']} px took a core "
+        f"{1e3 * made:.2g} ms an image; by pixels, {BOX} px are {crop * PARTICLES / 3600:.0f} core hours for all, "
+        f"once. Reading and "
+        f"preprocessing a batch took {1e6 * pieces:.0f} us an image of 64 px, so that "
+        f"{1 / (pieces * (BOX / 64) ** 2):,.0f} images "
+        f"of {BOX} px a second and core are prepared, {cached / (pieces * (BOX / 64) ** 2) / 1e9:.2f} GB/s: beside "
+        f"the table's last "
+        "column, how many cores a GPU needs to be fed.",
+        "![Computing and communication](images/scaling_model.png)",
+        "## Check",
+        two_processes(cost, assumed),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for each in fields(Assumed):
+        parser.add_argument(f"--{each.name.replace('_', '-')}", type=float, default=each.default)
+    parser.add_argument("--measure", action="store_true", help="write docs/runs/volume.json and stop")
+    flags = vars(parser.parse_args())
+    if flags.pop("measure"):
+        (RUNS / "volume.json").write_text(json.dumps(measured_volume(), indent=1))
+        return
+    scaling, operations, volume, million = (
+        json.loads((RUNS / f"{name}.json").read_text()) for name in ("scaling", "operations", "volume", "million")
+    )
+    (DOCS / "scaling.md").write_text(page(Cost(scaling, operations, volume), Assumed(**flags), million["reading"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""A million particles: time and memory of a half's process, against 5,000 that are held in memory.
+
+    python benchmarks/million.py DATA --scratch DIR --out docs/runs/million.json
+
+DATA is a set at 64 px with particles.star and noise.star, such as bgal_paper. Its images are repeated with fresh noise,
+its CTFs and micrographs with them, in a stack of float16 in DIR (8 GB, deleted at the end, unless --keep). Each is a
+process of its own, on one thread: seconds, CPU seconds (the reading thread's too), and the largest resident memory.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import torch
+
+from cryogan.config import resolve
+from cryogan.halfmap import build_training
+from cryogan.particles import ParticleImages, crop, read_particles, write_particles
+from cryogan.plan import Plan, make_plan
+
+COUNTS = (5_000, 1_000_000)
+PIECE = 5_000  # images written at once
+SPARE = 10 << 30  # bytes that stay free on the disk
+FLAGS = {"symmetry": "D2", "search_steps": 20, "starts": 1, "sharpen_steps": 1, "sharpen_images": 2048, "threads": 1}
+CROPPED, CROPPED_BOX = 50_000, 48  # images of the timed cache, and their box
+SHARPENED = 4  # sharpening steps that are timed
+Record = dict[str, Any]
+
+
+class Meter:
+    """Seconds, CPU seconds of all threads, and the process's largest resident memory so far."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> Record:
+        gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return {
+            "seconds": time.perf_counter() - self._wall,
+            "cpu_seconds": time.process_time() - self._cpu,
+            "peak_gib": gib,
+        }
+
+
+def make(data: Path, folder: Path, count: int) -> None:
+    """`count` particles in `folder`, from those of `data`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = read_particles(data / "particles.star")
+    images = ParticleImages(table, table.box, 0.4375 * table.box * table.pixel_size).batch(np.arange(len(table)))
+    if shutil.disk_usage(folder).free < 2 * images[0].size * count + SPARE:
+        raise SystemExit(f"{folder}: not enough room for {2 * images[0].size * count / 1e9:.0f} GB and 10 GiB to spare")
+    stack, random = folder / "particles.mrcs", np.random.default_rng(0)
+    with mrcfile.new_mmap(stack, (count, *images.shape[1:]), mrc_mode=12, overwrite=True) as out:
+        out.set_image_stack()
+        out.voxel_size = table.pixel_size
+    with stack.open("r+b") as file:
+        file.seek(1024)
+        for start in range(0, count, PIECE):
+            piece = images[np.arange(start, min(start + PIECE, count)) % len(images)]
+            piece = piece + random.standard_normal(piece.shape, dtype=np.float32)
+            file.write(piece.astype("<f2").tobytes())
+    lines = (data / "particles.star").read_text().splitlines()
+    rows = [line.split() for line in lines if "@" in line]
+    with (folder / "particles.star").open("w") as out:
+        out.writelines(line + "\n" for line in lines[: next(i for i, line in enumerate(lines) if "@" in line)])
+        for number in range(count):
+            _, *rest = rows[number % len(rows)]
+            out.write("\t".join([f"{number + 1:07d}@particles.mrcs", *rest]) + "\n")
+
+
+def planned(folder: Path, noise: Path) -> Record:
+    """What `cryogan reconstruct` does before it starts the halves."""
+    meter = Meter()
+    plan, images, _ = make_plan(folder / "particles.star", noise, None, resolve("default", None, FLAGS))
+    (folder / "run").mkdir(exist_ok=True)
+    write_particles(folder / "run" / "particles.star", images.table)
+    plan.write(folder / "run")
+    return meter.read()
+
+
+def half(folder: Path, noise: Path) -> Record:
+    """A half's process: it reads its particles, searches, and sharpens."""
+    torch.set_num_threads(1)
+    plan, particles = Plan.read(folder / "run"), folder / "run" / "particles.star"
+    record: Record = {}
+    for index, name in enumerate(("search", "sharpening")):
+        meter = Meter()
+        training = build_training(plan, index, particles, 1)
+        record[f"build_{name}"] = meter.read()
+        next(training.run())  # the first step finds cold caches
+        meter, first = Meter(), training.step
+        for _ in training.run(until=None if name == "search" else 1 + SHARPENED):
+            pass
+        record[name] = meter.read() | {"steps": training.step - first}
+    return record
+
+
+def reading(folder: Path, noise: Path) -> Record:
+    """Images a second: as they are in the file, preprocessed, and through the making of a cache."""
+    table = read_particles(folder / "particles.star")
+    rows = np.random.default_rng(0).permutation(len(table))[:CROPPED]
+    radius = 0.4375 * table.box * table.pixel_size
+    record: Record = {"images": len(rows), "box": CROPPED_BOX}
+    meter = Meter()
+    with (folder / "particles.mrcs").open("rb", buffering=0) as file:
+        for row in np.sort(rows):
+            file.seek(1024 + 2 * table.box**2 * int(row))
+            file.read(2 * table.box**2)
+    record["file"] = meter.read()
+    images = ParticleImages(table.select(rows), CROPPED_BOX, radius, memory_limit_bytes=0)
+    meter = Meter()
+    for part in np.array_split(np.arange(len(rows)), len(rows) // 200):
+        images.batch(part)
+    record["batches"] = meter.read()
+    meter = Meter()
+    crop(table.select(rows), CROPPED_BOX, radius, False, folder / "cache", lambda _: None)
+    record["cache"] = meter.read()
+    return record
+
+
+def _put(function: Callable[..., Record], arguments: tuple[Any, ...], result: Any) -> None:
+    result.put(function(*arguments))
+
+
+def apart(function: Callable[..., Record], *arguments: Any) -> Record:
+    """What a function returns in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    result: Any = context.Queue()
+    process = context.Process(target=_put, args=(function, arguments, result))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+    found: Record = result.get()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS)
+    parser.add_argument("--keep", action="store_true", help="leave the sets in the scratch folder")
+    a = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    record: Record = {"set": a.data.name, "flags": FLAGS, "sizes": []}
+    for count in a.counts:
+        folder = a.scratch / f"particles{count}"
+        if not (folder / "particles.star").exists():
+            make(a.data, folder, count)
+        size = (folder / "particles.mrcs").stat().st_size
+        each: Record = {"particles": count, "gigabytes": size / 1e9}
+        each["plan"] = apart(planned, folder, a.data / "noise.star")
+        print(count, each["plan"], flush=True)
+        each |= apart(half, folder, a.data / "noise.star")
+        print(each, flush=True)
+        record["sizes"].append(each)
+    record["reading"] = apart(reading, folder, a.data / "noise.star") | {"particles": count}
+    print(record["reading"], flush=True)
+    a.out.write_text(json.dumps(record, indent=1))
+    if not a.keep:
+        shutil.rmtree(a.scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Images read while others are worked on."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Images(Protocol):
+    """Where real particles come from; `cryogan.particles.ParticleImages` is one."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """Images (B, D, D), float32."""
+        ...
+
+
+class ReadAhead:
+    """Batches of images on a device; the one that follows is read by a thread while the caller works.
+
+    It is known by its rows and read again if others are asked for: nothing but time depends on it. On its way to a
+    GPU it lies in pinned memory, from where it is copied while the GPU computes.
+    """
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images, self._device = images, device
+        self._thread = ThreadPoolExecutor(1, "read-ahead")
+        self._following: tuple[Tensor, Future[Tensor]] | None = None
+
+    def __call__(self, rows: Tensor, following: Tensor) -> Tensor:
+        """Images (B, D, D) of `rows` (B,); those of `following`, if any, are begun with."""
+        ahead = self._following
+        images = ahead[1].result() if ahead is not None and torch.equal(ahead[0], rows) else self._read(rows)
+        self._following = (following, self._thread.submit(self._read, following)) if len(following) else None
+        return images.to(self._device, non_blocking=True)
+
+    def _read(self, rows: Tensor) -> Tensor:
+        images = torch.from_numpy(self._images.batch(rows.numpy()))
+        return images.pin_memory() if self._device.type == "cuda" else images

@@ -1,0 +1,119 @@
+"""Within a step nothing is asked of the device: a GPU would be waited for."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cryogan.config import resolve
+from cryogan.halfmap import AnyTraining, build_training
+from cryogan.plan import make_plan
+
+FEW = {"views": 200, "search_steps": 3, "search_batch": 20, "sharpen_images": 256, "sharpen_steps": 3, "starts": 1}
+FEW |= {"steps": 3, "critic_warmup": 2, "coarse_to_fine": False, "batch_size": 8}
+TRAININGS = {
+    "search": (0, {"critic": "views"}),
+    "sharpening": (1, {"critic": "views", "symmetry": "D2", "learn_poses": True}),
+    "convolutional": (0, {"critic": "convolutional", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
+}
+# Operations whose result, or its size, the CPU has to know; and what asks for a tensor's values.
+ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "_linalg_check_errors", "equal", "unique_dim"}
+ASKING |= {"_unique2", "is_nonzero", "repeat_interleave", "histc"}
+METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
+# These ask tensors that are always on the CPU: the rows of a batch, and a rotation of the CPU's generator.
+ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("poses.py", "spread_rotations")}
+
+
+def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> AnyTraining:
+    index, flags = TRAININGS[name]
+    plan, _, _ = make_plan(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
+    return build_training(plan, index, particles, 1)
+
+
+class Counted(TorchDispatchMode):
+    """Notes where in `cryogan` something is asked of a tensor."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.questions: list[str] = []
+        for name in METHODS:
+            monkeypatch.setattr(torch.Tensor, name, self._noting(name, getattr(torch.Tensor, name)))
+
+    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._note(name)
+            return method(tensor, *args, **kwargs)
+
+        return noted
+
+    def _note(self, what: str) -> None:
+        frame = sys._getframe(2)
+        while frame is not None and "/cryogan/" not in frame.f_code.co_filename:
+            frame = frame.f_back
+        assert frame is not None
+        place = (Path(frame.f_code.co_filename).name, frame.f_code.co_name)
+        if place not in ON_THE_CPU:
+            self.questions.append(f"{what} in {place[0]}, line {frame.f_lineno}")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        mask = name in ("index", "index_put_", "index_put") and any(
+            each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1]
+        )
+        if name in ASKING or mask:
+            self._note(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_step_asks_nothing_of_the_device(name: str, particles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = asked_for(particles / "particles.star", particles / "noise.star", name)
+    *_, first = training.run(until=1)
+    counted = Counted(monkeypatch)
+    with counted:
+        *_, record = training.run(until=3)
+    assert counted.questions == []
+    with counted:
+        change = record["map_change"]  # what is looked at is asked for, once for all numbers
+        assert counted.questions == [question for question in counted.questions if "records.py" in question] != []
+    asked = len(counted.questions)
+    with counted:
+        assert dict(record)["map_change"] == change
+    assert len(counted.questions) == asked
+    assert record["step"] == 3 != first["step"]
+
+
+def test_questions_are_noticed(particles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count is not empty because it is blind."""
+    training = asked_for(particles / "particles.star", particles / "noise.star", "search")
+    update = training._update
+
+    def asking() -> Any:
+        real, simulated = update()
+        training.volume.clip(float(real.mean() * 0))
+        return real[real > -torch.inf], simulated
+
+    monkeypatch.setattr(training, "_update", asking)
+    monkeypatch.setattr(sys.modules[__name__], "ON_THE_CPU", set())
+    counted = Counted(monkeypatch)
+    with counted:
+        list(training.run(until=1))
+    assert any("__float__" in question for question in counted.questions)
+    assert any("index" in question for question in counted.questions)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_step_waits_for_no_gpu(name: str, particles: Path) -> None:
+    training = asked_for(particles / "particles.star", particles / "noise.star", name, "cuda")
+    list(training.run(until=1))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        list(training.run(until=3))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
