@@ -237,10 +237,10 @@ def large(record: Record) -> list[str]:
         for key, what in (("file", "as they lie in the file"), ("batches", "preprocessed"), ("cache", "into a cache"))
     )
     return [
-        f"`{record['set']}` repeated with fresh noise, float16, 64 px ({large['gigabytes']:.1f} GB): one half of "
-        "it, in a process of its own, one thread. Up to 2 GiB of images are held: the 5,000 always, a half of the million "
-        "at the search's 32 px (hence most of its memory), but not at the sharpening's 64 px, where every batch is read "
-        "ahead of the step that needs it (`benchmarks/million.py`). The target is 90 % of the step rate under 3 GiB.",
+        f"`{record['set']}` repeated with fresh noise, float16, 64 px ({large['gigabytes']:.1f} GB): one half of it, "
+        "in a process of its own, one thread. Up to 2 GiB of images are held: the 5,000 always, a half of the million "
+        "at the search's 32 px (hence most of its memory), but not at the sharpening's 64 px, where every batch is "
+        "read ahead of the step that needs it (`benchmarks/million.py`). The target: 90 % of the step rate, 3 GiB.",
         table(head, rows),
         f"Step rate against that of {small['particles']:,}: " + "; ".join(rates) + ".",
         f"Images a CPU second, 64 px to {reading['box']} px: {said}. " + record.get("note", ""),
