@@ -16,7 +16,7 @@ import numpy as np
 import tomli_w
 import torch
 
-from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, sharpening_steps
+from cryogan.adversarial.view_training import held_steps, search_cutoff, sharpening_cutoff, sharpening_steps
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles
@@ -46,7 +46,8 @@ class Stage:
             return 1.3e-4 * self.box**2
         if self.method == "search":
             return settings.search_batch * (6e-4 + 3.6e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
-        return min(particles, settings.sharpen_images) * (1.6e-3 + 9e-6 * sharpening_cutoff(step, self.box) ** 2)
+        cutoff = sharpening_cutoff(step, self.box, held_steps(settings))
+        return min(particles, settings.sharpen_images) * (1.6e-3 + settings.classes * 9e-6 * cutoff**2)
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ def make_plan(
         raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
     if settings.learn_poses and settings.critic == "convolutional":
         raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
+    if settings.classes > 1 and settings.critic == "convolutional":
+        raise InputError("--classes needs --critic views: that critic looks at each class from its own views.")
     if (settings.noise_model == "poisson") != (settings.dose is not None):
         raise InputError("--noise-model poisson and --dose need each other.")
     if settings.dose is not None and noise is not None:
@@ -285,7 +288,8 @@ def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
     """The stages of a run; the first of several is tried several times."""
     if settings.critic == "views":
         search = Stage(min(box, _SEARCH_BOX), settings.search_steps, "search")
-        return (*[search] * settings.starts, Stage(box, sharpening_steps(box, settings.sharpen_steps), "sharpening"))
+        steps = sharpening_steps(box, settings.sharpen_steps, held_steps(settings))
+        return (*[search] * settings.starts, Stage(box, steps, "sharpening"))
     coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
     per_epoch = particles / (settings.batch_size * settings.critic_steps)
     fine = settings.steps or max(1, round(settings.epochs * per_epoch))

@@ -50,6 +50,11 @@ class Sampler:
         """The first particles of the set, for pictures; the order of the passes is not touched."""
         return self._load(torch.arange(min(count, len(self._images))))
 
+    def once(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All particles in their order, a batch at a time; that of the passes is not touched."""
+        for rows in torch.split(torch.arange(len(self._images)), self._batch):
+            yield self._load(rows)
+
     def _load(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(self._images.batch(rows.numpy())).to(self._device), rows.to(self._device)
 

@@ -10,17 +10,23 @@ w = H^-1 (E B(real) - E B(simulated)): it is computed instead of trained. The vo
 score of simulated images, whose poses are the simulator's, is H w; preconditioned by H it is w. Equal
 distributions give w = 0 whatever the attention is: an image that is looked at from a wrong view, real or
 simulated, adds the same to both means.
+
+With K classes the images show one of K maps x_k, with probability pi_k. The attention is over pairs of class and
+view, and each class has a w_k of its own.
 """
 
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.training import Images, Record, Sampler
@@ -40,8 +46,14 @@ CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
+CLASS_DIFFERENCE = 0.3  # s.d. of the factor by which the density of a class differs at the beginning ...
+CLASS_GRID = 5  # ... between the points of so coarse a grid, each way
+CLASS_STEP = 2.0  # largest factor on a class's weight in a step
+LEAST_WEIGHT = 0.01
 CHUNK = 128  # images at a time
 RECORDED = 1000  # images of each stream whose scores are ranked
+
+Look = Callable[[Tensor, Tensor], tuple[Observed, Tensor, Tensor, Tensor]]
 
 
 class ViewTraining(ABC):
@@ -69,6 +81,7 @@ class ViewTraining(ABC):
         seed: int,
     ) -> None:
         self.settings, self.steps, self.simulator, self.volume, self.signal = settings, steps, simulator, volume, signal
+        self.classes, self.weights = [volume], torch.ones(1, device=volume.mask.device)
         generator, box = simulator.generator, simulator.projector.box
         device = self._device = generator.device
         self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(seed), device)
@@ -135,15 +148,19 @@ class ViewTraining(ABC):
         images, rows = next(self.particles)
         return to_half_planes(images), self.simulator.transfer(rows)
 
-    def _simulated(self, spectrum: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def _simulated(self, spectra: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The same of images of the classes' spectra (K, ...), each as often as its weight says."""
         phi = self.simulator.draw(count)
-        return to_half_planes(self.simulator(spectrum, phi)), self.simulator.transfer(phi.particles)
+        ends = (count * self.weights.cumsum(0)).round().int().tolist()
+        parts = [slice(*each) for each in pairwise([0, *ends])]
+        images = [self.simulator(spectrum, phi[part]) for spectrum, part in zip(spectra, parts, strict=True)]
+        return to_half_planes(torch.cat(images)), self.simulator.transfer(phi.particles)
 
-    def _move(self, direction: Tensor, cutoff: float, rate: float) -> None:
+    def _move(self, volume: Volume, direction: Tensor, cutoff: float, rate: float) -> None:
         """x <- x + rate w, for w in Fourier space; its mean stays, which no image tells from the background."""
         window = (cutoff - self._back.radius).clamp(0.0, 1.5) / 1.5 * (self._back.radius > 0.5)
-        step = torch.fft.irfftn(direction * window, s=self.volume.density.shape)
-        self.volume.density.add_(self.volume.symmetrise(step * self.volume.mask), alpha=rate)
+        step = torch.fft.irfftn(direction * window, s=volume.density.shape)
+        volume.density.add_(volume.symmetrise(step * volume.mask), alpha=rate)
 
     def _record(self, real: Tensor, simulated: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
@@ -184,7 +201,7 @@ class Search(ViewTraining):
         bank = views.bank(self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3), self._shifts)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
-        streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
+        streams = (self._real(), 1.0), (self._simulated(spectrum[None], self.settings.search_batch), -1.0)
         for (half_planes, transfer), sign in streams:
             images = Observed(disc.take(half_planes), disc.take(transfer))
             total, agreement = self.micro_batch.run(partial(bank.attend, images, sharpness))
@@ -196,7 +213,7 @@ class Search(ViewTraining):
         self._back.add(difference, disc, bank.rotations, gathered)
         weights = images.transfer.square().mean(0) * views.precision
         curvature = self._back.curvature(disc, weights, self.settings.search_batch, self.simulator.views)
-        self._move(self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
+        self._move(self.volume, self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
         return real, simulated
@@ -208,57 +225,142 @@ class Sharpening(ViewTraining):
     The critic is computed from either half of the images; for each shell their correlation r says what of
     it is signal, and 2 r / (1 + r) of it moves the map. A shell in which the critic has nothing left to say,
     or nothing yet, stays as it is.
+
+    With several classes, `volume` is their weighted mean. All begin at the map that the search found, their densities
+    changed by smooth random factors, and come apart at the first cut-off, which is held for `class_steps` steps.
     """
 
-    def _update(self) -> tuple[Tensor, Tensor]:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        count = self.settings.classes
+        if count > 1:
+            self.classes = [deepcopy(self.volume) for _ in range(count)]
+            self.weights = torch.full((count,), 1 / count, device=self._device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "classes": [volume.state_dict() for volume in self.classes],
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        for volume, saved in zip(self.classes, state["classes"], strict=True):
+            volume.load_state_dict(saved)
+        self.weights = state["weights"]
+
+    @torch.no_grad()
+    def class_maps(self) -> list[Tensor]:
+        """The map of each class, (D, D, D), as `result`."""
+        return [volume() for volume in self.classes]
+
+    @torch.no_grad()
+    def class_probabilities(self) -> Tensor:
+        """(N, K): how probable each class is for each particle of this half, in their order."""
+        box = self.simulator.projector.box
+        look, _, _ = self._look(sharpening_cutoff(self.step, box, held_steps(self.settings)))
+        found = []
+        for images, rows in self.particles.once():
+            transfer = self.simulator.transfer(rows)
+            found.append(look(to_half_planes(images), transfer)[-1])
+        return torch.softmax(self.weights.log() + torch.cat(found), dim=1)
+
+    def _part(self) -> None:
+        """Begin all classes at the one map, whose density in each is changed by a smooth random factor."""
+        if len(self.classes) == 1:
+            return
+        coarse = torch.randn(
+            len(self.classes), 1, *[CLASS_GRID] * 3, generator=self.simulator.generator, device=self._device
+        )
+        factors = interpolate(coarse - coarse.mean(0), size=self.volume.density.shape, mode="trilinear")[:, 0]
+        for volume, factor in zip(self.classes, factors, strict=True):
+            volume.start_from(self.volume.density * (1 + CLASS_DIFFERENCE * factor))
+
+    def _look(self, cutoff: float) -> tuple[Look, Tensor, list[Views]]:
+        """How to look at images up to a cut-off: their best view of each class, found from that of the mean map.
+
+        Returns:
+            A function of half-planes and CTFs that gives the images on the disc of the cut-off and the rotations
+            (B, K, 3, 3), shifts (B, K, 2) and agreements (B, K) of their best views; the classes' spectra; and
+            their views.
+        """
         projector, box = self.simulator.projector, self.simulator.projector.box
-        cutoff = sharpening_cutoff(self.step, box)
         disc = Disc(box, cutoff, device=self._device)
         coarse_disc = Disc(box, min(BANK_SHELL, cutoff), device=self._device)
-        spectrum = projector.transform(self.volume())
-        views, coarse_views = self._views(spectrum, disc), self._views(spectrum, coarse_disc)
-        bank = coarse_views.bank(self._rotations(), self._shifts)
+        spectra = torch.stack([projector.transform(volume()) for volume in self.classes])
+        views, coarse_views = ([self._views(each, part) for each in spectra] for part in (disc, coarse_disc))
+        mean = torch.tensordot(self.weights, spectra, dims=1)
+        bank = self._views(mean, coarse_disc).bank(self._rotations(), self._shifts)
         spacing = float((8 * torch.pi**2 / (len(bank.rotations) * len(self.volume.point_group))) ** (1 / 3))
         max_shift = self.simulator.max_shift
 
         def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Rotations, shifts and agreement of the images' best views."""
             found = []
             for low, high in zip(coarse.split(size), fine.split(size), strict=True):
-                rotations, shifts, _ = coarse_views.climb(
-                    low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift
-                )
-                found.append(views.climb(high, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift))
+                start = bank.best(low)
+                of_classes = []
+                for low_views, high_views in zip(coarse_views, views, strict=True):
+                    near = low_views.climb(low, *start, steps=1, largest=spacing, max_shift=max_shift)[:2]
+                    of_classes.append(high_views.climb(high, *near, steps=2, largest=spacing / 2, max_shift=max_shift))
+                found.append([torch.stack(each, dim=1) for each in zip(*of_classes, strict=True)])
             rotations, shifts, agreement = (torch.cat(each) for each in zip(*found, strict=True))
             return rotations, shifts, agreement
 
+        def look(half_planes: Tensor, transfer: Tensor) -> tuple[Observed, Tensor, Tensor, Tensor]:
+            coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
+            images = Observed(disc.take(half_planes), disc.take(transfer))
+            return images, *self.micro_batch.run(partial(best_views, coarse, images))
+
+        return look, spectra, views
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        if self.step == 0:
+            self._part()
+        cutoff = sharpening_cutoff(self.step, self.simulator.projector.box, held_steps(self.settings))
+        look, spectra, views = self._look(cutoff)
+        disc = views[0].disc
+
         # Pairs of batches, so that both halves have as many images.
         batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
-        differences = [torch.zeros_like(spectrum) for _ in range(2)]
+        differences = [[torch.zeros_like(spectrum) for _ in range(2)] for spectrum in spectra]
         power = torch.zeros(len(disc), device=self._device)
         agreements: dict[float, list[Tensor]] = {1.0: [], -1.0: []}
+        shares: dict[float, list[Tensor]] = {1.0: [], -1.0: []}
         poses: dict[float, list[tuple[Tensor, Tensor]]] = {1.0: [], -1.0: []}
         for batch in range(batches):
             for sign in (1.0, -1.0):
-                half_planes, transfer = self._real() if sign > 0 else self._simulated(spectrum, CHUNK)
-                coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
-                images = Observed(disc.take(half_planes), disc.take(transfer))
-                rotations, shifts, agreement = self.micro_batch.run(partial(best_views, coarse, images))
-                matched = sign * views.matched(images, shifts)
-                self._back.add(differences[batch % 2], disc, rotations, matched)
-                agreements[sign].append(agreement)
-                poses[sign].append((rotations, shifts))
+                half_planes, transfer = self._real() if sign > 0 else self._simulated(spectra, CHUNK)
+                images, rotations, shifts, agreement = look(half_planes, transfer)
+                agreement = self.weights.log() + agreement
+                attention = torch.softmax(agreement, dim=1)
+                for k, (of_class, share) in enumerate(zip(views, attention.T, strict=True)):
+                    matched = sign * share[:, None] * of_class.matched(images, shifts[:, k])
+                    self._back.add(differences[k][batch % 2], disc, rotations[:, k], matched)
+                agreements[sign].append(agreement.logsumexp(1))
+                shares[sign].append(attention)
+                best = torch.arange(len(images), device=self._device), attention.argmax(1)
+                poses[sign].append((rotations[best], shifts[best]))
             power += images.transfer.square().mean(0) / batches
 
-        first, second = (self._back.finish(difference) for difference in differences)
-        curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK, self.simulator.views)
-        trust = self._trust(first, second)
-        self._move((first + second) * trust / curvature, cutoff, 1.0)
+        curvature = self._back.curvature(disc, power * views[0].precision, batches * CHUNK, self.simulator.views)
+        for volume, weight, halves in zip(self.classes, self.weights, differences, strict=True):
+            first, second = (self._back.finish(difference) for difference in halves)
+            trust = self._trust(first, second)
+            self._move(volume, (first + second) * trust / (weight * curvature), cutoff, 1.0)
+        self._learn_weights(*(torch.cat(shares[sign]).mean(0) for sign in (1.0, -1.0)))
+        densities = torch.stack([volume.density for volume in self.classes])
+        self.volume.density.copy_(torch.tensordot(self.weights, densities, dims=1))
         if self.settings.learn_poses:
             self._learn_poses(*([torch.cat(each) for each in zip(*poses[sign], strict=True)] for sign in (1.0, -1.0)))
         real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
         self.distance = -real.mean().item()
         return real, simulated
+
+    def _learn_weights(self, real: Tensor, simulated: Tensor) -> None:
+        """From the shares (K,) of either stream that the attention gives to the classes: these should be alike."""
+        ratio = (real / simulated).clamp(1 / CLASS_STEP, CLASS_STEP)
+        weights = (self.weights * ratio).clamp(min=LEAST_WEIGHT)
+        self.weights = weights / weights.sum()
 
     def _learn_poses(self, real: list[Tensor], simulated: list[Tensor]) -> None:
         """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart."""
@@ -289,11 +391,16 @@ def search_cutoff(step: int, steps: int) -> float:
     return first + (last - first) * min(1.0, step / steps / 0.7)
 
 
-def sharpening_cutoff(step: int, box: int) -> float:
-    """The same of a sharpening."""
-    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (step + 1))
+def sharpening_cutoff(step: int, box: int, held: int = 0) -> float:
+    """The same of a sharpening that holds its first cut-off for so many steps."""
+    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (max(0, step - held) + 1))
 
 
-def sharpening_steps(box: int, after: int) -> int:
-    """Updates until the cut-off is at the Nyquist frequency of a box, and some after."""
-    return max(0, math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))) + after
+def held_steps(settings: Settings) -> int:
+    """For which a sharpening holds its first cut-off, so that the classes come apart."""
+    return settings.class_steps if settings.classes > 1 else 0
+
+
+def sharpening_steps(box: int, after: int, held: int = 0) -> int:
+    """Updates until the cut-off is at the Nyquist frequency of a box, and some before and after."""
+    return held + max(0, math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))) + after

@@ -47,17 +47,17 @@ class Views:
     def __init__(
         self, projector: FourierProjector, spectrum: Tensor, disc: Disc, noise_power: Tensor, width_A: float
     ) -> None:
-        self._projector, self._spectrum, self._disc, self._width = projector, spectrum, disc, width_A
+        self._projector, self._spectrum, self.disc, self._width = projector, spectrum, disc, width_A
         # Half of the plane stands for all of it: each coefficient counts twice.
         self.precision = 2.0 / (noise_power.float()[disc.shell] * projector.box**2)
 
     def samples(self, rotations: Tensor) -> Tensor:
         """P x, (B, K) complex."""
-        return self._projector.samples(self._spectrum, rotations, self._disc.frequencies)
+        return self._projector.samples(self._spectrum, rotations, self.disc.frequencies)
 
     def phase(self, shifts: Tensor) -> Tensor:
         """S, (B, K), of shifts (B, 2) in A; see `cryogan.physics.shifts.shift`."""
-        angle = 2.0 * torch.pi / self._width * (shifts @ self._disc.frequencies)
+        angle = 2.0 * torch.pi / self._width * (shifts @ self.disc.frequencies)
         return torch.complex(angle.cos(), angle.sin())
 
     def matched(self, images: Observed, shifts: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Views:
         Returns:
             Rotations, shifts, agreement (B,) in nats.
         """
-        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self._disc.shell.max())
+        delta = NEWTON_STEP * self._projector.box / self._projector.padded / float(self.disc.shell.max())
         turns = small_rotations(delta * torch.eye(3, device=rotations.device))
         scale = self.precision.sqrt() * images.transfer
         best = (rotations, shifts, rotations.new_full((len(images),), -torch.inf))
@@ -102,7 +102,7 @@ class Views:
                 break
             slopes = [(self.samples(rotations @ turn) - view) / delta for turn in turns]
             if max_shift > 0:
-                slopes += [2j * torch.pi / self._width * k * view for k in self._disc.frequencies]
+                slopes += [2j * torch.pi / self._width * k * view for k in self.disc.frequencies]
             jacobian = torch.view_as_real(torch.stack(slopes, 1) * scale[:, None]).flatten(2)
             residual = torch.view_as_real(centred - model).flatten(1)
             gradient, hessian = jacobian @ residual[:, :, None], jacobian @ jacobian.mT
