@@ -83,7 +83,7 @@ class Settings(BaseModel):
         description="Maps of which the particles are a mixture, with learned weights: conformations, or junk.",
     )
     class_steps: int = Field(
-        20, ge=1, description="Volume updates at low frequency in which several classes come apart."
+        15, ge=1, description="Volume updates at low frequency in which each further class comes apart from the others."
     )
 
     # Volume

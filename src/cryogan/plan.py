@@ -47,7 +47,7 @@ class Stage:
         if self.method == "search":
             return settings.search_batch * (6e-4 + 3.6e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
         cutoff = sharpening_cutoff(step, self.box, held_steps(settings))
-        return min(particles, settings.sharpen_images) * (1.6e-3 + settings.classes * 9e-6 * cutoff**2)
+        return min(particles, settings.sharpen_images) * settings.classes * (1.6e-3 + 9e-6 * cutoff**2)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
-CLASS_DIFFERENCE = 0.3  # s.d. of the factor by which the density of a class differs at the beginning ...
+CLASS_DIFFERENCE = 0.2  # s.d. of the factor by which the density of a class is changed where it divides in two ...
 CLASS_GRID = 5  # ... between the points of so coarse a grid, each way
 CLASS_STEP = 2.0  # largest factor on a class's weight in a step
 LEAST_WEIGHT = 0.01
@@ -226,16 +226,10 @@ class Sharpening(ViewTraining):
     it is signal, and 2 r / (1 + r) of it moves the map. A shell in which the critic has nothing left to say,
     or nothing yet, stays as it is.
 
-    With several classes, `volume` is their weighted mean. All begin at the map that the search found, their densities
-    changed by smooth random factors, and come apart at the first cut-off, which is held for `class_steps` steps.
+    Several classes come from the search's map by division: the one that explains most becomes two, whose difference
+    grows for `class_steps` steps at the first cut-off; then the next, until there are as many as are asked for.
+    `volume` is their weighted mean.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        count = self.settings.classes
-        if count > 1:
-            self.classes = [deepcopy(self.volume) for _ in range(count)]
-            self.weights = torch.full((count,), 1 / count, device=self._device)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
@@ -245,9 +239,11 @@ class Sharpening(ViewTraining):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        for volume, saved in zip(self.classes, state["classes"], strict=True):
-            volume.load_state_dict(saved)
         self.weights = state["weights"]
+        if len(self.weights) > 1:
+            self.classes = [deepcopy(self.volume) for _ in self.weights]
+            for volume, saved in zip(self.classes, state["classes"], strict=True):
+                volume.load_state_dict(saved)
 
     @torch.no_grad()
     def class_maps(self) -> list[Tensor]:
@@ -265,19 +261,22 @@ class Sharpening(ViewTraining):
             found.append(look(to_half_planes(images), transfer)[-1])
         return torch.softmax(self.weights.log() + torch.cat(found), dim=1)
 
-    def _part(self) -> None:
-        """Begin all classes at the one map, whose density in each is changed by a smooth random factor."""
-        if len(self.classes) == 1:
-            return
-        coarse = torch.randn(
-            len(self.classes), 1, *[CLASS_GRID] * 3, generator=self.simulator.generator, device=self._device
-        )
-        factors = interpolate(coarse - coarse.mean(0), size=self.volume.density.shape, mode="trilinear")[:, 0]
-        for volume, factor in zip(self.classes, factors, strict=True):
-            volume.start_from(self.volume.density * (1 + CLASS_DIFFERENCE * factor))
+    def _divide(self) -> None:
+        """Make two classes of the one that explains most, their densities changed by opposite smooth random factors."""
+        power = torch.stack([volume().square().sum() for volume in self.classes])
+        index = int((self.weights * power).argmax())
+        grid = torch.randn(1, 1, *[CLASS_GRID] * 3, generator=self.simulator.generator, device=self._device)
+        factor = CLASS_DIFFERENCE * interpolate(grid, size=self.volume.density.shape, mode="trilinear")[0, 0]
+        divided, weight = self.classes[index], self.weights[index] / 2
+        self.classes = [*self.classes, deepcopy(divided)]
+        self.classes[index] = deepcopy(divided)
+        for k, changed in ((index, 1 + factor), (-1, 1 - factor)):
+            self.classes[k].start_from(divided.density * changed)
+        self.weights = torch.cat([self.weights, weight[None]])
+        self.weights[index] = weight
 
     def _look(self, cutoff: float) -> tuple[Look, Tensor, list[Views]]:
-        """How to look at images up to a cut-off: their best view of each class, found from that of the mean map.
+        """How to look at images up to a cut-off: their best view of each class.
 
         Returns:
             A function of half-planes and CTFs that gives the images on the disc of the cut-off and the rotations
@@ -289,18 +288,17 @@ class Sharpening(ViewTraining):
         coarse_disc = Disc(box, min(BANK_SHELL, cutoff), device=self._device)
         spectra = torch.stack([projector.transform(volume()) for volume in self.classes])
         views, coarse_views = ([self._views(each, part) for each in spectra] for part in (disc, coarse_disc))
-        mean = torch.tensordot(self.weights, spectra, dims=1)
-        bank = self._views(mean, coarse_disc).bank(self._rotations(), self._shifts)
-        spacing = float((8 * torch.pi**2 / (len(bank.rotations) * len(self.volume.point_group))) ** (1 / 3))
+        turns = self._rotations()
+        banks = [each.bank(turns, self._shifts) for each in coarse_views]
+        spacing = float((8 * torch.pi**2 / (len(turns) * len(self.volume.point_group))) ** (1 / 3))
         max_shift = self.simulator.max_shift
 
         def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor]:
             found = []
             for low, high in zip(coarse.split(size), fine.split(size), strict=True):
-                start = bank.best(low)
                 of_classes = []
-                for low_views, high_views in zip(coarse_views, views, strict=True):
-                    near = low_views.climb(low, *start, steps=1, largest=spacing, max_shift=max_shift)[:2]
+                for bank, low_views, high_views in zip(banks, coarse_views, views, strict=True):
+                    near = low_views.climb(low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift)[:2]
                     of_classes.append(high_views.climb(high, *near, steps=2, largest=spacing / 2, max_shift=max_shift))
                 found.append([torch.stack(each, dim=1) for each in zip(*of_classes, strict=True)])
             rotations, shifts, agreement = (torch.cat(each) for each in zip(*found, strict=True))
@@ -314,8 +312,8 @@ class Sharpening(ViewTraining):
         return look, spectra, views
 
     def _update(self) -> tuple[Tensor, Tensor]:
-        if self.step == 0:
-            self._part()
+        if self.step < held_steps(self.settings) and self.step % self.settings.class_steps == 0:
+            self._divide()
         cutoff = sharpening_cutoff(self.step, self.simulator.projector.box, held_steps(self.settings))
         look, spectra, views = self._look(cutoff)
         disc = views[0].disc
@@ -331,23 +329,27 @@ class Sharpening(ViewTraining):
             for sign in (1.0, -1.0):
                 half_planes, transfer = self._real() if sign > 0 else self._simulated(spectra, CHUNK)
                 images, rotations, shifts, agreement = look(half_planes, transfer)
-                agreement = self.weights.log() + agreement
-                attention = torch.softmax(agreement, dim=1)
+                attention = torch.softmax(self.weights.log() + agreement, dim=1)
                 for k, (of_class, share) in enumerate(zip(views, attention.T, strict=True)):
                     matched = sign * share[:, None] * of_class.matched(images, shifts[:, k])
                     self._back.add(differences[k][batch % 2], disc, rotations[:, k], matched)
-                agreements[sign].append(agreement.logsumexp(1))
+                agreements[sign].append((attention * agreement).sum(1))
                 shares[sign].append(attention)
                 best = torch.arange(len(images), device=self._device), attention.argmax(1)
                 poses[sign].append((rotations[best], shifts[best]))
             power += images.transfer.square().mean(0) / batches
 
         curvature = self._back.curvature(disc, power * views[0].precision, batches * CHUNK, self.simulator.views)
-        for volume, weight, halves in zip(self.classes, self.weights, differences, strict=True):
-            first, second = (self._back.finish(difference) for difference in halves)
+        share, simulated_share = (torch.cat(shares[sign]).mean(0).clamp(min=LEAST_WEIGHT) for sign in (1.0, -1.0))
+        ratio = (share / simulated_share).clamp(1 / CLASS_STEP, CLASS_STEP)
+        for k, (volume, halves) in enumerate(zip(self.classes, differences, strict=True)):
+            # That a class is seen more often than it is simulated is for its weight to mend, not for its map.
+            known = (simulated_share[k] - share[k]) / 2 * curvature * torch.fft.rfftn(volume())
+            first, second = (self._back.finish(difference) + known for difference in halves)
             trust = self._trust(first, second)
-            self._move(volume, (first + second) * trust / (weight * curvature), cutoff, 1.0)
-        self._learn_weights(*(torch.cat(shares[sign]).mean(0) for sign in (1.0, -1.0)))
+            self._move(volume, (first + second) * trust / (share[k] * curvature), cutoff, 1.0)
+        weights = (self.weights * ratio).clamp(min=LEAST_WEIGHT)
+        self.weights = weights / weights.sum()
         densities = torch.stack([volume.density for volume in self.classes])
         self.volume.density.copy_(torch.tensordot(self.weights, densities, dims=1))
         if self.settings.learn_poses:
@@ -355,12 +357,6 @@ class Sharpening(ViewTraining):
         real, simulated = torch.cat(agreements[1.0]), torch.cat(agreements[-1.0])
         self.distance = -real.mean().item()
         return real, simulated
-
-    def _learn_weights(self, real: Tensor, simulated: Tensor) -> None:
-        """From the shares (K,) of either stream that the attention gives to the classes: these should be alike."""
-        ratio = (real / simulated).clamp(1 / CLASS_STEP, CLASS_STEP)
-        weights = (self.weights * ratio).clamp(min=LEAST_WEIGHT)
-        self.weights = weights / weights.sum()
 
     def _learn_poses(self, real: list[Tensor], simulated: list[Tensor]) -> None:
         """Where the critic looks at either stream from, and how far off the centre, tells their distributions apart."""
@@ -398,7 +394,7 @@ def sharpening_cutoff(step: int, box: int, held: int = 0) -> float:
 
 def held_steps(settings: Settings) -> int:
     """For which a sharpening holds its first cut-off, so that the classes come apart."""
-    return settings.class_steps if settings.classes > 1 else 0
+    return settings.class_steps * (settings.classes - 1)
 
 
 def sharpening_steps(box: int, after: int, held: int = 0) -> int:
