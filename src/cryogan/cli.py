@@ -151,6 +151,10 @@ def reconstruct_command(
 
 
 def _of_run(result: "Result") -> dict[str, Any]:
+    classes = [
+        {"folder": each.folder, "share": each.share, "particles": each.particles, "resolution_A": each.resolution}
+        for each in result.classes
+    ]
     return {
         "folder": result.folder,
         "map": result.folder / "map.mrc",
@@ -161,6 +165,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "correlation_other_hand": result.alignment.correlation_other_hand,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
+        **({"classes": classes} if classes else {}),
     }
 
 
