@@ -50,6 +50,7 @@ CLASS_DIFFERENCE = 0.2  # s.d. of the factor by which the density of a class is 
 CLASS_GRID = 5  # ... between the points of so coarse a grid, each way
 CLASS_STEP = 2.0  # largest factor on a class's weight in a step
 LEAST_WEIGHT = 0.01
+CLASS_NATS = 10.0  # over the signal's nats: how sharp the attention over classes is when one has divided
 CHUNK = 128  # images at a time
 RECORDED = 1000  # images of each stream whose scores are ranked
 
@@ -312,11 +313,14 @@ class Sharpening(ViewTraining):
         return look, spectra, views
 
     def _update(self) -> tuple[Tensor, Tensor]:
-        if self.step < held_steps(self.settings) and self.step % self.settings.class_steps == 0:
+        since = (self.step - 1) % self.settings.class_steps if self.step < held_steps(self.settings) else math.inf
+        if since == 0 and self.step > 0:
             self._divide()
         cutoff = sharpening_cutoff(self.step, self.simulator.projector.box, held_steps(self.settings))
         look, spectra, views = self._look(cutoff)
         disc = views[0].disc
+        flat = min(1.0, CLASS_NATS / max(-self.distance, 1.0)) if len(self.classes) > 1 else 1.0
+        sharpness = flat ** max(0.0, 1 - 2 * since / self.settings.class_steps)
 
         # Pairs of batches, so that both halves have as many images.
         batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
@@ -329,7 +333,7 @@ class Sharpening(ViewTraining):
             for sign in (1.0, -1.0):
                 half_planes, transfer = self._real() if sign > 0 else self._simulated(spectra, CHUNK)
                 images, rotations, shifts, agreement = look(half_planes, transfer)
-                attention = torch.softmax(self.weights.log() + agreement, dim=1)
+                attention = torch.softmax(self.weights.log() + sharpness * agreement, dim=1)
                 for k, (of_class, share) in enumerate(zip(views, attention.T, strict=True)):
                     matched = sign * share[:, None] * of_class.matched(images, shifts[:, k])
                     self._back.add(differences[k][batch % 2], disc, rotations[:, k], matched)
@@ -394,7 +398,7 @@ def sharpening_cutoff(step: int, box: int, held: int = 0) -> float:
 
 def held_steps(settings: Settings) -> int:
     """For which a sharpening holds its first cut-off, so that the classes come apart."""
-    return settings.class_steps * (settings.classes - 1)
+    return 1 + settings.class_steps * (settings.classes - 1) if settings.classes > 1 else 0
 
 
 def sharpening_steps(box: int, after: int, held: int = 0) -> int:
