@@ -337,6 +337,28 @@ def test_simulate_from_poses_without_noise(said: Run, particles: Path, tmp_path:
     np.testing.assert_allclose(again, clean, atol=2e-3 * clean.std())
 
 
+def test_simulate_shows_several_maps_in_turn(said: Run, refused: Run, particles: Path, tmp_path: Path) -> None:
+    truth = particles / "truth.mrc"
+    volume, pixel_size = read_volume(truth)
+    write_volume(tmp_path / "half.mrc", volume * (np.arange(32) < 16), pixel_size)
+    one, other = ("--volume", truth), ("--volume", tmp_path / "half.mrc")
+    for name, maps in (("mixed", (*one, *other)), ("one", one), ("other", other)):
+        said("simulate", *maps, "--particles", 9, "--noise", "none", "--out", tmp_path / name)
+    mixed, *alone = (open_stack(tmp_path / name / "particles.mrcs") for name in ("mixed", "one", "other"))
+    for k in (0, 1):
+        np.testing.assert_allclose(mixed[k::2], alone[k][k::2], atol=1e-4 * mixed.std())
+    star = read_star(tmp_path / "mixed" / "truth.star")["particles"]
+    assert star.texts("rlnClassNumber")[:3] == ["1", "2", "1"]
+    assert "rlnClassNumber" not in read_star(tmp_path / "mixed" / "particles.star")["particles"]
+    np.testing.assert_array_equal(read_volume(tmp_path / "mixed" / "truth2.mrc")[0], read_volume(other[1])[0])
+
+    write_volume(tmp_path / "small.mrc", volume[:16, :16, :16], pixel_size)
+    line = refused("simulate", *one, "--volume", tmp_path / "small.mrc", "--out", tmp_path / "out")
+    assert "differ in box or pixel size" in line
+    assert "more --particles" in refused("simulate", *one, *other, "--particles", 1, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_simulate_writes_what_reconstruct_reads(said: Run, tmp_path: Path) -> None:
     command = ("simulate", "--box", 16, "--pixel-size", 5, "--particles", 40, "--micrographs", 4)
     said(*command, "--seed", 5, "--out", tmp_path / "a")

@@ -159,6 +159,10 @@ def reconstruct_command(
 
 
 def _of_run(result: "Result") -> dict[str, Any]:
+    classes = [
+        {"folder": each.folder, "share": each.share, "particles": each.particles, "resolution_A": each.resolution}
+        for each in result.classes
+    ]
     return {
         "folder": result.folder,
         "map": result.folder / "map.mrc",
@@ -169,6 +173,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "correlation_other_hand": result.alignment.correlation_other_hand,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
+        **({"classes": classes} if classes else {}),
     }
 
 
@@ -425,13 +430,14 @@ def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> No
     help_epilogue=_examples(
         "cryogan simulate --box 32 --pixel-size 4 --particles 400 --out set",
         "cryogan simulate --volume map.mrc --particles 100 --snr 0.2 --out set_of_map",
+        "cryogan simulate --volume open.mrc --volume closed.mrc --out set_of_both",
     ),
 )
 def simulate_command(
     *,
     out: Path,
     model: Path | None = None,
-    volume: Path | None = None,
+    volume: list[Path] | None = None,
     resolution: float = 5.0,
     box: int = 64,
     pixel_size: float = 3.822,
@@ -454,7 +460,7 @@ def simulate_command(
     model
         Atomic model, mmCIF or PDB, also gzipped.
     volume
-        Map, MRC; box and pixel size are the map's.
+        Map, MRC; box and pixel size are the map's. Given again for other maps, which the particles show in turn.
     resolution
         Of the map made from the model, A.
     box
@@ -480,16 +486,21 @@ def simulate_command(
     seed
         Of everything random.
     """
+    import numpy as np
+
     from cryogan.particles import read_volume
     from cryogan.physics.density import density_from_model, phantom
     from cryogan.simulation import simulate
 
-    if model is not None and volume is not None:
+    if model is not None and volume:
         raise InputError("Give --model or --volume, not both.")
     if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0 or dose <= 0:
         raise InputError("Box: an even number from 16; particles, micrographs, pixel size, SNR and dose: above 0.")
-    if volume is not None:
-        density, pixel_size = read_volume(volume)
+    if volume:
+        densities, pixel_sizes = zip(*map(read_volume, volume), strict=True)
+        if len({(each.shape, size) for each, size in zip(densities, pixel_sizes, strict=True)}) > 1:
+            raise InputError("The maps given with --volume differ in box or pixel size; resample them.")
+        density, pixel_size = np.concatenate([each[None] for each in densities]), pixel_sizes[0]
     elif model is not None:
         density = density_from_model(model, resolution, box, pixel_size, orient=True)
     else:
@@ -508,7 +519,8 @@ def simulate_command(
         write_micrographs=write_micrographs,
         seed=seed,
     )
-    made = {"particles": out / "particles.star", "truth": out / "truth.mrc", "poses": out / "truth.star"}
+    truth = out / ("truth.mrc" if not volume or len(volume) == 1 else "truth1.mrc")
+    made = {"particles": out / "particles.star", "truth": truth, "poses": out / "truth.star"}
     return Answer({"folder": out} | made | ({} if noise == "none" else {"noise": out / "noise.star"}))
 
 

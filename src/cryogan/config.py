@@ -82,6 +82,16 @@ class Settings(BaseModel):
     )
     sharpen_images: int = Field(10000, ge=2, description="Images of either stream, at most, for each of these.")
 
+    # Classes
+    classes: int = Field(
+        1,
+        ge=1,
+        description="Maps of which the particles are a mixture, with learned weights: conformations, or junk.",
+    )
+    class_steps: int = Field(
+        15, ge=1, description="Volume updates at low frequency in which each further class comes apart from the others."
+    )
+
     # Volume
     mask_diameter: float | None = Field(
         None, gt=0, description="Diameter of the spherical mask. Default: 0.95 of the box, as the paper."

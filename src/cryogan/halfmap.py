@@ -49,7 +49,7 @@ from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
 from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
-from cryogan.pictures import draw_simulation, latest_path, snapshot_path
+from cryogan.pictures import class_path, classes_path, draw_simulation, latest_path, snapshot_path
 from cryogan.plan import VIEWS_FILE, Plan
 from cryogan.validation import find_axes, resample
 
@@ -367,6 +367,8 @@ def _run_stages(
             _require_finite(half, training, record)
         if ranks.first:
             _save(checkpoint, index, training, best_stage, best)
+            if not stop and (late or index == len(plan.stages) - 1):
+                _write_classes(folder, half, training)
         if late and not stop:
             if ranks.first:
                 _write(snapshot_path(folder, half, plan.total_steps), training)
@@ -395,6 +397,20 @@ def _save(path: Path, stage: int, training: AnyTraining, best_stage: int | None,
 
 def _write(path: Path, training: AnyTraining) -> None:
     write_volume(path, training.result().cpu().numpy(), training.simulator.pixel_size)
+
+
+def _write_classes(folder: Path, half: int, training: AnyTraining) -> None:
+    """What the comparison of the halves needs of the classes, if there are several."""
+    if not isinstance(training, Sharpening) or len(training.classes) == 1:
+        return
+    for number, volume in enumerate(training.class_maps(), 1):
+        write_volume(class_path(folder, half, number), volume.cpu().numpy(), training.simulator.pixel_size)
+    probabilities = training.class_probabilities().T.cpu()
+    blocks = {
+        "weights": {"cryoganClassWeight": training.weights.tolist()},
+        "particles": {f"cryoganClassProbability{k}": each.tolist() for k, each in enumerate(probabilities, 1)},
+    }
+    write_star(classes_path(folder, half), blocks)
 
 
 def _picture(folder: Path, training: AnyTraining) -> None:

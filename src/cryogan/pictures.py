@@ -41,6 +41,16 @@ def latest_path(folder: Path, half: int) -> Path:
     return folder / "snapshots" / f"half{half}_latest.mrc"
 
 
+def class_path(folder: Path, half: int, number: int) -> Path:
+    """Where a run keeps the last map of a half's class, from 1 in no order."""
+    return folder / "snapshots" / f"half{half}_class{number}.mrc"
+
+
+def classes_path(folder: Path, half: int) -> Path:
+    """Where it keeps the weights of a half's classes, and how probable each is for each particle."""
+    return folder / "snapshots" / f"half{half}_classes.star"
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A map of the run, on the final grid."""

@@ -20,6 +20,7 @@ from cryogan.adversarial.view_training import (
     BANK_SHELL,
     CHUNK,
     SHIFT_SPACING,
+    held_steps,
     search_cutoff,
     sharpening_cutoff,
     sharpening_steps,
@@ -61,7 +62,8 @@ class Stage:
             return 1.3e-4 * self.box**2
         if self.method == "search":
             return settings.search_batch * (6e-4 + 3.6e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
-        return min(particles, settings.sharpen_images) * (1.6e-3 + 9e-6 * sharpening_cutoff(step, self.box) ** 2)
+        cutoff = sharpening_cutoff(step, self.box, held_steps(settings))
+        return min(particles, settings.sharpen_images) * settings.classes * (1.6e-3 + 9e-6 * cutoff**2)
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,8 @@ def make_plan(
         raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
     if settings.learn_poses and settings.critic == "convolutional":
         raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
+    if settings.classes > 1 and settings.critic == "convolutional":
+        raise InputError("--classes needs --critic views: that critic looks at each class from its own views.")
     if (settings.noise_model == "poisson") != (settings.dose is not None):
         raise InputError("--noise-model poisson and --dose need each other.")
     if settings.dose is not None and noise is not None:
@@ -406,7 +410,8 @@ def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
     """The stages of a run; the first of several is tried several times."""
     if settings.critic == "views":
         search = Stage(min(box, _SEARCH_BOX), settings.search_steps, "search")
-        return (*[search] * settings.starts, Stage(box, sharpening_steps(box, settings.sharpen_steps), "sharpening"))
+        steps = sharpening_steps(box, settings.sharpen_steps, held_steps(settings))
+        return (*[search] * settings.starts, Stage(box, steps, "sharpening"))
     if settings.stages is not None:
         stages = [Stage(*each) for each in parse_stages(settings.stages)]
     else:

@@ -19,15 +19,24 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from scipy.optimize import linear_sum_assignment
 
 from cryogan.config import Settings
 from cryogan.distributed import Job, lots
 from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new, unwritable
 from cryogan.halfmap import Message, half_rows, stopped_by_signals, train, train_half
-from cryogan.particles import read_volume, write_particles, write_star, write_volume
+from cryogan.particles import read_particles, read_star, read_volume, write_particles, write_star, write_volume
 from cryogan.particles.atomic import replacing
-from cryogan.pictures import agreement_over_time, draw_agreement, draw_history, records, snapshot_path
+from cryogan.pictures import (
+    agreement_over_time,
+    class_path,
+    classes_path,
+    draw_agreement,
+    draw_history,
+    records,
+    snapshot_path,
+)
 from cryogan.plan import Plan, make_plan
 from cryogan.summary import Convergence, judge_convergence, write_readme, write_report
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
@@ -40,6 +49,24 @@ STOP_FILE = "stop"  # whoever puts it into the run's folder stops the run, from 
 
 
 @dataclass(frozen=True)
+class ClassMap:
+    """One of the classes of a finished run (`Settings.classes`)."""
+
+    folder: Path
+    share: float  # its learned weight, the mean of the halves
+    particles: int  # of which it is the most probable class
+    resolution: float  # A, corrected half-map FSC 0.143
+
+    @property
+    def sentence(self) -> str:
+        """What a reader gets."""
+        return (
+            f"{self.share:.0%} of the particles by its weight, {self.particles} most probably; half maps agree to "
+            f"{self.resolution:.2f} A (FSC 0.143, mask-corrected)"
+        )
+
+
+@dataclass(frozen=True)
 class Result:
     """What a finished run is worth."""
 
@@ -49,6 +76,7 @@ class Result:
     alignment: Alignment
     curves: FscCurves
     convergence: Convergence
+    classes: tuple[ClassMap, ...] = ()  # largest first; none where there is but one
 
 
 def reconstruct(
@@ -191,6 +219,8 @@ def _run(folder: Path, plan: Plan, console: Console, job: Job | None) -> Result:
         f"{result.convergence.sentence}\n"
         f"Map: {folder / 'map.mrc'}",
     )
+    for each in result.classes:
+        _say(folder, console, f"{each.folder}: {each.sentence}.")
     return result
 
 
@@ -385,8 +415,55 @@ def _compare(folder: Path, plan: Plan) -> Result:
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
     )
-    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked), convergence)
-    return Result(folder, corrected, unmasked, alignment, curves, convergence)
+    classes = _compare_classes(folder, plan, alignment)
+    said = {each.folder.name: each.sentence for each in classes}
+    write_report(folder, plan, alignment, curves, mask, (corrected, unmasked), convergence, said)
+    return Result(folder, corrected, unmasked, alignment, curves, convergence, classes)
+
+
+def _compare_classes(folder: Path, plan: Plan, alignment: Alignment) -> tuple[ClassMap, ...]:
+    """Pair the halves' classes and write each pair's maps and particles to class1, class2, ..., the largest first.
+
+    Each half has its classes in an order of its own, and all of a half's lie in the frame of their mean. Where
+    --max-minutes ended a half before it had as many classes as the other there are none.
+    """
+    if not all(classes_path(folder, half).exists() for half in HALVES):
+        return ()
+    stars = [read_star(classes_path(folder, half)) for half in HALVES]
+    weights = [star["weights"].floats("cryoganClassWeight") for star in stars]
+    if len(weights[0]) != len(weights[1]):
+        return ()
+    numbers = range(1, len(weights[0]) + 1)
+    first, second = ([read_volume(class_path(folder, half, number))[0] for number in numbers] for half in HALVES)
+    second = [alignment.apply(volume, plan.pixel_size) for volume in second]
+    distances = [[float(np.square(one - other).sum()) for other in second] for one in first]
+    pairs = np.stack(linear_sum_assignment(distances), axis=1)
+    shares = np.array([(weights[0][i] + weights[1][j]) / 2 for i, j in pairs])
+    pairs, shares = pairs[np.argsort(-shares)], np.sort(shares)[::-1]
+
+    table = read_particles(folder / "particles.star", plan.data_dir)
+    subset, probability = np.zeros(len(table), dtype=int), np.zeros((len(table), len(pairs)))
+    for half, star, order in zip(HALVES, stars, pairs.T, strict=True):
+        rows = half_rows(len(table), half, plan.settings.seed)
+        subset[rows] = half
+        columns = [star["particles"].floats(f"cryoganClassProbability{index + 1}") for index in order]
+        probability[rows] = np.stack(columns, axis=1)
+    likeliest = probability.argmax(1)
+    classes = []
+    for k, ((i, j), share) in enumerate(zip(pairs, shares, strict=True)):
+        halves, own, mine = (first[i], second[j]), folder / f"class{k + 1}", likeliest == k
+        own.mkdir(exist_ok=True)
+        mask = soft_mask((halves[0] + halves[1]) / 2, plan.pixel_size)
+        curves = fsc_curves(*halves, plan.pixel_size, mask, seed=plan.settings.seed)
+        write_maps(own, plan.pixel_size, halves, mask, curves)
+        said = {
+            "rlnClassNumber": np.full(mine.sum(), k + 1),
+            "rlnMaxValueProbDistribution": probability[mine, k],
+        }
+        write_particles(own / "particles.star", table.select(mine), random_subset=subset[mine], columns=said)
+        resolution = resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box)
+        classes.append(ClassMap(own, float(share), int(mine.sum()), resolution))
+    return tuple(classes)
 
 
 def _last_map(folder: Path, half: int, plan: Plan) -> np.ndarray:

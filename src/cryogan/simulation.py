@@ -52,11 +52,14 @@ def simulate(
 ) -> None:
     """Write particles.mrcs and .star, noise.mrcs and .star, truth.mrc and truth.star to `out`.
 
+    Of several volumes the particles show one after the other in turn: truth.star has _rlnClassNumber, and the volumes
+    are truth1.mrc, truth2.mrc, ...
+
     With `write_micrographs`, instead of the noise, micrographs.star and its images, from which the particles are cut
     and `cryogan extract-noise` takes patches.
 
     Args:
-        volume: (D, D, D) in z, y, x, protein bright.
+        volume: (D, D, D) in z, y, x, protein bright; or several, (K, D, D, D).
         pixel_size: A.
         out: folder that does not exist or is empty.
         count: particles; with `poses`, at most its rows are made.
@@ -73,12 +76,14 @@ def simulate(
         seed: of everything random.
 
     Raises:
-        InputError: `out` is not empty, `poses` lacks columns, or the dose is too small for the SNR.
+        InputError: `out` is not empty, there are fewer particles than volumes, `poses` lacks columns, or the dose is
+            too small for the SNR.
     """
     require_new(out)
     if write_micrographs and noise not in ("coloured", "white"):
         raise InputError("Micrographs are written with --noise coloured or white.")
-    box = volume.shape[0]
+    volumes = volume.reshape(-1, *volume.shape[-3:])
+    classes, box = len(volumes), volume.shape[-1]
     generator = torch.Generator().manual_seed(seed)
     electrons = dose * pixel_size**2
     models: dict[str, Noise] = {"white": WhiteNoise(box), "poisson": PoissonNoise(electrons, box)}
@@ -92,11 +97,15 @@ def simulate(
         max_shift=max_shift,
         generator=generator,
     )
-    density = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
-    with torch.no_grad():
-        spectrum = simulator.projector.transform(density)
-        parts = [simulator.clean(spectrum, particles.phi[i : i + BATCH]) for i in range(0, len(particles.phi), BATCH)]
-    images = torch.cat(parts)
+    if len(particles.phi) < classes:
+        raise InputError(f"{len(particles.phi)} particles cannot show {classes} volumes; give more --particles.")
+    images = torch.empty(len(particles.phi), box, box)
+    for k, density in enumerate(torch.from_numpy(np.ascontiguousarray(volumes, dtype=np.float32))):
+        phi = particles.phi[k::classes]
+        with torch.no_grad():
+            spectrum = simulator.projector.transform(density)
+            parts = [simulator.clean(spectrum, phi[i : i + BATCH]) for i in range(0, len(phi), BATCH)]
+        images[k::classes] = torch.cat(parts)
     coordinates: Coordinates | None = None
     if noise != "none":
         background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
@@ -119,9 +128,10 @@ def simulate(
         names = [f"{i + 1:06d}@noise.mrcs" for i in range(len(patches))]
         write_star(out / "noise.star", {"noise": {"rlnImageName": names, "rlnMicrographName": particles.micrographs}})
     write_stack(out / "particles.mrcs", images.numpy(), pixel_size, np.float32 if noise == "none" else np.float16)
-    _write_star(out / "particles.star", particles, box, pixel_size, coordinates, with_poses=False)
-    _write_star(out / "truth.star", particles, box, pixel_size, coordinates, with_poses=True)
-    write_volume(out / "truth.mrc", volume, pixel_size)
+    _write_star(out / "particles.star", particles, box, pixel_size, coordinates)
+    _write_star(out / "truth.star", particles, box, pixel_size, coordinates, classes)
+    for k, each in enumerate(volumes, 1):
+        write_volume(out / (f"truth{k}.mrc" if classes > 1 else "truth.mrc"), each, pixel_size)
 
 
 def _noise_power(box: int) -> Tensor:
@@ -232,10 +242,9 @@ def _write_star(
     box: int,
     pixel_size: float,
     coordinates: Coordinates | None,
-    *,
-    with_poses: bool,
+    classes: int = 0,
 ) -> None:
-    """A RELION 3.1 particle STAR of particles.mrcs."""
+    """A RELION 3.1 particle STAR of particles.mrcs; with the truth if the number of `classes` is given."""
     p = particles.optics
     optics: dict[str, list[object]] = {
         "rlnOpticsGroup": [1],
@@ -249,7 +258,9 @@ def _write_star(
     }
     rows = range(1, len(particles.phi) + 1)
     table: dict[str, list[object]] = {"rlnImageName": [f"{i:06d}@particles.mrcs" for i in rows]}
-    if with_poses:
+    if classes > 1:
+        table["rlnClassNumber"] = [i % classes + 1 for i in range(len(particles.phi))]
+    if classes > 0:
         angles = rotations_to_euler(particles.phi.rotations)
         for i, name in enumerate(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")):
             table[name] = angles[:, i].tolist()

@@ -133,7 +133,8 @@ def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, 
     low = curves.unmasked[1 : plan.box // 8]
     if len(low) and low.min() < 0.5:
         said.append(
-            "The FSC dips at low frequencies; look for a second structure, many false particles, or a wrong pixel size."
+            "The FSC dips at low frequencies; look for a second structure or many false particles (--classes 2), or a "
+            "wrong pixel size."
         )
     return said
 
@@ -164,6 +165,10 @@ def write_readme(folder: Path, plan: Plan) -> None:
     """`README.txt` of a run's folder, from its beginning: what each file is, and the commands to go on."""
     lines = [f"A run of CryoGAN on {plan.particle_count} particles of {plan.particles}.", ""]
     learned = {"views.star": "views and shifts, learned or given"} if plan.uneven_views else {}
+    if plan.settings.classes > 1:
+        learned["class1/, class2/, ..."] = (
+            "maps, mask, FSC and particles of each class, largest first; map.mrc is the mean"
+        )
     for when, files in (_FILES | {"At its end": _FILES["At its end"] | learned}).items():
         lines += [when, *(f"  {name}\n      {what}" for name, what in files.items()), ""]
     lines += [
@@ -190,8 +195,9 @@ def write_report(
     mask: np.ndarray,
     resolutions: tuple[float, float],
     convergence: Convergence,
+    classes: Mapping[str, str] | None = None,
 ) -> None:
-    """`report.html` of a run; `resolutions`: corrected and unmasked, FSC 0.143, A."""
+    """`report.html` of a run; `resolutions`: corrected and unmasked, FSC 0.143, A; `classes`: sentences by folder."""
     run: dict[str, Any] = tomllib.loads((folder / RUN_FILE).read_text())
     corrected, unmasked = resolutions
     summary = (
@@ -248,6 +254,7 @@ def write_report(
                     **learned,
                     "Maps": "map.mrc (mean, not sharpened), half1_map_unfil.mrc, half2_map_unfil.mrc",
                 },
+                **({"Classes: all of the above is their weighted mean": classes} if classes else {}),
                 "Made with": {name: str(value) for name, value in run.get("versions", {}).items()},
             },
             pictures=[(text, folder / "figures" / f"{name}.png") for name, text in _PICTURES.items()],

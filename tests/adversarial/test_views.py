@@ -264,6 +264,29 @@ def test_equal_seeds_give_equal_maps_also_from_a_saved_state(experiment: "Experi
         assert torch.equal(whole.result(), second.result())
 
 
+def test_classes_go_on_from_a_saved_state(experiment: "Experiment") -> None:
+    whole, first, second = (
+        experiment.training(Sharpening, 5, views=150, sharpen_images=256, classes=3, class_steps=2) for _ in range(3)
+    )
+    for training in (whole, first):
+        training.volume.start_from(experiment.truth)
+    list(whole.run())
+    list(first.run(until=2))
+    assert len(first.classes) == 2
+    second.load_state_dict(first.state_dict())
+    list(second.run())
+    assert len(second.classes) == 3
+    assert torch.equal(whole.weights, second.weights)
+    assert whole.weights.sum() == pytest.approx(1.0)
+    maps = [torch.stack(training.class_maps()) for training in (whole, second)]
+    assert torch.equal(*maps)
+    mean = torch.tensordot(whole.weights, maps[0], dims=1)
+    torch.testing.assert_close(whole.result(), mean, rtol=0, atol=1e-5 * float(mean.abs().max()))
+    probabilities = whole.class_probabilities()
+    assert probabilities.shape == (600, 3)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(600))
+
+
 @pytest.mark.parametrize(("box", "steps"), [(16, 4), (32, 7), (64, 10), (192, 15)])
 def test_sharpening_ends_with_steps_at_the_nyquist_frequency(box: int, steps: int) -> None:
     assert sharpening_steps(box, 4) == steps

@@ -44,6 +44,11 @@ class Sampler:
         rows = torch.arange(min(count, len(self._images)))
         return self._ahead(rows, rows[:0]), rows.to(self._device)
 
+    def once(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All particles in their order, a batch at a time; that of the passes is not touched."""
+        for rows in torch.split(torch.arange(len(self._images)), self._batch):
+            yield self._ahead(rows, rows[:0]), rows.to(self._device)
+
     def load(self, rows: Tensor, part: slice = slice(None), ahead: int = 1) -> tuple[Tensor, Tensor]:
         """Images (B, D, D) and rows (B,), on the device, of a part of a batch whose rows these are.
 

@@ -10,17 +10,23 @@ w = H^-1 (E B(real) - E B(simulated)): it is computed instead of trained. The vo
 score of simulated images, whose poses are the simulator's, is H w; preconditioned by H it is w. Equal
 distributions give w = 0 whatever the attention is: an image that is looked at from a wrong view, real or
 simulated, adds the same to both means.
+
+With K classes the images show one of K maps x_k, with probability pi_k. The attention is over pairs of class and
+view, and each class has a w_k of its own.
 """
 
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.read_ahead import Images
@@ -43,8 +49,15 @@ CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
+CLASS_DIFFERENCE = 0.2  # s.d. of the factor by which the density of a class is changed where it divides in two ...
+CLASS_GRID = 5  # ... between the points of so coarse a grid, each way
+CLASS_STEP = 2.0  # largest factor on a class's weight in a step
+LEAST_WEIGHT = 0.01
+CLASS_NATS = 10.0  # over the signal's nats: how sharp the attention over classes is when one has divided
 CHUNK = 128  # images at a time
 RECORDED = 1000  # images of each stream whose scores are ranked
+
+Look = Callable[[Tensor, Tensor], tuple[Observed, Tensor, Tensor, Tensor]]
 
 
 class ViewTraining(ABC):
@@ -75,6 +88,7 @@ class ViewTraining(ABC):
     ) -> None:
         self.ranks = ranks
         self.settings, self.steps, self.simulator, self.volume, self.signal = settings, steps, simulator, volume, signal
+        self.classes, self.weights = [volume], torch.ones(1, device=volume.mask.device)
         generator, box = simulator.generator, simulator.projector.box
         device = self._device = generator.device
         # Draws what is needed on the CPU, so that no step waits for a GPU.
@@ -147,14 +161,18 @@ class ViewTraining(ABC):
         images, rows = self.particles.load(rows, part, ahead)
         return to_half_planes(images), self.simulator.transfer(rows)
 
-    def _simulated(self, spectrum: Tensor, phi: Imaging) -> tuple[Tensor, Tensor]:
-        return to_half_planes(self.simulator(spectrum, phi)), self.simulator.transfer(phi.particles)
+    def _simulated(self, spectra: Tensor, phi: Imaging) -> tuple[Tensor, Tensor]:
+        """The same of images of the classes' spectra (K, ...), each as often as its weight says."""
+        shares = self.weights.cumsum(0).tolist() if len(spectra) > 1 else [1.0]
+        parts = [slice(*each) for each in pairwise([0, *(round(len(phi) * share) for share in shares)])]
+        images = [self.simulator(spectrum, phi[part]) for spectrum, part in zip(spectra, parts, strict=True)]
+        return to_half_planes(torch.cat(images)), self.simulator.transfer(phi.particles)
 
-    def _move(self, direction: Tensor, cutoff: float, rate: float) -> None:
+    def _move(self, volume: Volume, direction: Tensor, cutoff: float, rate: float) -> None:
         """x <- x + rate w, for w in Fourier space; its mean stays, which no image tells from the background."""
         window = (cutoff - self._back.radius).clamp(0.0, 1.5) / 1.5 * (self._back.radius > 0.5)
-        step = torch.fft.irfftn(direction * window, s=self.volume.density.shape)
-        self.volume.density.add_(self.volume.symmetrise(step * self.volume.mask), alpha=rate)
+        step = torch.fft.irfftn(direction * window, s=volume.density.shape)
+        volume.density.add_(volume.symmetrise(step * volume.mask), alpha=rate)
 
     def _record(self, real: Tensor, simulated: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
@@ -199,7 +217,7 @@ class Search(ViewTraining):
         count = self.settings.search_batch
         part = self.ranks.part(count)
         rows, phi = self.particles.rows(), self.simulator.draw(count)[part]
-        streams = (self._real(rows, part), 1.0), (self._simulated(spectrum, phi), -1.0)
+        streams = (self._real(rows, part), 1.0), (self._simulated(spectrum[None], phi), -1.0)
         for (half_planes, transfer), sign in streams:
             images = Observed(disc.take(half_planes), disc.take(transfer))
             total, agreement = self.micro_batch.run(partial(bank.attend, images, sharpness))
@@ -212,7 +230,7 @@ class Search(ViewTraining):
         difference, power = self._back.finish(spectra), images.transfer.square().sum(0) / count
         self.ranks.sum(difference, power)
         curvature = self._back.curvature(disc, power * views.precision, count, self.simulator.views)
-        self._move(difference / curvature, cutoff, SEARCH_RATE)
+        self._move(self.volume, difference / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance = self.distance + (-real.mean() - self.distance) / min(self.step + 1, 20)
         return real, simulated
@@ -224,58 +242,143 @@ class Sharpening(ViewTraining):
     The critic is computed from either half of the images; for each shell their correlation r says what of
     it is signal, and 2 r / (1 + r) of it moves the map. A shell in which the critic has nothing left to say,
     or nothing yet, stays as it is.
+
+    Several classes come from the search's map by division: the one that explains most becomes two, whose difference
+    grows for `class_steps` steps at the first cut-off; then the next, until there are as many as are asked for.
+    `volume` is their weighted mean.
     """
 
-    def _update(self) -> tuple[Tensor, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "classes": [volume.state_dict() for volume in self.classes],
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.weights = state["weights"]
+        if len(self.weights) > 1:
+            self.classes = [deepcopy(self.volume) for _ in self.weights]
+            for volume, saved in zip(self.classes, state["classes"], strict=True):
+                volume.load_state_dict(saved)
+
+    @torch.no_grad()
+    def class_maps(self) -> list[Tensor]:
+        """The map of each class, (D, D, D), as `result`."""
+        return [volume() for volume in self.classes]
+
+    @torch.no_grad()
+    def class_probabilities(self) -> Tensor:
+        """(N, K): how probable each class is for each particle of this half, in their order."""
+        box = self.simulator.projector.box
+        look, _, _ = self._look(sharpening_cutoff(self.step, box, held_steps(self.settings)))
+        found = []
+        for images, rows in self.particles.once():
+            transfer = self.simulator.transfer(rows)
+            found.append(look(to_half_planes(images), transfer)[-1])
+        return torch.softmax(self.weights.log() + torch.cat(found), dim=1)
+
+    def _divide(self) -> None:
+        """Make two classes of the one that explains most, their densities changed by opposite smooth random factors."""
+        power = torch.stack([volume().square().sum() for volume in self.classes])
+        index = int((self.weights * power).argmax())
+        grid = torch.randn(1, 1, *[CLASS_GRID] * 3, generator=self.simulator.generator, device=self._device)
+        factor = CLASS_DIFFERENCE * interpolate(grid, size=self.volume.density.shape, mode="trilinear")[0, 0]
+        divided, weight = self.classes[index], self.weights[index] / 2
+        self.classes = [*self.classes, deepcopy(divided)]
+        self.classes[index] = deepcopy(divided)
+        for k, changed in ((index, 1 + factor), (-1, 1 - factor)):
+            self.classes[k].start_from(divided.density * changed)
+        self.weights = torch.cat([self.weights, weight[None]])
+        self.weights[index] = weight
+
+    def _look(self, cutoff: float) -> tuple[Look, Tensor, list[Views]]:
+        """How to look at images up to a cut-off: their best view of each class.
+
+        Returns:
+            A function of half-planes and CTFs that gives the images on the disc of the cut-off and the rotations
+            (B, K, 3, 3), shifts (B, K, 2) and agreements (B, K) of their best views; the classes' spectra; and
+            their views.
+        """
         projector, box = self.simulator.projector, self.simulator.projector.box
-        cutoff = sharpening_cutoff(self.step, box)
         disc = Disc(box, cutoff, device=self._device)
         coarse_disc = Disc(box, min(BANK_SHELL, cutoff), device=self._device)
-        spectrum = projector.transform(self.volume())
-        views, coarse_views = self._views(spectrum, disc), self._views(spectrum, coarse_disc)
-        bank = coarse_views.bank(self._rotations(), self._shifts)
-        spacing = float((8 * torch.pi**2 / (len(bank.rotations) * len(self.volume.point_group))) ** (1 / 3))
+        spectra = torch.stack([projector.transform(volume()) for volume in self.classes])
+        views, coarse_views = ([self._views(each, part) for each in spectra] for part in (disc, coarse_disc))
+        turns = self._rotations()
+        banks = [each.bank(turns, self._shifts) for each in coarse_views]
+        spacing = float((8 * torch.pi**2 / (len(turns) * len(self.volume.point_group))) ** (1 / 3))
         max_shift = self.simulator.max_shift
 
         def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Rotations, shifts and agreement of the images' best views."""
             found = []
             for low, high in zip(coarse.split(size), fine.split(size), strict=True):
-                rotations, shifts, _ = coarse_views.climb(
-                    low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift
-                )
-                found.append(views.climb(high, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift))
+                of_classes = []
+                for bank, low_views, high_views in zip(banks, coarse_views, views, strict=True):
+                    near = low_views.climb(low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift)[:2]
+                    of_classes.append(high_views.climb(high, *near, steps=2, largest=spacing / 2, max_shift=max_shift))
+                found.append([torch.stack(each, dim=1) for each in zip(*of_classes, strict=True)])
             rotations, shifts, agreement = (torch.cat(each) for each in zip(*found, strict=True))
             return rotations, shifts, agreement
 
+        def look(half_planes: Tensor, transfer: Tensor) -> tuple[Observed, Tensor, Tensor, Tensor]:
+            coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
+            images = Observed(disc.take(half_planes), disc.take(transfer))
+            return images, *self.micro_batch.run(partial(best_views, coarse, images))
+
+        return look, spectra, views
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        since = (self.step - 1) % self.settings.class_steps if self.step < held_steps(self.settings) else math.inf
+        if since == 0 and self.step > 0:
+            self._divide()
+        cutoff = sharpening_cutoff(self.step, self.simulator.projector.box, held_steps(self.settings))
+        look, spectra, views = self._look(cutoff)
+        disc = views[0].disc
+        flat = min(1.0, CLASS_NATS / max(-float(self.distance), 1.0)) if len(self.classes) > 1 else 1.0
+        sharpness = flat ** max(0.0, 1 - 2 * since / self.settings.class_steps)
+
         # Pairs of batches, so that both halves have as many images.
         batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
-        differences = [torch.zeros_like(spectrum) for _ in range(2)]
+        differences = [[torch.zeros_like(spectrum) for _ in range(2)] for spectrum in spectra]
         power = torch.zeros(len(disc), device=self._device)
-        # Of both streams: agreements, and the views found. What other processes find stays zero, and is summed.
+        # Of both streams: agreements, shares of the classes, and the views found. What other processes find stays
+        # zero, and is summed.
         agreements = torch.zeros(2, batches, CHUNK, device=self._device)
-        all_rotations, all_shifts = (agreements.new_zeros(*agreements.shape, *each) for each in ((3, 3), (2,)))
+        shares, all_rotations, all_shifts = (
+            agreements.new_zeros(*agreements.shape, *each) for each in ((len(spectra),), (3, 3), (2,))
+        )
         for batch in range(batches):
             rows, phi = self.particles.rows(), self.simulator.draw(CHUNK)  # in all processes alike
             if batch % self.ranks.count != self.ranks.index:
                 continue
-            for stream, sign in enumerate((1.0, -1.0)):
-                real = partial(self._real, rows, ahead=self.ranks.count)
-                half_planes, transfer = real() if sign > 0 else self._simulated(spectrum, phi)
-                coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
-                images = Observed(disc.take(half_planes), disc.take(transfer))
-                rotations, shifts, agreement = self.micro_batch.run(partial(best_views, coarse, images))
-                matched = sign * views.matched(images, shifts)
-                self._back.add(differences[batch % 2], disc, rotations, matched)
-                agreements[stream, batch] = agreement
-                all_rotations[stream, batch], all_shifts[stream, batch] = rotations, shifts
+            streams = self._real(rows, ahead=self.ranks.count), self._simulated(spectra, phi)
+            for stream, (half_planes, transfer) in enumerate(streams):
+                images, rotations, shifts, agreement = look(half_planes, transfer)
+                share = torch.softmax(self.weights.log() + sharpness * agreement, dim=1)
+                for k, of_class in enumerate(views):
+                    matched = (1 - 2 * stream) * share[:, k, None] * of_class.matched(images, shifts[:, k])
+                    self._back.add(differences[k][batch % 2], disc, rotations[:, k], matched)
+                agreements[stream, batch], shares[stream, batch] = (share * agreement).sum(1), share
+                best = torch.arange(len(images), device=self._device), share.argmax(1)
+                all_rotations[stream, batch], all_shifts[stream, batch] = rotations[best], shifts[best]
             power += images.transfer.square().mean(0) / batches
 
-        first, second = (self._back.finish(difference) for difference in differences)
-        self.ranks.sum(first, second, power, agreements)
-        curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK, self.simulator.views)
-        trust = self._trust(first, second)
-        self._move((first + second) * trust / curvature, cutoff, 1.0)
+        gathered = [[self._back.finish(half) for half in halves] for halves in differences]
+        self.ranks.sum(*chain(*gathered), power, agreements, shares)
+        curvature = self._back.curvature(disc, power * views[0].precision, batches * CHUNK, self.simulator.views)
+        share, simulated_share = shares.mean((1, 2)).clamp(min=LEAST_WEIGHT)
+        for k, (volume, halves) in enumerate(zip(self.classes, gathered, strict=True)):
+            # That a class is seen more often than it is simulated is for its weight to mend, not for its map.
+            known = (simulated_share[k] - share[k]) / 2 * curvature * torch.fft.rfftn(volume())
+            first, second = (half + known for half in halves)
+            trust = self._trust(first, second)
+            self._move(volume, (first + second) * trust / (share[k] * curvature), cutoff, 1.0)
+        ratio = (share / simulated_share).clamp(1 / CLASS_STEP, CLASS_STEP)
+        weights = (self.weights * ratio).clamp(min=LEAST_WEIGHT)
+        self.weights = weights / weights.sum()
+        densities = torch.stack([volume.density for volume in self.classes])
+        self.volume.density.copy_(torch.tensordot(self.weights, densities, dims=1))
         if self.simulator.views is not None:
             self.ranks.sum(all_rotations, all_shifts)
             self._learn_poses(all_rotations.flatten(1, 2), all_shifts.flatten(1, 2))
@@ -322,11 +425,16 @@ def search_cutoff(step: int, steps: int) -> float:
     return first + (last - first) * min(1.0, step / steps / 0.7)
 
 
-def sharpening_cutoff(step: int, box: int) -> float:
-    """The same of a sharpening."""
-    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (step + 1))
+def sharpening_cutoff(step: int, box: int, held: int = 0) -> float:
+    """The same of a sharpening that holds its first cut-off for so many steps."""
+    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (max(0, step - held) + 1))
 
 
-def sharpening_steps(box: int, after: int) -> int:
-    """Updates until the cut-off is at the Nyquist frequency of a box, and some after."""
-    return max(0, math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))) + after
+def held_steps(settings: Settings) -> int:
+    """For which a sharpening holds its first cut-off, so that the classes come apart."""
+    return 1 + settings.class_steps * (settings.classes - 1) if settings.classes > 1 else 0
+
+
+def sharpening_steps(box: int, after: int, held: int = 0) -> int:
+    """Updates until the cut-off is at the Nyquist frequency of a box, and some before and after."""
+    return held + max(0, math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))) + after

@@ -47,17 +47,17 @@ class Views:
     def __init__(
         self, projector: FourierProjector, spectrum: Tensor, disc: Disc, noise_power: Tensor, width_A: float
     ) -> None:
-        self._projector, self._spectrum, self._disc, self._width = projector, spectrum, disc, width_A
+        self._projector, self._spectrum, self.disc, self._width = projector, spectrum, disc, width_A
         # Half of the plane stands for all of it: each coefficient counts twice.
         self.precision = 2.0 / (noise_power.float()[disc.shell] * projector.box**2)
 
     def samples(self, rotations: Tensor) -> Tensor:
         """P x, (B, K) complex."""
-        return self._projector.samples(self._spectrum, rotations, self._disc.frequencies)
+        return self._projector.samples(self._spectrum, rotations, self.disc.frequencies)
 
     def phase(self, shifts: Tensor) -> Tensor:
         """S, (B, K), of shifts (B, 2) in A; see `cryogan.physics.shifts.shift`."""
-        angle = 2.0 * torch.pi / self._width * (shifts @ self._disc.frequencies)
+        angle = 2.0 * torch.pi / self._width * (shifts @ self.disc.frequencies)
         return torch.complex(angle.cos(), angle.sin())
 
     def matched(self, images: Observed, shifts: Tensor) -> Tensor:
@@ -151,12 +151,12 @@ class Views:
         self, images: Observed, rotations: Tensor, model: Tensor, *, with_shifts: bool
     ) -> tuple[Tensor, Tensor]:
         """Slopes (B, M, 2 K) of the model by turns (radians), and shifts (A) if M = 5; their products (B, M, M)."""
-        delta = NEWTON_STEP * self._projector.box / self._projector.padded / self._disc.last_shell
+        delta = NEWTON_STEP * self._projector.box / self._projector.padded / self.disc.last_shell
         scale = self.precision.sqrt() * images.transfer
         turns = small_rotations(delta * torch.eye(3, device=rotations.device))
         slopes = [(scale * self.samples(rotations @ turn) - model) / delta for turn in turns]
         if with_shifts:
-            slopes += [2j * torch.pi / self._width * k * model for k in self._disc.frequencies]
+            slopes += [2j * torch.pi / self._width * k * model for k in self.disc.frequencies]
         jacobian = torch.view_as_real(torch.stack(slopes, 1)).flatten(2)
         hessian = jacobian @ jacobian.mT
         # Damped, and bounded from below where a view does not depend on a direction (an empty map, a ball).

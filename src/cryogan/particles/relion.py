@@ -94,7 +94,7 @@ def write_particles(
     path: Path | str,
     table: ParticleTable,
     random_subset: NDArray[np.integer] | None = None,
-    columns: Mapping[str, NDArray[np.floating]] | None = None,
+    columns: Mapping[str, NDArray[np.number]] | None = None,
 ) -> None:
     """Write a RELION 3.1 particle STAR: all columns of the source, image names relative to the new file.
 

@@ -135,6 +135,23 @@ def phantom(box: int, pixel_size_A: float, seed: int) -> NDArray[np.float32]:
     return _unit_maximum(volume)
 
 
+def conformations(box: int, pixel_size_A: float, seed: int, move_A: float = 24.0) -> NDArray[np.float32]:
+    """Two conformations of a molecule without symmetry, (2, D, D, D): a fifth of its mass moves by `move_A`.
+
+    The phantom with its halves made unequal; the moving part lies within a sphere of a sixth of the box. Arguments and
+    errors as of `phantom`.
+    """
+    whole = phantom(box, pixel_size_A, seed)
+    whole[:, : box // 2] *= 0.3
+    whole[:, :, : box // 2] *= 0.5
+    centre = box // 2 + box / 32 * np.array([6, 4, 3])
+    axis = np.arange(box)
+    z, y, x = np.meshgrid(*(axis - each for each in centre), indexing="ij")
+    part = whole * np.clip(5.5 * box / 32 - np.sqrt(z**2 + y**2 + x**2), 0, 1).astype(np.float32)
+    moved = np.roll(part, -round(move_A / pixel_size_A), axis=1)
+    return np.stack([whole, whole - part + moved])
+
+
 def _unit_maximum(volume: NDArray[np.float64]) -> NDArray[np.float32]:
     scaled: NDArray[np.float32] = (volume / volume.max()).astype(np.float32)
     return scaled
