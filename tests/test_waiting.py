@@ -24,8 +24,9 @@ TRAININGS = {
 ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "_linalg_check_errors", "equal", "unique_dim"}
 ASKING |= {"_unique2", "is_nonzero", "repeat_interleave", "histc"}
 METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
-# These ask tensors that are always on the CPU: the rows of a batch, and a rotation of the CPU's generator.
+# These ask tensors that are always on the CPU: the rows of a batch, a rotation and the seeds of the CPU's generator.
 ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("poses.py", "spread_rotations")}
+ON_THE_CPU |= {("simulator.py", "forward")}
 
 
 def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> AnyTraining:

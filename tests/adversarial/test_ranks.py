@@ -37,7 +37,7 @@ def two_steps(kind: str, ranks: Ranks) -> dict[str, Tensor]:
         images = Held(particles())
         training = one(settings, 10, images, other.simulator, other.volume, 1.0, batch_size, 0, ranks)
     *_, record = training.run(until=2)
-    state = flat(training.state_dict() | {"record": record})
+    state = flat(training.state_dict() | {"record": dict(record)})
     for name in ("/seconds", "/record/minutes"):
         del state[name]
     return {name: torch.as_tensor(value) for name, value in state.items() if value is not None}

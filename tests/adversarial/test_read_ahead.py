@@ -31,6 +31,10 @@ class Numbered:
         return rows.astype(np.float32)[:, None, None]
 
 
+def following(ours: Sampler) -> tuple[torch.Tensor, torch.Tensor]:
+    return ours.load(ours.rows())
+
+
 def sampler(images: Numbered) -> Sampler:
     return Sampler(images, BATCH, torch.Generator().manual_seed(0), CPU)
 
@@ -38,10 +42,10 @@ def sampler(images: Numbered) -> Sampler:
 def test_the_next_batch_is_read_before_it_is_asked_for() -> None:
     images = Numbered()
     ours = sampler(images)
-    next(ours)
+    following(ours)
     for _ in range(2):
         assert images.again.acquire(timeout=60)
-    _, rows = next(ours)
+    _, rows = following(ours)
     assert images.read[1] == rows.tolist()
 
 
@@ -49,14 +53,14 @@ def test_passes_and_saved_places_are_those_of_the_images_that_were_used() -> Non
     images = Numbered()
     ours, order = sampler(images), []
     for step in range(20):
-        pixels, rows = next(ours)
+        pixels, rows = following(ours)
         assert pixels.flatten().tolist() == rows.tolist()
         order += rows.tolist()
         if step in (2, 3, 8):  # in a pass, at the end of one, across two
             state = {name: value.clone() for name, value in ours.state_dict().items()}
             other = sampler(Numbered())
             other.load_state_dict(state)
-            after = [[next(each)[1].tolist() for _ in range(7)] for each in (ours, other)]
+            after = [[following(each)[1].tolist() for _ in range(7)] for each in (ours, other)]
             assert after[0] == after[1]
             ours.load_state_dict(state)  # what was read ahead is not taken
     for start in range(0, len(order) - COUNT, COUNT):
@@ -68,5 +72,5 @@ def test_an_image_that_cannot_be_read_ahead_is_said_when_it_is_asked_for() -> No
     images = Numbered()
     ours = sampler(images)
     with pytest.raises(InputError, match="image 13"):
-        _ = [next(ours) for _ in range(200)]
+        _ = [following(ours) for _ in range(200)]
     assert 13 in images.read[-1]

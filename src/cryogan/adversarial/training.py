@@ -183,6 +183,7 @@ class Training:
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "particles": self.particles.state_dict(),
             "generator": self.simulator.generator.get_state(),
+            "host_generator": self.simulator.host_generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -195,6 +196,7 @@ class Training:
             optimiser.load_state_dict(saved)
         self.particles.load_state_dict(state["particles"])
         self.simulator.generator.set_state(state["generator"].cpu())
+        self.simulator.host_generator.set_state(state["host_generator"].cpu())
 
     def _critic_gradient(
         self, real: Tensor, simulated: Tensor, between: Tensor | None, size: int

@@ -91,8 +91,6 @@ class ViewTraining(ABC):
         self.classes, self.weights = [volume], torch.ones(1, device=volume.mask.device)
         generator, box = simulator.generator, simulator.projector.box
         device = self._device = generator.device
-        # Draws what is needed on the CPU, so that no step waits for a GPU.
-        self._host_generator = generator if device.type == "cpu" else torch.Generator().manual_seed(seed)
         self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(seed), device)
         self._count = len(images)
         self._width = box * simulator.pixel_size
@@ -137,7 +135,7 @@ class ViewTraining(ABC):
             "particles": self.particles.state_dict(),
             "simulator": self.simulator.state_dict(),
             "generator": self.simulator.generator.get_state(),
-            "host_generator": self._host_generator.get_state(),
+            "host_generator": self.simulator.host_generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -146,14 +144,14 @@ class ViewTraining(ABC):
         self.particles.load_state_dict(state["particles"])
         self.simulator.load_state_dict(state["simulator"])
         self.simulator.generator.set_state(state["generator"].cpu())
-        self._host_generator.set_state(state["host_generator"].cpu())
+        self.simulator.host_generator.set_state(state["host_generator"].cpu())
 
     def _views(self, spectrum: Tensor, disc: Disc) -> Views:
         return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
 
     def _rotations(self, share: float = 1.0) -> Tensor:
         count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
-        rotations = spread_rotations(count, self.volume.point_group, self._host_generator)
+        rotations = spread_rotations(count, self.volume.point_group, self.simulator.host_generator)
         return rotations.to(self._device, non_blocking=True)
 
     def _real(self, rows: Tensor, part: slice = slice(None), ahead: int = 1) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,8 @@ class Imaging:
     rotations: Tensor  # (B, 3, 3), slice frame to volume frame
     shifts: Tensor  # (B, 2) x, y in A, the sign of _rlnOriginXAngst
     particles: Tensor  # (B,) int64, the particle whose CTF and micrograph are taken
-    # (B,) int64, of the noise: images whose seeds follow each other are drawn together. None: from the simulator.
+    # (B,) int64 on the CPU, of the noise: images whose seeds follow each other are drawn together. None: from the
+    # simulator's generator.
     seeds: Tensor | None = None
 
     def __len__(self) -> int:
@@ -72,6 +73,9 @@ class Simulator(nn.Module):
         self.pixel_size, self.max_shift, self.generator = pixel_size, max_shift, generator
         self.envelope_at_nyquist, self.aperture_cutoff = envelope_at_nyquist, aperture_cutoff
         self.views = views
+        # Draws what is needed on the CPU, so that no step waits for a GPU; `generator` itself where that is on the CPU.
+        cpu = generator.device.type == "cpu"
+        self.host_generator = generator if cpu else torch.Generator().manual_seed(generator.initial_seed())
         self.register_buffer("shift_width", torch.tensor(max_shift, device=generator.device))
         self._drawable = torch.arange(len(optics), device=generator.device) if drawable is None else drawable
         # Learned as logarithms: a scale stays positive and its step is relative.
@@ -85,8 +89,7 @@ class Simulator(nn.Module):
         lots of a batch draws no others.
         """
         generator, views = self.generator, self.views
-        first = torch.randint(2**31, (lots(count), 1), generator=generator, device=generator.device)
-        seeds = first + torch.arange(lot_size(count), device=generator.device)
+        seeds = torch.randint(2**31, (lots(count), 1), generator=self.host_generator) + torch.arange(lot_size(count))
         return Imaging(
             uniform_rotations(count, generator) if views is None else views.draw(count, generator),
             triangular_shifts(count, self.shift_width, generator),
