@@ -24,8 +24,8 @@ from cryogan.physics.density import conformations
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc, resolution_at
 
-MAX_SHIFT = 4.0
-QUICK = ["--views", "1000", "--search-steps", "60", "--search-batch", "80", "--starts", "1"]
+MAX_SHIFT = 0.0
+QUICK = ["--views", "1000", "--search-steps", "120", "--search-batch", "80", "--starts", "1"]
 # Box, particles, SNR, junk, seed, options.
 CASES = [
     *((32, 800, 4.0, False, seed, [*QUICK, "--classes", "2", "--class-steps", "8"]) for seed in (1, 2, 3)),

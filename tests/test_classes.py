@@ -22,7 +22,7 @@ VALUES: dict[str, object] = {
     "class_steps": 8,
     "max_shift": 0.0,
     "views": 1000,
-    "search_steps": 60,
+    "search_steps": 120,
     "search_batch": 80,
     "sharpen_steps": 1,
     "starts": 1,

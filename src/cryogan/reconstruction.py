@@ -415,16 +415,16 @@ def _compare(folder: Path, plan: Plan) -> Result:
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
     )
-    classes = _compare_classes(folder, plan, alignment)
+    classes = _compare_classes(folder, plan)
     said = {each.folder.name: each.sentence for each in classes}
     write_report(folder, plan, alignment, curves, mask, (corrected, unmasked), convergence, said)
     return Result(folder, corrected, unmasked, alignment, curves, convergence, classes)
 
 
-def _compare_classes(folder: Path, plan: Plan, alignment: Alignment) -> tuple[ClassMap, ...]:
+def _compare_classes(folder: Path, plan: Plan) -> tuple[ClassMap, ...]:
     """Pair the halves' classes and write each pair's maps and particles to class1, class2, ..., the largest first.
 
-    Each half has its classes in an order of its own, and all of a half's lie in the frame of their mean. Where
+    Each half has its classes in an order and frames of its own. Where
     --max-minutes ended a half before it had as many classes as the other there are none.
     """
     if not all(classes_path(folder, half).exists() for half in HALVES):
@@ -435,9 +435,9 @@ def _compare_classes(folder: Path, plan: Plan, alignment: Alignment) -> tuple[Cl
         return ()
     numbers = range(1, len(weights[0]) + 1)
     first, second = ([read_volume(class_path(folder, half, number))[0] for number in numbers] for half in HALVES)
-    second = [alignment.apply(volume, plan.pixel_size) for volume in second]
-    distances = [[float(np.square(one - other).sum()) for other in second] for one in first]
-    pairs = np.stack(linear_sum_assignment(distances), axis=1)
+    alignments = [[align(other, one, plan.pixel_size, seed=plan.settings.seed) for other in second] for one in first]
+    likeness = [[each.correlation for each in row] for row in alignments]
+    pairs = np.stack(linear_sum_assignment(likeness, maximize=True), axis=1)
     shares = np.array([(weights[0][i] + weights[1][j]) / 2 for i, j in pairs])
     pairs, shares = pairs[np.argsort(-shares)], np.sort(shares)[::-1]
 
@@ -451,7 +451,8 @@ def _compare_classes(folder: Path, plan: Plan, alignment: Alignment) -> tuple[Cl
     likeliest = probability.argmax(1)
     classes = []
     for k, ((i, j), share) in enumerate(zip(pairs, shares, strict=True)):
-        halves, own, mine = (first[i], second[j]), folder / f"class{k + 1}", likeliest == k
+        halves = first[i], alignments[i][j].apply(second[j], plan.pixel_size)
+        own, mine = folder / f"class{k + 1}", likeliest == k
         own.mkdir(exist_ok=True)
         mask = soft_mask((halves[0] + halves[1]) / 2, plan.pixel_size)
         curves = fsc_curves(*halves, plan.pixel_size, mask, seed=plan.settings.seed)
