@@ -90,7 +90,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     """Of the files' pixels, before any normalisation."""
     table = images.table
     rows = images.spread(PROBED)
-    radius = images.radius_A / table.pixel_size
+    radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
     axis = np.arange(table.box) - table.box // 2
     outside = np.hypot(axis[:, None], axis) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])

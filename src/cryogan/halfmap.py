@@ -5,8 +5,9 @@ import signal as signals
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Literal
@@ -20,9 +21,11 @@ from cryogan.adversarial.discriminator import build_critic
 from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
 from cryogan.adversarial.training import Record, Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
+from cryogan.config import Settings
 from cryogan.errors import InputError
 from cryogan.folders import locked, unwritable
-from cryogan.particles import ParticleImages, read_particles, write_star, write_volume
+from cryogan.particles import ParticleImages, ParticleTable, read_particles, write_star, write_volume
+from cryogan.physics.crowd import CrowdSimulator
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
     ColouredNoise,
@@ -67,6 +70,14 @@ def half_rows(count: int, half: int, seed: int) -> np.ndarray:
     return np.sort(order[: count // 2] if half == 1 else order[count // 2 :])
 
 
+def rows_of_half(table: ParticleTable, half: int, settings: Settings) -> np.ndarray:
+    """The same of a table. Patches overlap, so their halves are of whole micrographs."""
+    if settings.particles_per_um2 is None:
+        return half_rows(len(table), half, settings.seed)
+    names, index = np.unique(table.micrographs, return_inverse=True)
+    return np.flatnonzero(np.isin(index, half_rows(len(names), half, settings.seed)))
+
+
 def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int) -> tuple[ParticleImages, Simulator]:
     """The particles of one half at a box, and the simulator of images like them.
 
@@ -79,19 +90,21 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     """
     s, device = plan.settings, plan.device
     table = read_particles(particles, plan.data_dir)
-    table = table.select(half_rows(len(table), half, s.seed))
-    images = ParticleImages(table, box, plan.particle_radius, s.invert, cropped=plan.cropped)
+    table = table.select(rows_of_half(table, half, s))
+    images = ParticleImages(table, box, plan.background_radius, s.invert, cropped=plan.cropped)
     optics = images.table.ctf
     noise, drawable = _noise(plan, images)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
-    simulator = Simulator(
+    kind: Callable[..., Simulator] = partial(Simulator, max_shift=s.max_shift)
+    if s.particles_per_um2 is not None:
+        kind = partial(CrowdSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
+    simulator = kind(
         FourierProjector(box, s.oversampling, device=device),
         CtfParameters.from_columns(optics, device=device),
         noise,
         pixel_size=plan.pixel_size * plan.box / box,
-        max_shift=s.max_shift,
         generator=torch.Generator(device).manual_seed(seed),
         # The setting is the envelope's value at the working box's Nyquist frequency.
         envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
@@ -130,7 +143,7 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
     """The noise model, and the particles (rows of `images`) whose CTF may be drawn with it; None: all."""
     if plan.noise is not None:
         table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
-        patches = ParticleImages(table, images.box, plan.particle_radius, plan.settings.invert)
+        patches = ParticleImages(table, images.box, plan.background_radius, plan.settings.invert)
         names = patches.table.micrographs
         covered = np.isin(images.table.micrographs, names)
         if not covered.any():
@@ -149,7 +162,12 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
 
 
 def signal(images: ParticleImages) -> float:
-    """S.d. of the signal: the variance near the centre beyond the background's, which is 1."""
+    """S.d. of the signal: the variance near the centre beyond the background's, which is 1.
+
+    1 for patches with particles anywhere: their unit is that of their file, at every box.
+    """
+    if images.radius_A is None:
+        return 1.0
     axis = np.arange(images.box) - images.box // 2
     centre = np.hypot(axis[:, None], axis) < 0.7 * images.radius_A / images.pixel_size
     variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0

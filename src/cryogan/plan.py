@@ -19,7 +19,7 @@ import torch
 from cryogan.adversarial.view_training import search_cutoff, sharpening_cutoff, sharpening_steps
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
-from cryogan.particles import ParticleImages, contrast_sign, crop, read_particles
+from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles
 from cryogan.particles.atomic import replacing
 from cryogan.physics.symmetry import point_group
 
@@ -30,6 +30,7 @@ _SEARCH_BOX = 32  # holds the search's frequencies well
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
+_LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Plan:
     particle_count: int
     stages: tuple[Stage, ...]  # coarse to fine; the last has the working box
     threads: int
+
+    @property
+    def background_radius(self) -> float | None:
+        """Of the circle, A, outside which a picked particle's image is background; None: patches have none."""
+        return self.particle_radius if self.settings.particles_per_um2 is None else None
 
     @property
     def total_steps(self) -> int:
@@ -178,22 +184,28 @@ def make_plan(
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     _check_convolutional(settings)
     table = read_particles(particles, data_dir)
+    if settings.particles_per_um2 is not None:
+        _check_patches(table, noise, settings)
     even = table.box - table.box % 2
     box = settings.box or min(_DEFAULT_BOX, even)
     width = table.pixel_size * even
     diameter = settings.particle_diameter or PARTICLE_FRACTION * width
+    picked = settings.particles_per_um2 is None
+    mask_diameter = settings.mask_diameter or (_MASK_FRACTION * width if picked else diameter)
+    background = diameter / 2 if picked else None
     cropped = None
     if cache is not None:
         try:
-            cropped = crop(table, box, diameter / 2, settings.invert, cache.resolve(), progress)
+            cropped = crop(table, box, background, settings.invert, cache.resolve(), progress)
         except OSError as error:
             raise InputError(
                 f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
             ) from error
-    images = ParticleImages(table, box, diameter / 2, settings.invert, cropped=cropped)
+    images = ParticleImages(table, box, background, settings.invert, cropped=cropped)
 
+    kind = "particles" if picked else "patches"
     remarks = [
-        f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
+        f"{len(images)} {kind} of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
     if table.joined:
@@ -207,10 +219,17 @@ def make_plan(
             f"--free-beyond {settings.free_beyond:g}: the working box of {box} px holds nothing finer than "
             f"{2 * images.pixel_size:.2f} A; give a larger --box."
         )
-    contrast = contrast_sign(images)
-    remarks.append(f"{contrast}.".capitalize())
-    if contrast.sign < 0:
-        remarks.append("Protein seems dark, and the map is kept positive: the run will fail; give --invert.")
+    if settings.particles_per_um2 is None:
+        contrast = contrast_sign(images)
+        remarks.append(f"{contrast}.".capitalize())
+        if contrast.sign < 0:
+            remarks.append("Protein seems dark, and the map is kept positive: the run will fail; give --invert.")
+    else:
+        mean = settings.particles_per_um2 * (1e-4 * width) ** 2
+        remarks.append(
+            f"{mean:.2f} particles have their centre in a patch, on average. Their contrast is not measured: where "
+            "protein is dark, give --invert."
+        )
     if len(images) < 2 * settings.batch_size:
         raise InputError(
             f"{particles}: {len(images)} particles are too few for two halves of one batch of "
@@ -227,7 +246,7 @@ def make_plan(
         box=box,
         pixel_size=images.pixel_size,
         particle_radius=diameter / 2,
-        mask_radius=(settings.mask_diameter or _MASK_FRACTION * width) / 2,
+        mask_radius=mask_diameter / 2,
         particle_count=len(images),
         stages=_stages(box, len(images) // 2, settings),
         threads=settings.threads or max(1, cores // 2),
@@ -258,6 +277,30 @@ def _check_convolutional(settings: Settings) -> None:
                 raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
     if settings.free_beyond is not None and settings.stable_epochs == 0:
         raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
+
+
+def _check_patches(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
+    """What patches with particles anywhere need, and what picked particles alone can have."""
+    if settings.critic != "views":
+        raise InputError("--particles-per-um2 needs --critic views.")
+    for name in ("learn_poses", "refine"):
+        if getattr(settings, name):
+            raise InputError(f"--{name.replace('_', '-')} needs picked particles; leave out --particles-per-um2.")
+    if noise is None:
+        raise InputError(
+            "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "
+            "particles anywhere no place is surely background."
+        )
+    width = table.box * table.pixel_size
+    if settings.particle_diameter is None or settings.particle_diameter > _LARGEST_IN_PATCH * width:
+        raise InputError(
+            f"--particles-per-um2 needs --particle-diameter, at most {_LARGEST_IN_PATCH * width:.0f} A, so that many "
+            "are whole in patches not cut around them; or extract patches of twice the diameter."
+        )
+    if len(np.unique(table.micrographs)) < 2:
+        raise InputError(
+            f"{table.source}: --particles-per-um2 needs two micrographs at least: the halves have to share none."
+        )
 
 
 def _check_noise(plan: Plan, images: ParticleImages) -> str:

@@ -22,7 +22,7 @@ from cryogan.adversarial.training import Record
 from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new, unwritable
-from cryogan.halfmap import Message, half_rows, train_half
+from cryogan.halfmap import Message, rows_of_half, train_half
 from cryogan.particles import read_volume, write_particles, write_star, write_volume
 from cryogan.particles.atomic import replacing
 from cryogan.pictures import agreement_over_time, draw_agreement, draw_history, records, snapshot_path
@@ -83,7 +83,7 @@ def reconstruct(
             particles, noise, data_dir, settings, cache, lambda done: bar.update(task, completed=done)
         )
     subset = np.full(len(images), 2)
-    subset[half_rows(len(images), 1, settings.seed)] = 1
+    subset[rows_of_half(images.table, 1, settings)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
     write_particles(out / "particles.star", images.table, random_subset=subset)

@@ -49,6 +49,8 @@ class Refinement:
 
     def __init__(self, run: Path) -> None:
         self.plan = Plan.read(run)
+        if self.plan.settings.particles_per_um2 is not None:
+            raise InputError(f"{run} is a run on patches with particles anywhere; poses need picked particles.")
         self.plan.require_device(run)
         missing = [name for name in HALF_MAPS if not (run / name).exists()]
         if missing:

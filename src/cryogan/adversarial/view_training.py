@@ -27,6 +27,7 @@ from cryogan.adversarial.training import Images, Record, Sampler
 from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
 from cryogan.physics.backprojection import BackProjector
+from cryogan.physics.crowd import CrowdSimulator
 from cryogan.physics.fourier import Disc, radial_power, to_half_planes
 from cryogan.physics.poses import spread_rotations
 from cryogan.physics.simulator import Simulator
@@ -170,6 +171,19 @@ class Search(ViewTraining):
         # Nats by which a particle's signal stands out: what the agreement with the true view will be.
         nats = float(((images.abs().square() * precision).sum(1) / 2 - len(disc)).mean())
         self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in ATTENTION)
+        if isinstance(self.simulator, CrowdSimulator):
+            self._start_from_ball(disc, 2 * nats)
+
+    @torch.no_grad()
+    def _start_from_ball(self, disc: Disc, power: float) -> None:
+        """Patches look alike everywhere, on average: nothing of them is in zero's gradient. A ball as large as the mask
+        begins to find the particles; its patches have the real ones' mean whitened `power` beyond the noise."""
+        simulator, volume = self.simulator, self.volume
+        volume.density.copy_((1 - volume.radius_fraction.square()) * volume.mask)
+        clean = simulator.clean(simulator.projector.transform(volume()), simulator.draw(SIGNAL_IMAGES))
+        precision = 2.0 / (self._noise_power[disc.shell] * clean.shape[-1] ** 2)
+        unit = float((disc.take(to_half_planes(clean)).abs().square() * precision).sum(1).mean())
+        volume.density.mul_(math.sqrt(max(power, 1.0) / unit))
 
     def _update(self) -> tuple[Tensor, Tensor]:
         box = self.simulator.projector.box
@@ -195,7 +209,8 @@ class Search(ViewTraining):
         difference = torch.zeros_like(spectrum)
         self._back.add(difference, disc, bank.rotations, gathered)
         weights = images.transfer.square().mean(0) * views.precision
-        curvature = self._back.curvature(disc, weights, self.settings.search_batch, self.simulator.views)
+        shown = self.simulator.shown * self.settings.search_batch
+        curvature = self._back.curvature(disc, weights, shown, self.simulator.views)
         self._move(self._back.finish(difference) / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance += (-real.mean().item() - self.distance) / min(self.step + 1, 20)
@@ -251,7 +266,8 @@ class Sharpening(ViewTraining):
             power += images.transfer.square().mean(0) / batches
 
         first, second = (self._back.finish(difference) for difference in differences)
-        curvature = self._back.curvature(disc, power * views.precision, batches * CHUNK, self.simulator.views)
+        shown = self.simulator.shown * batches * CHUNK
+        curvature = self._back.curvature(disc, power * views.precision, shown, self.simulator.views)
         trust = self._trust(first, second)
         self._move((first + second) * trust / curvature, cutoff, 1.0)
         if self.settings.learn_poses:

@@ -24,7 +24,12 @@ FORMAT = 1
 
 
 def crop(
-    table: ParticleTable, box: int, radius_A: float, invert: bool, folder: Path, progress: Callable[[float], None]
+    table: ParticleTable,
+    box: int,
+    radius_A: float | None,
+    invert: bool,
+    folder: Path,
+    progress: Callable[[float], None],
 ) -> Path:
     """The stack (.mrcs, float16) of a table's images as `ImageReader` gives them, in `folder`; made unless it is there.
 

@@ -28,7 +28,7 @@ class ParticleImages:
         self,
         table: ParticleTable,
         box: int,
-        radius_A: float,
+        radius_A: float | None,
         invert: bool = False,
         memory_limit_bytes: int = MEMORY_LIMIT,
         cropped: Path | None = None,
@@ -74,8 +74,9 @@ class ParticleImages:
                 cache[part] = images
         if not good.any():
             raise InputError(
-                f"{self.table.source}: all {count} images are NaN or constant, if only outside the circle "
-                f"of {self.radius_A:g} A; extract them again, without a mask."
+                f"{self.table.source}: all {count} images are NaN or constant"
+                + ("" if self.radius_A is None else f", if only outside the circle of {self.radius_A:g} A")
+                + "; extract them again, without a mask."
             )
         self._cache = cache if cache is None or good.all() else cache[good]
         return np.flatnonzero(good)

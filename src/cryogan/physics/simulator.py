@@ -32,7 +32,8 @@ class Imaging:
 class Simulator(nn.Module):
     """y = C S P x + n, equation (1).
 
-    `shift_width` is the half width, A, from which shifts are drawn.
+    `shift_width` is the half width, A, from which shifts are drawn; `shown` the share of images that show a particle
+    within `max_shift` of their centre.
 
     Args:
         projector: P.
@@ -47,6 +48,7 @@ class Simulator(nn.Module):
     """
 
     shift_width: Tensor
+    shown = 1.0
 
     def __init__(
         self,
@@ -79,8 +81,13 @@ class Simulator(nn.Module):
         return Imaging(
             uniform_rotations(count, generator) if views is None else views.draw(count, generator),
             triangular_shifts(count, float(self.shift_width), generator),
-            self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
+            self.draw_particles(count),
         )
+
+    def draw_particles(self, count: int) -> Tensor:
+        """Random particles (count,), whose CTF and micrograph are taken."""
+        device = self.generator.device
+        return self._drawable[torch.randint(len(self._drawable), (count,), generator=self.generator, device=device)]
 
     def project(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """P x, as half-planes (B, D, D // 2 + 1)."""
