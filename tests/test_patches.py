@@ -16,7 +16,7 @@ from cryogan.config import Settings
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.halfmap import build_training
-from cryogan.particles import ParticleImages, open_stack, read_particles, read_star, read_volume
+from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
 from cryogan.physics.crowd import CrowdSimulator
 from cryogan.physics.ctf import CtfParameters
@@ -95,7 +95,7 @@ def test_patches_cover_a_micrograph(noisy: Path) -> None:
         np.testing.assert_allclose(table.ctf[name], [of[str(m)] for m in table.micrographs], rtol=1e-5)
 
 
-def test_reading_leaves_patches_as_they_are(noisy: Path) -> None:
+def test_reading_leaves_patches_as_they_are(noisy: Path, tmp_path: Path) -> None:
     """No circle of background; a picked particle's normalisation would make an empty patch and a full one alike."""
     table = read_particles(noisy / "patches" / "particles.star").select(np.arange(50))
     images = ParticleImages(table, PATCH, None, invert=True).batch(np.arange(50))
@@ -104,6 +104,9 @@ def test_reading_leaves_patches_as_they_are(noisy: Path) -> None:
     inside = np.fft.rfft2(stored) * (np.hypot(np.fft.fftfreq(PATCH, 1 / PATCH)[:, None], np.arange(17)) < PATCH / 2)
     np.testing.assert_allclose(images, -np.fft.irfft2(inside), atol=1e-4)
     assert images.std((1, 2)).max() > 1.2 * images.std((1, 2)).min()
+    cropped = crop(table, PATCH, None, True, tmp_path, lambda _: None)
+    kept = ParticleImages(table, PATCH, None, invert=True, cropped=cropped).batch(np.arange(50))
+    np.testing.assert_allclose(kept, images, atol=5e-3)  # float16
 
 
 def test_patches_of_background_are_about_as_strong_as_the_noise(noisy: Path) -> None:
@@ -169,3 +172,122 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
     # The same test sees half as many particles again.
     crowded = simulated(clear, 1.5 * DENSITY, 4000).var((1, 2)).log().numpy()
     assert ks_2samp(strengths[0], crowded).pvalue < 1e-6
+
+
+def test_a_map_without_picking(noisy: Path) -> None:
+    """A short search of one half, from a ball: the first shells of the molecule, whose coordinates nobody gave."""
+    s = Settings(
+        particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300, search_steps=24, search_batch=100, starts=1
+    )
+    files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
+    plan, _, said = make_plan(*files, None, s)
+    assert any("0.50 particles have their centre in a patch" in each for each in said)
+    training = build_training(plan, 0, files[0], 1)
+    truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)
+
+    def agreement() -> np.ndarray:
+        found = training.result().numpy()
+        return fsc(align(found, truth, PIXEL, seed=0).apply(found, PIXEL), truth)
+
+    ball = agreement()
+    for _ in training.run():
+        pass
+    grown = agreement()
+    assert ball[4:8].mean() < 0.3
+    assert grown[1:7].min() > 0.5
+
+
+def test_reconstruct_from_patches(
+    noisy: Path,
+    examples: Callable[[str], list[list[str]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (example,) = examples("extract-patches")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "micrographs.star").write_text((noisy / "data" / "micrographs.star").read_text())
+    main([*example, "--data-dir", str(noisy / "data"), "--quiet", "--json"])
+    made = json.loads(capsys.readouterr().out)
+    assert made == {"folder": "patches", "patches": "patches/particles.star", "noise": "patches/noise.star"}
+    arguments = [
+        *(made["patches"], "--noise", made["noise"], "--particles-per-um2", "1350", "--particle-diameter", "84"),
+        *("--starts", "1", "--views", "100", "--search-steps", "2", "--search-batch", "20"),
+        *("--sharpen-steps", "1", "--sharpen-images", "40"),
+    ]
+    main(["check", *arguments[:7], "--json"])
+    assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["particles"]
+    main(["reconstruct", *arguments, "--threads", "1", "--out", "run", "--quiet", "--json"])
+    assert json.loads(capsys.readouterr().out)["map"] == "run/map.mrc"
+    table = read_star(tmp_path / "run" / "particles.star")["particles"]
+    names, half = np.array(table.texts("rlnMicrographName")), table.floats("rlnRandomSubset")
+    assert not set(names[half == 1]) & set(names[half == 2])  # overlapping patches share pixels
+    assert len(set(names[half == 1])) == 10
+    with pytest.raises(SystemExit) as ended:
+        main(["refine", "run"])
+    assert ended.value.code == 2
+    assert "poses need picked particles" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"critic": "convolutional"}, "needs --critic views"),
+        ({"learn_poses": True}, "--learn-poses needs picked particles"),
+        ({"refine": True}, "--refine needs picked particles"),
+        ({"particle_diameter": None}, "needs --particle-diameter, which like --mask-diameter is at most 144 A"),
+        ({"particle_diameter": 150.0}, "is at most 144 A"),
+        ({"mask_diameter": 150.0}, "is at most 144 A"),
+    ],
+)
+def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
+    chosen = Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings)
+    files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
+    with pytest.raises(InputError, match=said):
+        make_plan(*files, None, chosen)
+
+
+def test_patches_need_noise_and_two_micrographs(noisy: Path, tmp_path: Path) -> None:
+    patches, s = noisy / "patches", Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER)
+    with pytest.raises(InputError, match="needs --noise"):
+        make_plan(patches / "particles.star", None, None, s)
+    text = (patches / "particles.star").read_text().splitlines(keepends=True)
+    one = tmp_path / "one.star"
+    one.write_text("".join(line for line in text if "mrcs" not in line or "micrograph_0000" in line))
+    with pytest.raises(InputError, match="needs two micrographs"):
+        make_plan(one, patches / "noise.star", patches, s)
+
+
+def test_micrographs_that_cannot_be_cut(noisy: Path, tmp_path: Path) -> None:
+    data, text = noisy / "data", (noisy / "data" / "micrographs.star").read_text()
+    (tmp_path / "no_ctf.star").write_text(text.replace("_rlnDefocusV", "_rlnSomething"))
+    with pytest.raises(InputError, match=r"no_ctf\.star: no CTF: _rlnDefocusV missing; .*micrographs_ctf\.star"):
+        extract_patches(tmp_path / "no_ctf.star", tmp_path / "out", box=PATCH, data_dir=data, console=QUIET)
+    for bad in ({"box": 8}, {"box": 33}, {"box": 32, "overlap": 1.0}):
+        with pytest.raises(InputError, match="an even number from 16"):
+            extract_patches(data / "micrographs.star", tmp_path / "out", console=QUIET, **bad)
+    with pytest.raises(InputError, match="smaller than a patch of 2000 px"):
+        extract_patches(data / "micrographs.star", tmp_path / "out", box=2000, console=QUIET)
+    assert not (tmp_path / "out" / "particles.star").exists()
+
+
+def test_micrographs_of_relion_3_0(noisy: Path, tmp_path: Path) -> None:
+    """One table, without optics."""
+    star = read_star(noisy / "data" / "micrographs.star")
+    rows = len(star["micrographs"])
+    columns = {name: list(values) for name, values in star["micrographs"].columns.items() if "Optics" not in name}
+    constants = {"rlnVoltage": 300.0, "rlnSphericalAberration": 2.7, "rlnAmplitudeContrast": 0.07}
+    columns |= {name: [value] * rows for name, value in constants.items()}
+    write_star(tmp_path / "old.star", {"": columns | {"rlnMicrographPixelSize": [PIXEL] * rows}})
+    options = {"box": PATCH, "overlap": 0.0, "console": QUIET}
+    old = extract_patches(tmp_path / "old.star", tmp_path / "old", data_dir=noisy / "data", **options)
+    new = extract_patches(noisy / "data" / "micrographs.star", tmp_path / "new", **options)
+    tables = [read_particles(path) for path in (old, new)]
+    for name in tables[0].ctf:
+        np.testing.assert_array_equal(tables[0].ctf[name], tables[1].ctf[name])
+    assert tables[0].pixel_size == tables[1].pixel_size == PIXEL
+
+
+def test_particles_stand_anywhere_only_in_micrographs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="above 0, is of the micrographs of --write-micrographs"):
+        simulate(phantom(16, PIXEL, 0), PIXEL, tmp_path / "out", count=10, particles_per_um2=DENSITY)

@@ -145,6 +145,9 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
     if dark:
         listed = ", ".join(f"{width / s:.0f}" for s in dark[:5])
         doubts.append(f"The CTFs of the set pass next to nothing at {listed} A; the map will lack that.")
+    shifts = f"shifts triangular up to {plan.settings.max_shift:g} A"
+    if plan.settings.particles_per_um2 is not None:
+        shifts = "particles anywhere in a patch and about it"
     theorem = {
         "Theorem 1, 1": f"noise with full spectrum: the weakest shell ({width / (weakest + 1):.1f} A) has "
         f"{power.min() / np.median(power):.2g} of the median power",
@@ -152,8 +155,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
         f"{len(dark)} shells finer than {LOW_A:.0f} A are passed by no particle",
         "Theorem 1, 3": f"bounded support: the mask has {2 * plan.mask_radius:.0f} A of the box's {width:.0f} A, and "
         "the map is kept positive while it is searched",
-        "Theorem 1, 4": "bounded distributions: poses uniform on SO(3), shifts triangular up to "
-        f"{plan.settings.max_shift:g} A, CTFs those of the particles",
+        "Theorem 1, 4": f"bounded distributions: poses uniform on SO(3), {shifts}, CTFs those of the particles",
     }
     return theorem, doubts
 

@@ -291,11 +291,11 @@ def _check_patches(table: ParticleTable, noise: Path | None, settings: Settings)
             "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "
             "particles anywhere no place is surely background."
         )
-    width = table.box * table.pixel_size
-    if settings.particle_diameter is None or settings.particle_diameter > _LARGEST_IN_PATCH * width:
+    largest = _LARGEST_IN_PATCH * table.box * table.pixel_size
+    if settings.particle_diameter is None or max(settings.particle_diameter, settings.mask_diameter or 0) > largest:
         raise InputError(
-            f"--particles-per-um2 needs --particle-diameter, at most {_LARGEST_IN_PATCH * width:.0f} A, so that many "
-            "are whole in patches not cut around them; or extract patches of twice the diameter."
+            f"--particles-per-um2 needs --particle-diameter, which like --mask-diameter is at most {largest:.0f} A, so "
+            "that many are whole in patches not cut around them; or extract patches of twice the diameter."
         )
     if len(np.unique(table.micrographs)) < 2:
         raise InputError(

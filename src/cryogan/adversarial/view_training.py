@@ -10,6 +10,9 @@ w = H^-1 (E B(real) - E B(simulated)): it is computed instead of trained. The vo
 score of simulated images, whose poses are the simulator's, is H w; preconditioned by H it is w. Equal
 distributions give w = 0 whatever the attention is: an image that is looked at from a wrong view, real or
 simulated, adds the same to both means.
+
+Patches of micrographs (`cryogan.physics.crowd`) go through the same critic; it weights each with the probability that
+there is a particle where it looks, and H counts the patches of which that is true.
 """
 
 import math
@@ -36,6 +39,7 @@ from cryogan.physics.volume import Volume
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and the end of the search, cycles per box
 SEARCH_RATE = 0.2
 ATTENTION = (5.0, 250.0)  # sharpness of the attention at the start and the end of the search, over the signal's nats
+CROWD_ATTENTION = (30.0, 250.0)  # the same of patches: the ball they are searched with is no empty map
 BANK_SHELL = 11.0  # cut-off of the bank from which the sharpening climbs
 CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
@@ -170,9 +174,11 @@ class Search(ViewTraining):
         precision = 2.0 / (self._noise_power[disc.shell] * box**2)
         # Nats by which a particle's signal stands out: what the agreement with the true view will be.
         nats = float(((images.abs().square() * precision).sum(1) / 2 - len(disc)).mean())
-        self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in ATTENTION)
-        if isinstance(self.simulator, CrowdSimulator):
+        crowd = isinstance(self.simulator, CrowdSimulator)
+        if crowd:
             self._start_from_ball(disc, 2 * nats)
+        attention = CROWD_ATTENTION if crowd else ATTENTION
+        self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in attention)
 
     @torch.no_grad()
     def _start_from_ball(self, disc: Disc, power: float) -> None:
@@ -195,7 +201,8 @@ class Search(ViewTraining):
         spectrum = self.simulator.projector.transform(self.volume())
         views = self._views(spectrum, disc)
         # As many views as the frequencies need.
-        bank = views.bank(self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3), self._shifts)
+        rotations = self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3)
+        bank = views.bank(rotations, self._shifts, self.simulator.shown)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
         streams = (self._real(), 1.0), (self._simulated(spectrum, self.settings.search_batch), -1.0)
@@ -232,20 +239,19 @@ class Sharpening(ViewTraining):
         coarse_disc = Disc(box, min(BANK_SHELL, cutoff), device=self._device)
         spectrum = projector.transform(self.volume())
         views, coarse_views = self._views(spectrum, disc), self._views(spectrum, coarse_disc)
-        bank = coarse_views.bank(self._rotations(), self._shifts)
+        bank = coarse_views.bank(self._rotations(), self._shifts, self.simulator.shown)
         spacing = float((8 * torch.pi**2 / (len(bank.rotations) * len(self.volume.point_group))) ** (1 / 3))
         max_shift = self.simulator.max_shift
 
-        def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Rotations, shifts and agreement of the images' best views."""
+        def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, ...]:
+            """Rotations, shifts and agreement of the images' best views, and the probability that they show one."""
             found = []
             for low, high in zip(coarse.split(size), fine.split(size), strict=True):
-                rotations, shifts, _ = coarse_views.climb(
-                    low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift
-                )
-                found.append(views.climb(high, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift))
-            rotations, shifts, agreement = (torch.cat(each) for each in zip(*found, strict=True))
-            return rotations, shifts, agreement
+                *start, presence = bank.best(low)
+                rotations, shifts, _ = coarse_views.climb(low, *start, steps=1, largest=spacing, max_shift=max_shift)
+                climbed = views.climb(high, rotations, shifts, steps=2, largest=spacing / 2, max_shift=max_shift)
+                found.append((*climbed, presence))
+            return tuple(torch.cat(each) for each in zip(*found, strict=True))
 
         # Pairs of batches, so that both halves have as many images.
         batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
@@ -258,8 +264,8 @@ class Sharpening(ViewTraining):
                 half_planes, transfer = self._real() if sign > 0 else self._simulated(spectrum, CHUNK)
                 coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
                 images = Observed(disc.take(half_planes), disc.take(transfer))
-                rotations, shifts, agreement = self.micro_batch.run(partial(best_views, coarse, images))
-                matched = sign * views.matched(images, shifts)
+                rotations, shifts, agreement, presence = self.micro_batch.run(partial(best_views, coarse, images))
+                matched = sign * presence * views.matched(images, shifts)
                 self._back.add(differences[batch % 2], disc, rotations, matched)
                 agreements[sign].append(agreement)
                 poses[sign].append((rotations, shifts))
