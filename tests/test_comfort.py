@@ -23,7 +23,8 @@ from cryogan.physics.density import phantom
 from cryogan.simulation import simulate
 
 QUICK = "--max-shift 4 --starts 1 --views 200 --search-steps 3 --search-batch 30 --sharpen-steps 1 --sharpen-images 60"
-# In an order in which each has what those before it made; extract-noise has its micrographs in test_extraction.py.
+# In an order in which each has what those before it made; extract-noise and extract-patches have their micrographs
+# in test_extraction.py and test_patches.py.
 VERBS = [
     "doctor",
     "check",
@@ -55,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_verb_has_examples(examples: Callable[[str], list[list[str]]]) -> None:
     verbs = {name for name in app if not name.startswith("-")}
-    assert verbs == {*VERBS, "extract-noise", "watch", "submit"}
+    assert verbs == {*VERBS, "extract-noise", "extract-patches", "watch", "submit"}
     for verb in verbs:
         assert examples(verb)
         assert {example[0] for example in examples(verb)} == {verb}

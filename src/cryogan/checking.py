@@ -89,7 +89,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     """Of the files' pixels, before any normalisation."""
     table = images.table
     rows = images.spread(PROBED)
-    radius = images.radius_A / table.pixel_size
+    radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
     axis = np.arange(table.box) - table.box // 2
     outside = np.hypot(axis[:, None], axis) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
@@ -143,6 +143,9 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
         doubts.append(f"The CTFs of the set pass next to nothing at {listed} A; the map will lack that.")
     prior = plan.settings.pose_prior
     views = "uniform on SO(3)" if prior is None else f"of {prior}, uniform in the plane"
+    shifts = f"shifts triangular up to {plan.settings.max_shift:g} A"
+    if plan.settings.particles_per_um2 is not None:
+        shifts = "particles anywhere in a patch and about it"
     theorem = {
         "Theorem 1, 1": f"noise with full spectrum: the weakest shell ({width / (weakest + 1):.1f} A) has "
         f"{power.min() / np.median(power):.2g} of the median power",
@@ -150,8 +153,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
         f"{len(dark)} shells finer than {LOW_A:.0f} A are passed by no particle",
         "Theorem 1, 3": f"bounded support: the mask has {2 * plan.mask_radius:.0f} A of the box's {width:.0f} A, and "
         "the map is kept positive while it is searched",
-        "Theorem 1, 4": f"bounded distributions: poses {views}, shifts triangular up to "
-        f"{plan.settings.max_shift:g} A, CTFs those of the particles",
+        "Theorem 1, 4": f"bounded distributions: poses {views}, {shifts}, CTFs those of the particles",
     }
     return theorem, doubts
 

@@ -345,6 +345,42 @@ def extract_noise_command(
     return Answer({"folder": out, "noise": star})
 
 
+@app.command(
+    name="extract-patches", help_epilogue=_examples("cryogan extract-patches micrographs.star --box 32 --out patches")
+)
+def extract_patches_command(
+    micrographs: Path,
+    *,
+    out: Path,
+    box: int,
+    overlap: float = 0.5,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    console: Say = None,
+) -> Answer:
+    """Patches cut anywhere from micrographs, without picking, for reconstruct --particles-per-um2. Experimental.
+
+    Parameters
+    ----------
+    micrographs
+        RELION micrograph STAR with CTFs, such as micrographs_ctf.star; MRC or TIFF images.
+    out
+        Folder for particles.star, noise.star and their stacks; new or empty.
+    box
+        Side of a patch, pixels of the micrographs; twice the particle's diameter is good.
+    overlap
+        Share of its side that a patch's neighbour has too.
+    seed
+        Of where the grids of patches begin.
+    data_dir
+        Where else to look for the micrographs.
+    """
+    from cryogan.extraction import extract_patches
+
+    star = extract_patches(micrographs, out, box=box, overlap=overlap, seed=seed, data_dir=data_dir, console=console)
+    return Answer({"folder": out, "patches": star, "noise": out / "noise.star"})
+
+
 @app.command(name="doctor", help_epilogue=_examples("cryogan doctor", "cryogan doctor --json"))
 def doctor_command() -> Answer:
     """The installation: versions, devices, threads, disk."""
@@ -449,6 +485,7 @@ def simulate_command(
     max_shift: float = 10.0,
     micrographs: int = 100,
     write_micrographs: bool = False,
+    particles_per_um2: float | None = None,
     seed: int = 0,
 ) -> Answer:
     """Particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
@@ -483,6 +520,9 @@ def simulate_command(
         How many the particles are spread over.
     write_micrographs
         Write them too, with the particles at known places, instead of noise patches; for extract-noise.
+    particles_per_um2
+        Of the micrographs; they then stand anywhere, by chance one over another, and
+        their CTF reaches out of their box; for extract-patches.
     seed
         Of everything random.
     """
@@ -517,6 +557,7 @@ def simulate_command(
         max_shift=max_shift,
         micrographs=micrographs,
         write_micrographs=write_micrographs,
+        particles_per_um2=particles_per_um2,
         seed=seed,
     )
     truth = out / ("truth.mrc" if not volume or len(volume) == 1 else "truth1.mrc")

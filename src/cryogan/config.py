@@ -30,6 +30,13 @@ class Settings(BaseModel):
     )
     invert: bool = Field(False, description="Multiply the particles by -1, for protein darker than its surroundings.")
 
+    particles_per_um2: float | None = Field(
+        None,
+        gt=0,
+        description="Particles per square micrometre of the micrographs, for patches that `cryogan extract-patches` "
+        "cut anywhere: none, one or several particles in each. Default: images are picked ones. Experimental.",
+    )
+
     # Physics
     symmetry: str = Field("C1", description="Point group in RELION's setting: C1, Cn, Dn, T, O, I, I1, I2, I3, I4.")
     max_shift: float = Field(

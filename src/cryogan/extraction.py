@@ -1,4 +1,4 @@
-"""Background patches from micrographs: the noise that `reconstruct` pairs with each micrograph's CTF."""
+"""Patches from micrographs: of background, the noise that `reconstruct` pairs with each CTF, or from anywhere."""
 
 from collections import defaultdict
 from pathlib import Path, PurePath
@@ -11,10 +11,29 @@ from rich.progress import track
 from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.particles import ParticleTable, read_particles, write_stack, write_star
-from cryogan.particles.micrographs import cut, quiet_places, read_micrograph, read_micrographs
+from cryogan.particles.micrographs import (
+    Micrographs,
+    cut,
+    grid_places,
+    quiet_places,
+    read_micrograph,
+    read_micrographs,
+)
 from cryogan.particles.preprocessing import fourier_crop
 from cryogan.report import draw_places
 
+NOISE_SHARE = 10  # patches for each patch of background
+CTF_COLUMNS = (
+    "rlnDefocusU",
+    "rlnDefocusV",
+    "rlnDefocusAngle",
+    "rlnVoltage",
+    "rlnSphericalAberration",
+    "rlnAmplitudeContrast",
+    "rlnPhaseShift",
+    "rlnCtfBfactor",
+    "rlnCtfScalefactor",
+)
 PARTICLE_FRACTION = 0.5  # of the box: a particle's diameter, where it is not given
 
 
@@ -92,14 +111,7 @@ def extract_noise(
         raise InputError(
             f"{micrographs}: no micrograph has room for a patch of {side} px; give a smaller --particle-diameter."
         )
-    optics: dict[str, list[object]] = {
-        "rlnOpticsGroup": [1],
-        "rlnOpticsGroupName": ["opticsGroup1"],
-        "rlnImagePixelSize": [table.pixel_size],
-        "rlnImageSize": [box],
-        "rlnImageDimensionality": [2],
-    }
-    write_star(out / "noise.star", {"optics": optics, "particles": dict(rows)})
+    write_star(out / "noise.star", {"optics": _optics(table.pixel_size, box), "particles": dict(rows)})
     wanted = sum(len(places[name]) for name in picked)
     console.print(
         f"{len(rows['rlnImageName'])} patches for {wanted} particles of {len(picked)} micrographs: "
@@ -110,6 +122,111 @@ def extract_noise(
     if crowded:
         console.print(f"No room in {len(crowded)} micrographs: {', '.join(crowded)}", highlight=False, soft_wrap=True)
     return out / "noise.star"
+
+
+def extract_patches(
+    micrographs: Path,
+    out: Path,
+    *,
+    box: int,
+    overlap: float = 0.5,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Patches cut anywhere, on a grid that covers each micrograph: none, one or several particles in each.
+
+    Each has the mean and s.d. of its whole micrograph taken off, and carries its CTF. Of every `NOISE_SHARE`
+    patches one more, of the lowest variance, goes to noise.star as background, in the same unit.
+
+    Args:
+        micrographs: RELION micrograph STAR with CTFs.
+        out: new or empty folder.
+        box: side of a patch, pixels of the micrographs, even.
+        overlap: share of its side that a patch's neighbour has too.
+        seed: of where the grids begin.
+        data_dir: where else to look for the micrographs.
+
+    Returns:
+        The patches' STAR file, for `reconstruct --particles-per-um2`.
+
+    Raises:
+        InputError: input that cannot be used: no CTF, a micrograph smaller than a patch.
+    """
+    console = console or Console(stderr=True)
+    require_new(out)
+    if box < 16 or box % 2 or not 0 <= overlap < 1:
+        raise InputError("The box: an even number from 16. The overlap: from 0 to below 1.")
+    images = read_micrographs(micrographs, data_dir)
+    columns, optics = _ctf(micrographs, images, box)
+    generator = np.random.default_rng(seed)
+    unique = len({PurePath(name).stem for name in images.names}) == len(images.names)
+    patches: dict[str, list[object]] = defaultdict(list)
+    noise: dict[str, list[object]] = defaultdict(list)
+    out.mkdir(parents=True, exist_ok=True)
+    shown = track(images.names, "Patches", console=console, disable=not console.is_terminal)
+    for number, name in enumerate(shown):
+        micrograph = read_micrograph(images.files[number])
+        if min(micrograph.shape) < box:
+            raise InputError(f"{images.files[number]}: is smaller than a patch of {box} px; give a smaller --box.")
+        micrograph -= micrograph.mean(dtype=np.float64)
+        micrograph /= micrograph.std(dtype=np.float64)
+        stem = PurePath(name).stem if unique else f"{number:06d}_{PurePath(name).stem}"
+        places = grid_places(micrograph.shape, box, overlap, generator)
+        quiet = quiet_places(micrograph, np.zeros((0, 2)), box, 0.0, max(1, len(places) // NOISE_SHARE))
+        for rows, centres, kind in ((patches, places, "patches"), (noise, quiet, "noise")):
+            stack = f"{stem}_{kind}.mrcs"
+            write_stack(out / stack, cut(micrograph, centres, box), images.pixel_size)
+            for index, (x, y) in enumerate(centres.tolist()):
+                rows["rlnImageName"].append(f"{index + 1:06d}@{stack}")
+                rows["rlnMicrographName"].append(name)
+                rows["rlnCoordinateX"].append(float(x))
+                rows["rlnCoordinateY"].append(float(y))
+                for column, values in columns.items():
+                    rows[column].append(values[number])
+    for rows, file in ((patches, "particles.star"), (noise, "noise.star")):
+        write_star(out / file, {"optics": optics, "particles": dict(rows)})
+    console.print(
+        f"{len(patches['rlnImageName'])} patches of {len(images.names)} micrographs: {out / 'particles.star'}; "
+        f"{len(noise['rlnImageName'])} of background: {out / 'noise.star'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return out / "particles.star"
+
+
+def _ctf(path: Path, images: Micrographs, box: int) -> tuple[dict[str, list[str]], dict[str, list[object]]]:
+    """CTF columns of the micrographs (N,) each, and an optics table of their patches."""
+    held = [images.table] + ([] if images.optics is None else [images.optics])
+    missing = [name for name in CTF_COLUMNS[:6] if not any(name in block for block in held)]
+    if missing:
+        raise InputError(
+            f"{path}: no CTF: _{', _'.join(missing)} missing; estimate it and give that file, in RELION "
+            "micrographs_ctf.star."
+        )
+    columns = {name: images.table.texts(name) for name in CTF_COLUMNS if name in images.table}
+    optics = _optics(images.pixel_size, box)
+    if images.optics is not None:
+        columns["rlnOpticsGroup"] = images.table.texts("rlnOpticsGroup")
+        groups = len(images.optics)
+        sizes = {name: values * groups for name, values in optics.items() if name.startswith("rlnImage")}
+        for name in images.optics.columns:
+            optics[name] = [*images.optics.texts(name)]
+        optics |= sizes
+    else:
+        columns["rlnOpticsGroup"] = ["1"] * len(images.names)
+    return columns, optics
+
+
+def _optics(pixel_size: float, box: int) -> dict[str, list[object]]:
+    """An optics table of one group."""
+    return {
+        "rlnOpticsGroup": [1],
+        "rlnOpticsGroupName": ["opticsGroup1"],
+        "rlnImagePixelSize": [pixel_size],
+        "rlnImageSize": [box],
+        "rlnImageDimensionality": [2],
+    }
 
 
 def _coordinates(path: Path, table: ParticleTable) -> dict[str, NDArray[np.float64]]:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from cryogan.adversarial.micro_batch import OUT_OF_MEMORY, is_out_of_memory, sma
 from cryogan.adversarial.records import Record
 from cryogan.adversarial.training import Training
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, ViewTraining
+from cryogan.config import Settings
 from cryogan.distributed import ALONE, Ranks
 from cryogan.errors import InputError
 from cryogan.folders import locked, unwritable
@@ -34,6 +35,7 @@ from cryogan.particles import (
     write_star,
     write_volume,
 )
+from cryogan.physics.crowd import CrowdSimulator
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import (
     ColouredNoise,
@@ -79,6 +81,14 @@ def half_rows(count: int, half: int, seed: int) -> np.ndarray:
     return np.sort(order[: count // 2] if half == 1 else order[count // 2 :])
 
 
+def rows_of_half(table: ParticleTable, half: int, settings: Settings) -> np.ndarray:
+    """The same of a table. Patches overlap, so their halves are of whole micrographs."""
+    if settings.particles_per_um2 is None:
+        return half_rows(len(table), half, settings.seed)
+    names, index = np.unique(table.micrographs, return_inverse=True)
+    return np.flatnonzero(np.isin(index, half_rows(len(names), half, settings.seed)))
+
+
 def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int) -> tuple[ParticleImages, Simulator]:
     """The particles of one half at a box, and the simulator of images like them.
 
@@ -90,19 +100,21 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         seed: of the simulator.
     """
     s, device = plan.settings, plan.device
-    table = _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, s.seed)
-    images = ParticleImages(table, box, plan.particle_radius, s.invert, cropped=plan.cropped, checked=True)
+    table = _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, s)
+    images = ParticleImages(table, box, plan.background_radius, s.invert, cropped=plan.cropped, checked=True)
     optics = images.table.ctf
     noise, drawable = _noise(plan, images)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
-    simulator = Simulator(
+    kind: Callable[..., Simulator] = partial(Simulator, max_shift=s.max_shift)
+    if s.particles_per_um2 is not None:
+        kind = partial(CrowdSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
+    simulator = kind(
         FourierProjector(box, s.oversampling, device=device),
         CtfParameters.from_columns(optics, device=device),
         noise,
         pixel_size=plan.pixel_size * plan.box / box,
-        max_shift=s.max_shift,
         generator=torch.Generator(device).manual_seed(seed),
         # The setting is the envelope's value at the working box's Nyquist frequency.
         envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
@@ -114,10 +126,10 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
 
 
 @lru_cache(maxsize=1)  # the table of a million particles takes longer to read than most stages to begin
-def _half_table(particles: Path, _: int, data_dir: Path | None, half: int, seed: int) -> ParticleTable:
+def _half_table(particles: Path, _: int, data_dir: Path | None, half: int, settings: Settings) -> ParticleTable:
     """The particles of one half, without their STAR's text; read anew when the file's time of change is another."""
     table = read_particles(particles, data_dir)
-    return replace(table.select(half_rows(len(table), half, seed)), star=None)
+    return replace(table.select(rows_of_half(table, half, settings)), star=None)
 
 
 def build_training(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> AnyTraining:
@@ -177,7 +189,7 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
     """The noise model, and the particles (rows of `images`) whose CTF may be drawn with it; None: all."""
     if plan.noise is not None:
         table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
-        where = (images.box, plan.particle_radius, plan.settings.invert)
+        where = (images.box, plan.background_radius, plan.settings.invert)
         patches = ParticleImages(table, *where, cropped=plan.cropped_noise)
         names = patches.table.micrographs
         covered = np.isin(images.table.micrographs, names)
@@ -197,7 +209,12 @@ def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
 
 
 def signal(images: ParticleImages) -> float:
-    """S.d. of the signal: the variance near the centre beyond the background's, which is 1."""
+    """S.d. of the signal: the variance near the centre beyond the background's, which is 1.
+
+    1 for patches with particles anywhere: their unit is that of their file, at every box.
+    """
+    if images.radius_A is None:
+        return 1.0
     axis = np.arange(images.box) - images.box // 2
     centre = np.hypot(axis[:, None], axis) < 0.7 * images.radius_A / images.pixel_size
     variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0

@@ -39,6 +39,7 @@ _SEARCH_BOX = 32  # holds the search's frequencies well
 _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
+_LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
 
 # Of a half's memory, measured: benchmarks/scaling.py, benchmarks/million.py.
 _LIBRARIES_GIB = 0.42
@@ -100,6 +101,11 @@ class Plan:
     particle_count: int
     stages: tuple[Stage, ...]  # coarse to fine; the last has the working box
     threads: int
+
+    @property
+    def background_radius(self) -> float | None:
+        """Of the circle, A, outside which a picked particle's image is background; None: patches have none."""
+        return self.particle_radius if self.settings.particles_per_um2 is None else None
 
     @property
     def total_steps(self) -> int:
@@ -257,16 +263,21 @@ def make_plan(
     _check_convolutional(settings)
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
     table = read_particles(particles, data_dir)
+    if settings.particles_per_um2 is not None:
+        _check_unpicked(table, noise, settings)
     even = table.box - table.box % 2
     box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
     width = table.pixel_size * even
     diameter = settings.particle_diameter or PARTICLE_FRACTION * width
+    picked = settings.particles_per_um2 is None
+    mask_diameter = settings.mask_diameter or (_MASK_FRACTION * width if picked else diameter)
+    background = diameter / 2 if picked else None
     patches = read_particles(noise, data_dir, need_ctf=False) if noise else None
     if patches is not None:
         _check_patches(patches, table)
     cropped = cropped_noise = None
     if cache is not None:
-        place = (box, diameter / 2, settings.invert, cache.resolve())
+        place = (box, background, settings.invert, cache.resolve())
         try:
             cropped = crop(table, *place, progress)
             cropped_noise = None if patches is None else crop(patches, *place)
@@ -275,10 +286,11 @@ def make_plan(
                 f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
             ) from error
     # They are looked at here and held by the halves.
-    images = ParticleImages(table, box, diameter / 2, settings.invert, memory_limit_bytes=0, cropped=cropped)
+    images = ParticleImages(table, box, background, settings.invert, memory_limit_bytes=0, cropped=cropped)
 
+    kind = "particles" if picked else "patches"
     remarks = [
-        f"{len(images)} particles of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
+        f"{len(images)} {kind} of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
     if table.joined:
@@ -292,10 +304,17 @@ def make_plan(
             f"--free-beyond {settings.free_beyond:g}: the working box of {box} px holds nothing finer than "
             f"{2 * images.pixel_size:.2f} A; give a larger --box."
         )
-    contrast = contrast_sign(images)
-    remarks.append(f"{contrast}.".capitalize())
-    if contrast.sign < 0:
-        remarks.append("Protein seems dark, and the map is kept positive: the run will fail; give --invert.")
+    if settings.particles_per_um2 is None:
+        contrast = contrast_sign(images)
+        remarks.append(f"{contrast}.".capitalize())
+        if contrast.sign < 0:
+            remarks.append("Protein seems dark, and the map is kept positive: the run will fail; give --invert.")
+    else:
+        mean = settings.particles_per_um2 * (1e-4 * width) ** 2
+        remarks.append(
+            f"{mean:.2f} particles have their centre in a patch, on average. Their contrast is not measured: where "
+            "protein is dark, give --invert."
+        )
     if len(images) < 2 * settings.batch_size:
         raise InputError(
             f"{particles}: {len(images)} particles are too few for two halves of one batch of "
@@ -313,7 +332,7 @@ def make_plan(
         box=box,
         pixel_size=images.pixel_size,
         particle_radius=diameter / 2,
-        mask_radius=(settings.mask_diameter or _MASK_FRACTION * width) / 2,
+        mask_radius=mask_diameter / 2,
         particle_count=len(images),
         stages=_stages(box, len(images) // 2, settings),
         threads=settings.threads or max(1, cores // 2),
@@ -363,6 +382,32 @@ def _check_convolutional(settings: Settings) -> None:
             raise InputError("--stages and --stable-epochs both say what goes before the last stage; give one of them.")
     if settings.free_beyond is not None and settings.stable_epochs == 0:
         raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
+
+
+def _check_unpicked(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
+    """What patches with particles anywhere need, and what picked particles alone can have."""
+    if settings.critic != "views":
+        raise InputError("--particles-per-um2 needs --critic views.")
+    for name in ("learn_poses", "refine"):
+        if getattr(settings, name):
+            raise InputError(f"--{name.replace('_', '-')} needs picked particles; leave out --particles-per-um2.")
+    if settings.classes > 1:
+        raise InputError("--classes needs picked particles; leave out --particles-per-um2.")
+    if noise is None:
+        raise InputError(
+            "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "
+            "particles anywhere no place is surely background."
+        )
+    largest = _LARGEST_IN_PATCH * table.box * table.pixel_size
+    if settings.particle_diameter is None or max(settings.particle_diameter, settings.mask_diameter or 0) > largest:
+        raise InputError(
+            f"--particles-per-um2 needs --particle-diameter, which like --mask-diameter is at most {largest:.0f} A, so "
+            "that many are whole in patches not cut around them; or extract patches of twice the diameter."
+        )
+    if len(np.unique(table.micrographs)) < 2:
+        raise InputError(
+            f"{table.source}: --particles-per-um2 needs two micrographs at least: the halves have to share none."
+        )
 
 
 def _check_patches(patches: ParticleTable, particles: ParticleTable) -> None:

@@ -25,7 +25,7 @@ from cryogan.config import Settings
 from cryogan.distributed import Job, lots
 from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new, unwritable
-from cryogan.halfmap import Message, half_rows, stopped_by_signals, train, train_half
+from cryogan.halfmap import Message, rows_of_half, stopped_by_signals, train, train_half
 from cryogan.particles import read_particles, read_star, read_volume, write_particles, write_star, write_volume
 from cryogan.particles.atomic import replacing
 from cryogan.pictures import (
@@ -116,7 +116,7 @@ def reconstruct(
         )
     _require_images(plan, job)
     subset = np.full(len(images), 2)
-    subset[half_rows(len(images), 1, settings.seed)] = 1
+    subset[rows_of_half(images.table, 1, settings)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
     (out / "figures").mkdir(exist_ok=True)
     write_particles(out / "particles.star", images.table, random_subset=subset)
@@ -444,7 +444,7 @@ def _compare_classes(folder: Path, plan: Plan) -> tuple[ClassMap, ...]:
     table = read_particles(folder / "particles.star", plan.data_dir)
     subset, probability = np.zeros(len(table), dtype=int), np.zeros((len(table), len(pairs)))
     for half, star, order in zip(HALVES, stars, pairs.T, strict=True):
-        rows = half_rows(len(table), half, plan.settings.seed)
+        rows = rows_of_half(table, half, plan.settings)
         subset[rows] = half
         columns = [star["particles"].floats(f"cryoganClassProbability{index + 1}") for index in order]
         probability[rows] = np.stack(columns, axis=1)

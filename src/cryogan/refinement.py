@@ -17,7 +17,7 @@ from torch import Tensor
 from cryogan.adversarial.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.folders import require_new
-from cryogan.halfmap import half_rows
+from cryogan.halfmap import rows_of_half
 from cryogan.matching import HalfSet, Poses
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
 from cryogan.physics.poses import rotations_to_euler
@@ -50,6 +50,8 @@ class Refinement:
 
     def __init__(self, run: Path) -> None:
         self.plan = Plan.read(run)
+        if self.plan.settings.particles_per_um2 is not None:
+            raise InputError(f"{run} is a run on patches with particles anywhere; poses need picked particles.")
         self.plan.require_device(run)
         missing = [name for name in HALF_MAPS if not (run / name).exists()]
         if missing:
@@ -106,7 +108,7 @@ class Refinement:
     def write_poses(self, folder: Path, poses: list[Poses]) -> None:
         """`particles.star` and `particles.cs` with poses, and pictures of them."""
         table = read_particles(self.particles, self.plan.data_dir)
-        rows = np.concatenate([half_rows(len(table), half, self.plan.settings.seed) for half in HALVES])
+        rows = np.concatenate([rows_of_half(table, half, self.plan.settings) for half in HALVES])
         order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
         both = Poses.cat(poses)
         rotations, shifts, agreement, margin, amplitude, deviation = (

@@ -10,11 +10,12 @@ from torch import Tensor
 from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.particles import read_star, write_stack, write_star, write_volume
-from cryogan.physics.ctf import CtfParameters
+from cryogan.physics.ctf import CtfParameters, ctf
+from cryogan.physics.fourier import to_half_planes, to_images
 from cryogan.physics.noise import ColouredNoise, Noise, PoissonNoise, WhiteNoise, background_mask, normalise
 from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.shifts import triangular_shifts
+from cryogan.physics.shifts import shift, triangular_shifts
 from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.plan import PARTICLE_FRACTION
 
@@ -48,6 +49,7 @@ def simulate(
     max_shift: float = 10.0,
     micrographs: int = 100,
     write_micrographs: bool = False,
+    particles_per_um2: float | None = None,
     seed: int = 0,
 ) -> None:
     """Write particles.mrcs and .star, noise.mrcs and .star, truth.mrc and truth.star to `out`.
@@ -73,15 +75,19 @@ def simulate(
             its particles.
         write_micrographs: the particles stand in images of their micrographs, boxes side by side, half of the places
             free.
+        particles_per_um2: of these micrographs; they then stand anywhere, one over another by
+            chance. A micrograph goes on at its opposite side, so that its borders are like its middle.
         seed: of everything random.
 
     Raises:
-        InputError: `out` is not empty, there are fewer particles than volumes, `poses` lacks columns, or the dose is
-            too small for the SNR.
+        InputError: `out` is not empty, there are fewer particles than volumes, `poses` lacks columns, the dose is too
+            small for the SNR, or there are no micrographs for particles_per_um2.
     """
     require_new(out)
     if write_micrographs and noise not in ("coloured", "white"):
         raise InputError("Micrographs are written with --noise coloured or white.")
+    if particles_per_um2 is not None and not (write_micrographs and particles_per_um2 > 0):
+        raise InputError("--particles-per-um2, above 0, is of the micrographs of --write-micrographs.")
     volumes = volume.reshape(-1, *volume.shape[-3:])
     classes, box = len(volumes), volume.shape[-1]
     generator = torch.Generator().manual_seed(seed)
@@ -99,20 +105,25 @@ def simulate(
     )
     if len(particles.phi) < classes:
         raise InputError(f"{len(particles.phi)} particles cannot show {classes} volumes; give more --particles.")
-    images = torch.empty(len(particles.phi), box, box)
+    images = stamps = torch.empty(len(particles.phi), box, box)
+    if particles_per_um2 is not None:
+        stamps = torch.empty(len(images), 2 * box, 2 * box)
     for k, density in enumerate(torch.from_numpy(np.ascontiguousarray(volumes, dtype=np.float32))):
         phi = particles.phi[k::classes]
         with torch.no_grad():
             spectrum = simulator.projector.transform(density)
             parts = [simulator.clean(spectrum, phi[i : i + BATCH]) for i in range(0, len(phi), BATCH)]
         images[k::classes] = torch.cat(parts)
+        if particles_per_um2 is not None:
+            stamps[k::classes] = _reaching_out(simulator, spectrum, phi)
     coordinates: Coordinates | None = None
     if noise != "none":
         background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
-        images *= (snr / images[:, ~background].var()).sqrt()
+        scale = (snr / images[:, ~background].var()).sqrt()
+        images, stamps = images * scale, stamps * scale
     if write_micrographs:
         out.mkdir(parents=True, exist_ok=True)
-        images, coordinates = _micrographs(out, images, particles, pixel_size, noise, generator)
+        images, coordinates = _micrographs(out, stamps, box, particles, pixel_size, noise, particles_per_um2, generator)
         images = normalise(images, background)
     elif noise != "none":
         if noise == "poisson" and images.min() < -(electrons**0.5):
@@ -207,33 +218,78 @@ def _from_star(path: Path, count: int) -> Particles:
     )
 
 
+@torch.no_grad()
+def _reaching_out(simulator: Simulator, spectrum: Tensor, phi: Imaging) -> Tensor:
+    """Clean images (N, 2 D, 2 D): what the CTF spreads beyond the box is there."""
+    box, pixel_size = simulator.projector.box, simulator.pixel_size
+    parts = []
+    for i in range(0, len(phi), BATCH):
+        some = phi[i : i + BATCH]
+        centred = to_images(shift(simulator.project(spectrum, some), some.shifts, pixel_size))
+        wide = to_half_planes(torch.nn.functional.pad(centred, (box // 2,) * 4))
+        parts.append(to_images(wide * ctf(simulator.optics[some.particles], 2 * box, pixel_size)))
+    return torch.cat(parts)
+
+
 def _micrographs(
-    out: Path, images: Tensor, particles: Particles, pixel_size: float, noise: str, generator: torch.Generator
+    out: Path,
+    stamps: Tensor,
+    box: int,
+    particles: Particles,
+    pixel_size: float,
+    noise: str,
+    particles_per_um2: float | None,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Coordinates]:
-    """Write a micrograph for each name, with its particles' clean images (N, D, D) in noise; cut them out again."""
-    box, names = images.shape[-1], np.array(particles.micrographs)
-    cut, coordinates = torch.empty_like(images), np.empty((len(images), 2))
-    for name in np.unique(names):
+    """Write a micrograph for each name, with its particles' clean images (N, S, S) in noise; cut their boxes out."""
+    half, names = stamps.shape[-1] // 2, np.array(particles.micrographs)
+    cut, coordinates = torch.empty(len(stamps), box, box), np.empty((len(stamps), 2))
+    order, first = np.unique(names, return_index=True)
+    for name in order:
         rows = np.flatnonzero(names == name)
-        side = box * int(np.ceil(np.sqrt(2 * len(rows))))
+        if particles_per_um2 is None:
+            side = box * int(np.ceil(np.sqrt(2 * len(rows))))
+            places = torch.randperm((side // box) ** 2, generator=generator)[: len(rows)]
+            centres = box * torch.stack([places // (side // box), places % (side // box)], dim=1) + box // 2
+        else:
+            side = 2 * max(half, round(np.sqrt(len(rows) / particles_per_um2) * 1e4 / pixel_size / 2))
+            centres = torch.randint(side, (len(rows), 2), generator=generator)
         model: Noise = WhiteNoise(side) if noise == "white" else ColouredNoise(_noise_power(side), side)
         micrograph = model.sample(torch.zeros(1, dtype=torch.int64), generator)[0]
-        places = torch.randperm((side // box) ** 2, generator=generator)[: len(rows)].tolist()
-        for row, place in zip(rows, places, strict=True):
-            top, left = box * (place // (side // box)), box * (place % (side // box))
-            window = micrograph[top : top + box, left : left + box]
-            window += images[row]
-            cut[row] = window
-            coordinates[row] = left + box // 2, top + box // 2
+
+        def window(centre: Tensor, half: int, side: int = side) -> tuple[Tensor, Tensor]:
+            y, x = (centre[:, None] + torch.arange(-half, half)) % side
+            return y[:, None], x[None, :]
+
+        for row, centre in zip(rows, centres, strict=True):
+            micrograph[window(centre, half)] += stamps[row]
+        for row, centre in zip(rows, centres, strict=True):
+            cut[row] = micrograph[window(centre, box // 2)]
+            coordinates[row] = centre.flip(0)
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_stack(out / name, micrograph[None].numpy(), pixel_size, np.float32)
-    order = sorted(set(particles.micrographs))
-    blocks: dict[str, dict[str, list[object]]] = {
-        "optics": {"rlnOpticsGroup": [1], "rlnMicrographPixelSize": [pixel_size]},
-        "micrographs": {"rlnMicrographName": list(order), "rlnOpticsGroup": [1] * len(order)},
+    p = particles.optics[torch.from_numpy(first)]
+    micrographs: dict[str, list[object]] = {
+        "rlnMicrographName": order.tolist(),
+        "rlnOpticsGroup": [1] * len(order),
+        "rlnDefocusU": p.defocus_u.tolist(),
+        "rlnDefocusV": p.defocus_v.tolist(),
+        "rlnDefocusAngle": p.defocus_angle.tolist(),
     }
-    write_star(out / "micrographs.star", blocks)
+    optics = _optics(p) | {"rlnMicrographPixelSize": [pixel_size]}
+    write_star(out / "micrographs.star", {"optics": optics, "micrographs": micrographs})
     return cut, coordinates
+
+
+def _optics(p: CtfParameters) -> dict[str, list[object]]:
+    """An optics table of one group."""
+    return {
+        "rlnOpticsGroup": [1],
+        "rlnOpticsGroupName": ["opticsGroup1"],
+        "rlnVoltage": [float(p.voltage[0])],
+        "rlnSphericalAberration": [float(p.spherical_aberration[0])],
+        "rlnAmplitudeContrast": [float(p.amplitude_contrast[0])],
+    }
 
 
 def _write_star(
@@ -246,15 +302,10 @@ def _write_star(
 ) -> None:
     """A RELION 3.1 particle STAR of particles.mrcs; with the truth if the number of `classes` is given."""
     p = particles.optics
-    optics: dict[str, list[object]] = {
-        "rlnOpticsGroup": [1],
-        "rlnOpticsGroupName": ["opticsGroup1"],
+    optics = _optics(p) | {
         "rlnImagePixelSize": [pixel_size],
         "rlnImageSize": [box],
         "rlnImageDimensionality": [2],
-        "rlnVoltage": [float(p.voltage[0])],
-        "rlnSphericalAberration": [float(p.spherical_aberration[0])],
-        "rlnAmplitudeContrast": [float(p.amplitude_contrast[0])],
     }
     rows = range(1, len(particles.phi) + 1)
     table: dict[str, list[object]] = {"rlnImageName": [f"{i:06d}@particles.mrcs" for i in rows]}

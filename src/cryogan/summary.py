@@ -179,11 +179,14 @@ def write_readme(folder: Path, plan: Plan) -> None:
         "      a page of it in the browser, also while it runs; with a button that stops it",
         f"  cryogan figures {folder}",
         "      compare the halves again; report and figures anew",
-        f"  cryogan refine {folder}",
-        "      poses, and a sharper map with them, in refined/",
-        f"  cryogan poses {folder}",
-        "      only the poses, in poses/",
     ]
+    if plan.settings.particles_per_um2 is None:
+        lines += [
+            f"  cryogan refine {folder}",
+            "      poses, and a sharper map with them, in refined/",
+            f"  cryogan poses {folder}",
+            "      only the poses, in poses/",
+        ]
     (folder / "README.txt").write_text("\n".join(lines) + "\n")
 
 
@@ -226,6 +229,12 @@ def write_report(
         f"--particle_diameter {2 * plan.particle_radius:.0f} --ctf --norm --scale --flatten_solvent --zero_mask "
         "--o refine/run"
     )
+    with_poses = {
+        "Poses, and a refinement with them:": f"cryogan refine {folder}",
+        "Refinement in RELION:": relion,
+        "cryoSPARC: Import 3D Volumes with map.mrc, then Homogeneous Refinement with an initial low-pass of 20 "
+        "A and re-estimated grey scale. Particles with poses:": f"cryogan poses {folder}    # particles.cs",
+    }
     write_page(
         folder / "report.html",
         Page(
@@ -258,13 +267,8 @@ def write_report(
                 "Made with": {name: str(value) for name, value in run.get("versions", {}).items()},
             },
             pictures=[(text, folder / "figures" / f"{name}.png") for name, text in _PICTURES.items()],
-            next={
-                "Poses, and a refinement with them:": f"cryogan refine {folder}",
-                "Refinement in RELION:": relion,
-                "cryoSPARC: Import 3D Volumes with map.mrc, then Homogeneous Refinement with an initial low-pass of 20 "
-                "A and re-estimated grey scale. Particles with poses:": f"cryogan poses {folder}    # particles.cs",
-                "ChimeraX:": f"chimerax {folder}/open.cxc",
-            },
+            next=(with_poses if plan.settings.particles_per_um2 is None else {})
+            | {"ChimeraX:": f"chimerax {folder}/open.cxc"},
             settings=run.get("settings", {}),
         ),
     )

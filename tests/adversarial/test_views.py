@@ -84,17 +84,40 @@ def test_attention_goes_from_the_mean_over_all_views_to_the_best_view(look: Look
     torch.testing.assert_close(flat, everywhere.expand_as(flat))
     sharp, best = bank.attend(images, 1e4, 64)
     torch.testing.assert_close(best, agreements.flatten(1).amax(1))
-    rotation, shift = bank.best(images)
+    rotation, shift, _ = bank.best(images)
     index = (rotation[:, None] - rotations).abs().sum((2, 3)).argmin(1)
     expected = torch.zeros_like(sharp).index_add(0, index, views.matched(images, shift))
     torch.testing.assert_close(sharp, expected)
+
+
+def test_presence_is_the_posterior_of_a_particle(look: Look) -> None:
+    """In images of which a fifth show the map: Bayes' rule over all views and no particle."""
+    views, images, disc = look(40, 9.0)
+    generator = torch.Generator().manual_seed(4)
+    noise = to_half_planes(torch.randn(40, BOX, BOX, generator=generator))
+    empty = Observed(disc.take(noise), images.transfer)
+    rotations = torch.from_numpy(super_fibonacci(500)).float()
+    shifts = shift_grid(MAX_SHIFT, 4.0, torch.device("cpu"))
+    bank, all_shown = views.bank(rotations, shifts, 0.2), views.bank(rotations, shifts)
+    faint = 0.05 * bank.agreements(images)[0].flatten(1)
+    mean = faint.exp().mean(1, keepdim=True)
+    torch.testing.assert_close(bank.presence(faint), 0.2 * mean / (0.2 * mean + 0.8))
+    assert (all_shown.presence(faint) == 1).all()
+    assert bank.best(images)[2].min() > 0.99
+    assert bank.best(empty)[2].max() < 0.2
+    for sharpness in (0.0, 0.05):
+        gathered, attended = bank.attend(empty, sharpness, 16)
+        whole, all_of_it = all_shown.attend(empty, sharpness, 16)
+        share = bank.presence(sharpness * bank.agreements(empty)[0].flatten(1))
+        torch.testing.assert_close(attended, share[:, 0] * all_of_it)
+        assert gathered.norm() < share.max() * 1.5 * whole.norm()
 
 
 def test_best_view_and_climb_find_what_an_image_shows(experiment: "Experiment", look: Look) -> None:
     count = 100
     coarse, images, _ = look(count, 9.0)
     bank = coarse.bank(torch.from_numpy(super_fibonacci(4608)).float(), shift_grid(MAX_SHIFT, 4.0, torch.device("cpu")))
-    rotations, shifts = bank.best(images)
+    rotations, shifts, _ = bank.best(images)
     true = experiment.phi.rotations[:count], experiment.phi.shifts[:count]
     assert degrees(rotations, true[0]).median() < 10
     fine, images, _ = look(count, 16.0)

@@ -13,6 +13,9 @@ simulated, adds the same to both means.
 
 With K classes the images show one of K maps x_k, with probability pi_k. The attention is over pairs of class and
 view, and each class has a w_k of its own.
+
+Patches of micrographs (`cryogan.physics.crowd`) go through the same critic; it weights each with the probability that
+there is a particle where it looks, and H counts the patches of which that is true.
 """
 
 import math
@@ -36,6 +39,7 @@ from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import Settings
 from cryogan.distributed import ALONE, Ranks
 from cryogan.physics.backprojection import BackProjector
+from cryogan.physics.crowd import CrowdSimulator
 from cryogan.physics.fourier import Disc, radial_power, to_half_planes
 from cryogan.physics.poses import spread_rotations
 from cryogan.physics.simulator import Imaging, Simulator
@@ -44,6 +48,7 @@ from cryogan.physics.volume import Volume
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and the end of the search, cycles per box
 SEARCH_RATE = 0.2
 ATTENTION = (5.0, 250.0)  # sharpness of the attention at the start and the end of the search, over the signal's nats
+CROWD_ATTENTION = (30.0, 250.0)  # the same of patches: the ball they are searched with is no empty map
 BANK_SHELL = 11.0  # cut-off of the bank from which the sharpening climbs
 CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
@@ -57,7 +62,7 @@ CLASS_NATS = 10.0  # over the signal's nats: how sharp the attention over classe
 CHUNK = 128  # images at a time
 RECORDED = 1000  # images of each stream whose scores are ranked
 
-Look = Callable[[Tensor, Tensor], tuple[Observed, Tensor, Tensor, Tensor]]
+Look = Callable[[Tensor, Tensor], tuple[Observed, Tensor, Tensor, Tensor, Tensor]]
 
 
 class ViewTraining(ABC):
@@ -197,7 +202,22 @@ class Search(ViewTraining):
         precision = 2.0 / (self._noise_power[disc.shell] * box**2)
         # Nats by which a particle's signal stands out: what the agreement with the true view will be.
         nats = float(((images.abs().square() * precision).sum(1) / 2 - len(disc)).mean())
-        self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in ATTENTION)
+        crowd = isinstance(self.simulator, CrowdSimulator)
+        if crowd:
+            self._start_from_ball(disc, 2 * nats)
+        attention = CROWD_ATTENTION if crowd else ATTENTION
+        self._sharpness = tuple(min(1.0, each / max(nats, 1.0)) for each in attention)
+
+    @torch.no_grad()
+    def _start_from_ball(self, disc: Disc, power: float) -> None:
+        """Patches look alike everywhere, on average: nothing of them is in zero's gradient. A ball as large as the mask
+        begins to find the particles; its patches have the real ones' mean whitened `power` beyond the noise."""
+        simulator, volume = self.simulator, self.volume
+        volume.density.copy_((1 - volume.radius_fraction.square()) * volume.mask)
+        clean = simulator.clean(simulator.projector.transform(volume()), simulator.draw(SIGNAL_IMAGES))
+        precision = 2.0 / (self._noise_power[disc.shell] * clean.shape[-1] ** 2)
+        unit = float((disc.take(to_half_planes(clean)).abs().square() * precision).sum(1).mean())
+        volume.density.mul_(math.sqrt(max(power, 1.0) / unit))
 
     def _update(self) -> tuple[Tensor, Tensor]:
         box = self.simulator.projector.box
@@ -209,7 +229,8 @@ class Search(ViewTraining):
         spectrum = self.simulator.projector.transform(self.volume())
         views = self._views(spectrum, disc)
         # As many views as the frequencies need.
-        bank = views.bank(self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3), self._shifts)
+        rotations = self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3)
+        bank = views.bank(rotations, self._shifts, self.simulator.shown)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
         count = self.settings.search_batch
@@ -227,7 +248,9 @@ class Search(ViewTraining):
         self._back.add(spectra, disc, bank.rotations, gathered)
         difference, power = self._back.finish(spectra), images.transfer.square().sum(0) / count
         self.ranks.sum(difference, power)
-        curvature = self._back.curvature(disc, power * views.precision, count, self.simulator.views)
+        curvature = self._back.curvature(
+            disc, power * views.precision, self.simulator.shown * count, self.simulator.views
+        )
         self._move(self.volume, difference / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
         self.distance = self.distance + (-real.mean() - self.distance) / min(self.step + 1, 20)
@@ -273,7 +296,8 @@ class Sharpening(ViewTraining):
         found = []
         for images, rows in self.particles.once():
             transfer = self.simulator.transfer(rows)
-            found.append(look(to_half_planes(images), transfer)[-1])
+            _, _, _, agreement, _ = look(to_half_planes(images), transfer)
+            found.append(agreement)
         return torch.softmax(self.weights.log() + torch.cat(found), dim=1)
 
     def _divide(self) -> None:
@@ -295,8 +319,8 @@ class Sharpening(ViewTraining):
 
         Returns:
             A function of half-planes and CTFs that gives the images on the disc of the cut-off and the rotations
-            (B, K, 3, 3), shifts (B, K, 2) and agreements (B, K) of their best views; the classes' spectra; and
-            their views.
+            (B, K, 3, 3), shifts (B, K, 2) and agreements (B, K) of their best views, and the probability (B, K) that
+            they show one; the classes' spectra; and their views.
         """
         projector, box = self.simulator.projector, self.simulator.projector.box
         disc = Disc(box, cutoff, device=self._device)
@@ -304,22 +328,24 @@ class Sharpening(ViewTraining):
         spectra = torch.stack([projector.transform(volume()) for volume in self.classes])
         views, coarse_views = ([self._views(each, part) for each in spectra] for part in (disc, coarse_disc))
         turns = self._rotations()
-        banks = [each.bank(turns, self._shifts) for each in coarse_views]
+        banks = [each.bank(turns, self._shifts, self.simulator.shown) for each in coarse_views]
         spacing = float((8 * torch.pi**2 / (len(turns) * len(self.volume.point_group))) ** (1 / 3))
         max_shift = self.simulator.max_shift
 
-        def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             found = []
             for low, high in zip(coarse.split(size), fine.split(size), strict=True):
                 of_classes = []
                 for bank, low_views, high_views in zip(banks, coarse_views, views, strict=True):
-                    near = low_views.climb(low, *bank.best(low), steps=1, largest=spacing, max_shift=max_shift)[:2]
-                    of_classes.append(high_views.climb(high, *near, steps=2, largest=spacing / 2, max_shift=max_shift))
+                    *start, presence = bank.best(low)
+                    near = low_views.climb(low, *start, steps=1, largest=spacing, max_shift=max_shift)[:2]
+                    best = high_views.climb(high, *near, steps=2, largest=spacing / 2, max_shift=max_shift)
+                    of_classes.append((*best, presence[:, 0]))
                 found.append([torch.stack(each, dim=1) for each in zip(*of_classes, strict=True)])
-            rotations, shifts, agreement = (torch.cat(each) for each in zip(*found, strict=True))
-            return rotations, shifts, agreement
+            rotations, shifts, agreement, presence = (torch.cat(each) for each in zip(*found, strict=True))
+            return rotations, shifts, agreement, presence
 
-        def look(half_planes: Tensor, transfer: Tensor) -> tuple[Observed, Tensor, Tensor, Tensor]:
+        def look(half_planes: Tensor, transfer: Tensor) -> tuple[Observed, Tensor, Tensor, Tensor, Tensor]:
             coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
             images = Observed(disc.take(half_planes), disc.take(transfer))
             return images, *self.micro_batch.run(partial(best_views, coarse, images))
@@ -351,11 +377,11 @@ class Sharpening(ViewTraining):
             if batch % self.ranks.count != self.ranks.index:
                 continue
             streams = self._real(rows, ahead=self.ranks.count), self._simulated(spectra, phi)
-            for stream, (half_planes, transfer) in enumerate(streams):
-                images, rotations, shifts, agreement = look(half_planes, transfer)
+            for stream, (sign, (half_planes, transfer)) in enumerate(zip((1.0, -1.0), streams, strict=True)):
+                images, rotations, shifts, agreement, presence = look(half_planes, transfer)
                 share = torch.softmax(self.weights.log() + sharpness * agreement, dim=1)
                 for k, of_class in enumerate(views):
-                    matched = (1 - 2 * stream) * share[:, k, None] * of_class.matched(images, shifts[:, k])
+                    matched = sign * (share * presence)[:, k, None] * of_class.matched(images, shifts[:, k])
                     self._back.add(differences[k][batch % 2], disc, rotations[:, k], matched)
                 agreements[stream, batch], shares[stream, batch] = (share * agreement).sum(1), share
                 best = torch.arange(len(images), device=self._device), share.argmax(1)
@@ -364,7 +390,8 @@ class Sharpening(ViewTraining):
 
         gathered = [[self._back.finish(half) for half in halves] for halves in differences]
         self.ranks.sum(*chain(*gathered), power, agreements, shares)
-        curvature = self._back.curvature(disc, power * views[0].precision, batches * CHUNK, self.simulator.views)
+        shown = self.simulator.shown * batches * CHUNK
+        curvature = self._back.curvature(disc, power * views[0].precision, shown, self.simulator.views)
         share, simulated_share = shares.mean((1, 2)).clamp(min=LEAST_WEIGHT)
         for k, (volume, halves) in enumerate(zip(self.classes, gathered, strict=True)):
             # That a class is seen more often than it is simulated is for its weight to mend, not for its map.

@@ -1,5 +1,6 @@
 """Views of the current map: the features of the view critic."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,9 +65,10 @@ class Views:
         """What is back-projected of images: S* C y, whitened, (B, K)."""
         return images.coefficients * self.phase(shifts).conj() * images.transfer * self.precision
 
-    def bank(self, rotations: Tensor, shifts: Tensor) -> "Bank":
-        """The views of all pairs of M rotations and L shifts."""
-        return Bank(self, torch.cat([self.samples(part) for part in torch.split(rotations, 512)]), rotations, shifts)
+    def bank(self, rotations: Tensor, shifts: Tensor, shown: float = 1.0) -> "Bank":
+        """The views of all pairs of M rotations and L shifts, in images of which this share shows a particle."""
+        samples = torch.cat([self.samples(part) for part in torch.split(rotations, 512)])
+        return Bank(self, samples, rotations, shifts, shown)
 
     def climb(
         self, images: Observed, rotations: Tensor, shifts: Tensor, *, steps: int, largest: float, max_shift: float
@@ -167,8 +169,8 @@ class Views:
 class Bank:
     """M x L views of a volume; agreements by matrix products."""
 
-    def __init__(self, views: Views, samples: Tensor, rotations: Tensor, shifts: Tensor) -> None:
-        self._views, self.rotations, self.shifts = views, rotations, shifts
+    def __init__(self, views: Views, samples: Tensor, rotations: Tensor, shifts: Tensor, shown: float = 1.0) -> None:
+        self._views, self.rotations, self.shifts, self._shown = views, rotations, shifts, shown
         self._templates = torch.view_as_real(samples).flatten(1)  # (M, 2 K)
         self._power = samples.abs().square()  # (M, K)
 
@@ -180,26 +182,36 @@ class Bank:
         )
         return matched @ self._templates.T - size[:, None], matched
 
+    def presence(self, logits: Tensor) -> Tensor:
+        """The probability (B, 1) that an image shows a particle, of the likelihood ratios' logarithms (B, M L)."""
+        if self._shown == 1:
+            return logits.new_ones(len(logits), 1)
+        odds = self._shown / (1 - self._shown) / logits.shape[1]
+        return torch.sigmoid(torch.logsumexp(logits, dim=1, keepdim=True) + math.log(odds))
+
     def attend(self, images: Observed, sharpness: float, size: int) -> tuple[Tensor, Tensor]:
         """Softmax attention over all views, `size` images at a time.
 
         Returns:
-            (M, K) complex: sum over images and shifts of a_g S* C y, with a = softmax(sharpness l); and the
-            attended agreement of each image, (B,).
+            (M, K) complex: sum over images and shifts of a_g S* C y, with a = softmax(sharpness l), times the
+            probability of a particle by the same measure; and the attended agreement of each image, (B,).
         """
         total, attended = torch.zeros_like(self._templates), []
         for part in images.split(size):
             agreements, matched = self.agreements(part)
-            attention = torch.softmax(sharpness * agreements.flatten(1), dim=1).view_as(agreements)
-            total += attention.flatten(0, 1).T @ matched.flatten(0, 1)
-            attended.append((attention * agreements).sum((1, 2)))
+            logits = sharpness * agreements.flatten(1)
+            attention = torch.softmax(logits, dim=1).view_as(agreements)
+            present = self.presence(logits)[:, :, None]
+            total += attention.flatten(0, 1).T @ (present * matched).flatten(0, 1)
+            attended.append(present[:, 0, 0] * (attention * agreements).sum((1, 2)))
         return torch.view_as_complex(total.view(len(total), -1, 2)), torch.cat(attended)
 
-    def best(self, images: Observed) -> tuple[Tensor, Tensor]:
-        """Rotations (B, 3, 3) and shifts (B, 2) of each image's best view."""
-        agreements, _ = self.agreements(images)
-        index = agreements.flatten(1).argmax(1)
-        return self.rotations[index % len(self.rotations)], self.shifts[index // len(self.rotations)]
+    def best(self, images: Observed) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotations (B, 3, 3) and shifts (B, 2) of each image's best view, and its `presence` (B, 1)."""
+        agreements = self.agreements(images)[0].flatten(1)
+        index = agreements.argmax(1)
+        rotations, shifts = self.rotations[index % len(self.rotations)], self.shifts[index // len(self.rotations)]
+        return rotations, shifts, self.presence(agreements)
 
 
 def shift_grid(max_shift: float, spacing: float, device: torch.device) -> Tensor:

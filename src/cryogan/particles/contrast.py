@@ -47,6 +47,7 @@ def contrast_sign(images: ParticleImages, count: int = 1000) -> ContrastReport:
 
 def _correlations(images: ParticleImages, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     box, pixel_size = images.box, images.pixel_size
+    assert images.radius_A is not None  # of patches no place is known
     frequency = np.hypot(np.fft.fftfreq(box, pixel_size)[:, None], np.fft.rfftfreq(box, pixel_size))
     blob = np.exp(-2 * np.square(np.pi * _BLOB_RADII * images.radius_A * frequency))
     spectra = fft.rfft2(images.batch(rows)) * blob * _mean_ctf(images, rows, frequency)

@@ -28,7 +28,7 @@ Chunk = dict[str, Any]  # what is noted of `CHUNK` images: their checksum, and t
 def crop(
     table: ParticleTable,
     box: int,
-    radius_A: float,
+    radius_A: float | None,
     invert: bool,
     folder: Path,
     progress: Callable[[float], None] = lambda _: None,

@@ -30,7 +30,7 @@ class ParticleImages:
         self,
         table: ParticleTable,
         box: int,
-        radius_A: float,
+        radius_A: float | None,
         invert: bool = False,
         memory_limit_bytes: int = MEMORY_LIMIT,
         cropped: Path | None = None,
@@ -82,8 +82,9 @@ class ParticleImages:
                     cache[part] = images
         if not good.any():
             raise InputError(
-                f"{self.table.source}: all {count} images are NaN or constant, if only outside the circle "
-                f"of {self.radius_A:g} A; extract them again, without a mask."
+                f"{self.table.source}: all {count} images are NaN or constant"
+                + ("" if self.radius_A is None else f", if only outside the circle of {self.radius_A:g} A")
+                + "; extract them again, without a mask."
             )
         rows = np.flatnonzero(good)
         if cache is not None:

@@ -19,11 +19,13 @@ _BINS = 32  # of a patch's side, at which its variance is judged
 
 @dataclass(frozen=True)
 class Micrographs:
-    """N micrographs: names as in the STAR file, files, and one pixel size in A."""
+    """N micrographs: names as in the STAR file, files, one pixel size in A, and the STAR file's tables."""
 
     names: list[str]
     files: list[Path]
     pixel_size: float
+    table: StarTable
+    optics: StarTable | None
 
 
 def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
@@ -48,7 +50,8 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
                 f"{table.where(row)}: the micrograph {name[:200]} was not found; name its folder with --data-dir."
             )
         files.append(found)
-    return Micrographs(names, files, _pixel_size(path, table, blocks.get("optics"), files[0]))
+    optics = blocks.get("optics")
+    return Micrographs(names, files, _pixel_size(path, table, optics, files[0]), table, optics)
 
 
 def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: Path) -> float:
@@ -87,6 +90,23 @@ def read_micrograph(path: Path) -> NDArray[np.float32]:
         raise InputError(f"{path}: is not one image (shape {image.shape}); give the sum of the movie.")
     micrograph: NDArray[np.float32] = np.array(image[0], dtype=np.float32)
     return micrograph
+
+
+def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Centres (n, 2) x, y of square patches that cover a micrograph (H, W), from a random corner on.
+
+    Args:
+        shape: (H, W).
+        side: of a patch, pixels.
+        overlap: share, 0 to below 1, of a patch's side that its neighbour has too.
+        generator: draws the corner.
+    """
+    step = max(1, round(side * (1 - overlap)))
+    y, x = (
+        np.arange(generator.integers(min(step, length - side + 1)), length - side + 1, step) + side // 2
+        for length in shape
+    )
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
 def quiet_places(

@@ -18,14 +18,15 @@ class ImageReader:
 
     Each image is cropped to an even box (an odd one loses its last row and column, which leaves the centre
     at box // 2), Fourier-cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that the
-    pixels outside the circle of radius_A (A, about pixel box // 2) have mean 0 and s.d. 1.
+    pixels outside the circle of radius_A (A, about pixel box // 2) have mean 0 and s.d. 1. With radius_A None
+    (patches, with particles anywhere) shift and scale stay as they are in the file.
 
     pixel_size: A at the working box. cropped_odd: the file's box was odd.
     Raises InputError if `box` is odd or larger than the file's, or the circle does not fit; then and later, if an
     image cannot be read or its stack has changed since the table was read.
     """
 
-    def __init__(self, table: ParticleTable, box: int, radius_A: float, invert: bool = False) -> None:
+    def __init__(self, table: ParticleTable, box: int, radius_A: float | None, invert: bool = False) -> None:
         even_box = table.box - table.box % 2
         if box % 2 or not 2 <= box <= even_box:
             raise InputError(
@@ -37,9 +38,9 @@ class ImageReader:
         self.pixel_size = table.pixel_size * even_box / box
         self._even_box = even_box
         self._sign = np.float32(-1 if invert else 1)
-        self._background = _outside_circle(box, radius_A / self.pixel_size)
-        self._file_background = _outside_circle(even_box, radius_A / table.pixel_size)
-        if not 0 < radius_A <= box / 2 * self.pixel_size:
+        self._background = _outside_circle(box, radius_A and radius_A / self.pixel_size)
+        self._file_background = _outside_circle(even_box, radius_A and radius_A / table.pixel_size)
+        if radius_A is not None and not 0 < radius_A <= box / 2 * self.pixel_size:
             raise InputError(
                 f"{table.source}: a circle of radius {radius_A:g} A does not fit the box of "
                 f"{box * self.pixel_size:g} A; choose at most half of that."
@@ -82,6 +83,8 @@ class ImageReader:
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
         mean, deviation = background.mean(axis=1), background.std(axis=1)
         good &= (deviation > 0) & np.isfinite(images).all(axis=(1, 2)) & np.isfinite(deviation)
+        if self.radius_A is None:
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
         images[~good], mean[~good] = 0, 0
         scale = np.where(good, self._sign / np.where(good, deviation, 1), 0)
         normalised = (images - mean[:, None, None]) * scale[:, None, None]
@@ -106,7 +109,7 @@ def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
     return cropped
 
 
-def _outside_circle(box: int, radius: float) -> NDArray[np.int64]:
-    """Flat indices of the pixels farther than `radius` pixels from pixel (box // 2, box // 2)."""
+def _outside_circle(box: int, radius: float | None) -> NDArray[np.int64]:
+    """Flat indices of the pixels farther than `radius` pixels from pixel (box // 2, box // 2); None: of all."""
     y, x = np.indices((box, box)) - box // 2
-    return np.flatnonzero(x**2 + y**2 > radius**2)
+    return np.flatnonzero(x**2 + y**2 > (-1 if radius is None else radius**2))

@@ -48,7 +48,7 @@ class BackProjector:
         result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
         return result
 
-    def curvature(self, disc: Disc, weights: Tensor, images: int, views: ViewDistribution | None = None) -> Tensor:
+    def curvature(self, disc: Disc, weights: Tensor, images: float, views: ViewDistribution | None = None) -> Tensor:
         """P* diag(weights) P summed over images of these views (None: uniform): a number for each 3-D coefficient.
 
         By the slice theorem the mean of the weights (K,) over a shell, falling as 1 / |k|: a slice has |k|

@@ -38,7 +38,8 @@ class Imaging:
 class Simulator(nn.Module):
     """y = C S P x + n, equation (1).
 
-    `shift_width` is the half width, A, from which shifts are drawn.
+    `shift_width` is the half width, A, from which shifts are drawn; `shown` the share of images that show a particle
+    within `max_shift` of their centre.
 
     Args:
         projector: P.
@@ -53,6 +54,7 @@ class Simulator(nn.Module):
     """
 
     shift_width: Tensor
+    shown = 1.0
 
     def __init__(
         self,
@@ -83,19 +85,28 @@ class Simulator(nn.Module):
         self.log_noise = nn.Parameter(torch.zeros((), device=generator.device))
 
     def draw(self, count: int) -> Imaging:
-        """phi ~ p(phi): poses, triangular shifts, CTFs of random particles, seeds of the noise.
+        """phi ~ p(phi): poses, triangular shifts, CTFs of random particles, seeds of the noise."""
+        generator, views = self.generator, self.views
+        return Imaging(
+            uniform_rotations(count, generator) if views is None else views.draw(count, generator),
+            triangular_shifts(count, self.shift_width, generator),
+            self.draw_particles(count),
+            self.draw_seeds(count),
+        )
+
+    def draw_seeds(self, count: int) -> Tensor:
+        """Seeds of the noise (count,), see `Imaging`.
 
         The noise itself, which is the most to draw, is drawn in lots, each from a seed of its own: who simulates some
         lots of a batch draws no others.
         """
-        generator, views = self.generator, self.views
-        seeds = torch.randint(2**31, (lots(count), 1), generator=self.host_generator) + torch.arange(lot_size(count))
-        return Imaging(
-            uniform_rotations(count, generator) if views is None else views.draw(count, generator),
-            triangular_shifts(count, self.shift_width, generator),
-            self._drawable[torch.randint(len(self._drawable), (count,), generator=generator, device=generator.device)],
-            seeds.flatten()[:count],
-        )
+        first = torch.randint(2**31, (lots(count), 1), generator=self.host_generator)
+        return (first + torch.arange(lot_size(count))).flatten()[:count]
+
+    def draw_particles(self, count: int) -> Tensor:
+        """Random particles (count,), whose CTF and micrograph are taken."""
+        device = self.generator.device
+        return self._drawable[torch.randint(len(self._drawable), (count,), generator=self.generator, device=device)]
 
     def project(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """P x, as half-planes (B, D, D // 2 + 1)."""
