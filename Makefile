@@ -78,7 +78,9 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/junk.py $(DATA)/ribo_c1 --symmetry C1 --out docs/runs/junk
 	$(BIN)/python benchmarks/preferred_views.py $(DATA)/ribo_c1 --out docs/runs/preferred_views
 	$(BIN)/python benchmarks/pose_prior.py --out docs/runs/pose_prior.json
+	$(BIN)/python benchmarks/classes.py --out docs/runs/classes.json
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
+	$(BIN)/python benchmarks/distributed.py --out docs/runs/distributed.json
 	$(BIN)/python benchmarks/million.py $(DATA)/bgal_paper --scratch million --out docs/runs/million.json
 	$(BIN)/python benchmarks/cluster_model.py --measure
 	$(BIN)/python -m pytest benchmarks/operations.py --benchmark-json=docs/runs/operations.tmp

@@ -24,7 +24,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from cryogan.errors import InputError, Interrupted, RankFailed
 from cryogan.launch import Launch
 
-LOTS = 16  # parts in which a batch is drawn, and shared out to processes
+LOTS = 64  # parts, at most, in which a batch is drawn, and shared out to processes
 
 
 def lot_size(count: int) -> int:
