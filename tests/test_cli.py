@@ -257,7 +257,7 @@ def test_arguments_that_are_missing_or_too_many(refused: Run, particles: Path, t
 
 
 def test_odd_box_is_cropped_and_said(copied: Callable[..., Path]) -> None:
-    star = copied(("\t32\t2\t", "\t33\t2\t"))
+    star = copied(("\t32\t2\n", "\t33\t2\n"))
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     write_stack(star.parent / "particles.mrcs", np.pad(images, ((0, 0), (0, 1), (0, 1)), mode="reflect"), 4.0)
     plan, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))

@@ -321,7 +321,7 @@ def _run_stages(
     """
     checkpoint, particles = checkpoint_path(folder, half), folder / "particles.star"
     # Each stage reads the images anew, at its box; they must be the same ones.
-    tables = [_half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, plan.settings.seed)]
+    tables = [_half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, plan.settings)]
     if plan.noise is not None:
         tables.append(read_particles(plan.noise, plan.data_dir, need_ctf=False))
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None

@@ -44,7 +44,7 @@ def particle() -> Tensor:
 def placed(shifts: list[tuple[float, float]]) -> Crowd:
     """One patch with particles at minus these shifts, A."""
     rotations = uniform_rotations(len(shifts), torch.Generator().manual_seed(1))
-    return Crowd(rotations, torch.tensor(shifts), torch.tensor([2]), torch.zeros(len(shifts), dtype=torch.int64))
+    return Crowd(rotations, torch.tensor(shifts), torch.tensor([2]), patch=torch.zeros(len(shifts), dtype=torch.int64))
 
 
 def test_as_many_particles_as_the_density_says() -> None:
@@ -73,14 +73,14 @@ def test_a_patch_is_the_sum_of_its_particles(particle: Tensor) -> None:
     places = [(10.0, -20.0), (-95.0, 40.0), (0.0, 0.0), (70.0, 70.0)]
     together = placed(places)
     alone = [
-        one.clean(spectrum, Crowd(together.rotations[i : i + 1], together.shifts[i : i + 1], together.particles, zero))
+        one.clean(spectrum, Crowd(together.rotations[i : i + 1], together.shifts[i : i + 1], together.particles, patch=zero))
         for i, zero in enumerate(torch.zeros(4, 1, dtype=torch.int64))
     ]
     patch = one.clean(spectrum, together)
     assert patch.shape == (1, BOX, BOX)
     torch.testing.assert_close(patch, torch.stack(alone).sum(0))
     assert all(each.abs().max() > 0.02 * patch.abs().max() for each in alone)
-    none = Crowd(torch.zeros(0, 3, 3), torch.zeros(0, 2), torch.tensor([2]), torch.zeros(0, dtype=torch.int64))
+    none = Crowd(torch.zeros(0, 3, 3), torch.zeros(0, 2), torch.tensor([2]), patch=torch.zeros(0, dtype=torch.int64))
     assert (one.clean(spectrum, none) == 0).all()
 
 
