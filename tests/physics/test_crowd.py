@@ -73,7 +73,9 @@ def test_a_patch_is_the_sum_of_its_particles(particle: Tensor) -> None:
     places = [(10.0, -20.0), (-95.0, 40.0), (0.0, 0.0), (70.0, 70.0)]
     together = placed(places)
     alone = [
-        one.clean(spectrum, Crowd(together.rotations[i : i + 1], together.shifts[i : i + 1], together.particles, patch=zero))
+        one.clean(
+            spectrum, Crowd(together.rotations[i : i + 1], together.shifts[i : i + 1], together.particles, patch=zero)
+        )
         for i, zero in enumerate(torch.zeros(4, 1, dtype=torch.int64))
     ]
     patch = one.clean(spectrum, together)
