@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from accuracy import judge
+from cryogan.comparison import HALVES
 from cryogan.halfmap import half_rows
 from cryogan.matching import HalfSet, Posterior
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
 from cryogan.plan import Plan
-from cryogan.reconstruction import HALVES
 from cryogan.refinement import STEPS
 from cryogan.validation import align, fsc_curves, resolution_at, soft_mask
 

@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 from scipy.optimize import linear_sum_assignment
 
+from cryogan.comparison import Result
 from cryogan.config import Settings
 from cryogan.errors import InputError
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.density import conformations
-from cryogan.reconstruction import Result, reconstruct
+from cryogan.reconstruction import reconstruct
 from cryogan.simulation import simulate
 from cryogan.validation import align
 

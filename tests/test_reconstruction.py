@@ -21,6 +21,7 @@ import tomli_w
 import torch
 from rich.console import Console
 
+from cryogan.comparison import Result
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.folders import locked
@@ -29,7 +30,7 @@ from cryogan.particles import ParticleImages, read_star, read_view_table, read_v
 from cryogan.physics.density import phantom
 from cryogan.pictures import records, snapshot_path
 from cryogan.plan import Plan, make_plan
-from cryogan.reconstruction import Result, figures, reconstruct, resume
+from cryogan.reconstruction import figures, reconstruct, resume
 from cryogan.refinement import refine
 from cryogan.simulation import simulate
 from cryogan.validation import resolution_at

@@ -11,6 +11,7 @@ from cryosparc.dataset import Dataset
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
+from cryogan.comparison import HALF_MAPS
 from cryogan.config import resolve
 from cryogan.errors import InputError
 from cryogan.halfmap import half_rows
@@ -26,7 +27,6 @@ from cryogan.particles import (
 from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
 from cryogan.plan import make_plan
-from cryogan.reconstruction import HALF_MAPS
 from cryogan.refinement import find_poses, refine
 from cryogan.validation import fsc, low_pass
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cryogan.adversarial.training import Training
     from cryogan.checking import check
+    from cryogan.comparison import Result
     from cryogan.config import Settings
     from cryogan.errors import InputError
     from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_volume, write_volume
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cryogan.physics.projector import FourierProjector
     from cryogan.physics.simulator import Simulator
     from cryogan.physics.volume import Volume
-    from cryogan.reconstruction import Result, reconstruct, resume
+    from cryogan.reconstruction import reconstruct, resume
     from cryogan.refinement import Refined, find_poses, refine
     from cryogan.simulation import simulate
     from cryogan.validation import align, find_axes, fsc, fsc_curves, resolution_at
@@ -42,7 +43,7 @@ _PLACES = {
     "FourierProjector": "physics.projector",
     "Simulator": "physics.simulator",
     "Volume": "physics.volume",
-    "Result": "reconstruction",
+    "Result": "comparison",
     "reconstruct": "reconstruction",
     "resume": "reconstruction",
     "Refined": "refinement",

@@ -21,7 +21,7 @@ from cryogan.launch import Launch
 
 if TYPE_CHECKING:
     from cryogan.checking import Report
-    from cryogan.reconstruction import Result
+    from cryogan.comparison import Result
     from cryogan.refinement import Refined
 
 # PyTorch, SciPy and Matplotlib take seconds to import: each command imports what it needs.
@@ -676,8 +676,8 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     seed
         Of the random phases.
     """
+    from cryogan.comparison import write_fsc
     from cryogan.particles import read_volume
-    from cryogan.reconstruction import write_fsc
     from cryogan.report import draw_fsc
     from cryogan.validation import fsc_curves, resolution_at
 

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryogan.adversarial.micro_batch import smaller_batches
+from cryogan.comparison import HALF_MAPS, HALVES, write_maps
 from cryogan.errors import InputError
 from cryogan.folders import require_new
 from cryogan.halfmap import rows_of_half
@@ -23,7 +24,6 @@ from cryogan.particles import ParticleImages, read_particles, read_volume, write
 from cryogan.physics.poses import rotations_to_euler
 from cryogan.pictures import draw_comparison
 from cryogan.plan import Plan
-from cryogan.reconstruction import HALF_MAPS, HALVES, write_maps
 from cryogan.report import draw_histogram, draw_particles, draw_view_distribution
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 
