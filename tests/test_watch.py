@@ -258,7 +258,7 @@ def test_the_halves_are_told_apart_in_grey(server: Server, opened: Open) -> None
     assert lines[0]["dash"] != lines[1]["dash"]
     surfaces = [picture(page, f"#surface{half}") for half in (1, 2)]
     dark, light = (float(np.median(surface[surface < 0.9])) for surface in surfaces)
-    assert light - dark > 0.1
+    assert (light + 0.05) / (dark + 0.05) > 1.25
 
 
 def test_news_is_on_the_page_in_time(server: Server, opened: Open) -> None:

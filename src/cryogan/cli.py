@@ -466,7 +466,7 @@ def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> No
     help_epilogue=_examples(
         "cryogan simulate --box 32 --pixel-size 4 --particles 400 --out set",
         "cryogan simulate --volume map.mrc --particles 100 --snr 0.2 --out set_of_map",
-        "cryogan simulate --volume open.mrc --volume closed.mrc --out set_of_both",
+        "cryogan simulate --volume open.mrc --volume closed.mrc --particles 1000 --out set_of_both",
     ),
 )
 def simulate_command(
