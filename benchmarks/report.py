@@ -96,7 +96,7 @@ def beside_relion() -> str:
 def beside_relion_refined() -> str:
     """Both programs' initial map and refinement together, CPU minutes of all processes."""
     head = ["set", "CryoGAN, refined, median: FSC 0.5 (A)", "CPU minutes, from the particles"]
-    head += ["RELION, refined: FSC 0.5 (A)", "first in iteration", "CPU minutes, from the particles until then"]
+    head += ["RELION, refined: FSC 0.5 (A)", "first in iteration", "of", "CPU minutes, from the particles until then"]
     rows: list[list[object]] = []
     for name in SETS:
         first, second = relion(f"{name}_relion"), relion(f"{name}_relion_refined")
@@ -108,7 +108,8 @@ def beside_relion_refined() -> str:
         spent = median(run["cpu_minutes"] + fine["cpu_minutes"] for run, fine in ours)
         row: list[object] = [f"`{name}`", median(fine["truth_05"] for _, fine in ours), spent]
         seconds = first["iterations"][-1]["cpu_seconds"] + last["cpu_seconds"]
-        rows.append([*row, last["truth_05"], last["iteration"], seconds / 60])
+        ended = f"{second['iterations'][-1]['iteration']}" + (", stopped by hand" if second["exit_code"] else "")
+        rows.append([*row, last["truth_05"], last["iteration"], ended, seconds / 60])
     return table(head, rows) if rows else ""
 
 
