@@ -19,7 +19,11 @@ def test_headings_of_the_troubleshooting_page_are_messages(heading: str) -> None
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/quickstart.md", "docs/troubleshooting.md", "docs/watch.md", "docs/empiar-10061.md"]
+    "page",
+    [
+        *("README.md", "docs/quickstart.md", "docs/troubleshooting.md", "docs/watch.md", "docs/empiar-10061.md"),
+        *sorted(f"docs/roadmap/{path.name}" for path in (ROOT / "docs" / "roadmap").iterdir()),
+    ],
 )
 def test_commands_and_flags_on_the_pages_exist(page: str) -> None:
     text = (ROOT / page).read_text()
@@ -28,8 +32,8 @@ def test_commands_and_flags_on_the_pages_exist(page: str) -> None:
     for verb in set(re.findall(r"\bcryogan ([a-z][a-z-]+)\b", text)):
         assert f'name="{verb}"' in cli
     lines = [line for line in text.splitlines() if "cryogan" in line or line.startswith("- ")]
-    librarys = {"help", "install-completion"}
-    for flag in {flag for line in lines for flag in re.findall(r"--([a-z][a-z-]+)", line)} - librarys:
+    librarys = {"help", "install-completion", "nproc-per-node", "no-python"}
+    for flag in {flag for line in lines for flag in re.findall(r"--([a-z][a-z0-9-]+)", line)} - librarys:
         name = flag.replace("-", "_")
         assert re.search(rf"\b{name}\b", config) or re.search(rf"\b{name}:", cli) or f'"--{flag}"' in cli, flag
 

@@ -43,6 +43,27 @@ def _examples(*commands: str) -> str:
 
 Say = Annotated[Console | None, Parameter(parse=False)]  # where a command says how it goes: standard error
 
+# What several commands take.
+Noise = Annotated[Path | None, Parameter(help="STAR or .cs of background patches that names their micrographs.")]
+DataDir = Annotated[Path | None, Parameter(help="Where else to look for image stacks and micrographs.")]
+Preset = Annotated[
+    str | None,
+    Parameter(
+        help="default (taken if nothing is said); paper or paper-experimental: the numbers of the paper's synthetic or "
+        "real-data experiment."
+    ),
+]
+Config = Annotated[
+    Path | None,
+    Parameter(help="TOML file of settings, such as the run.toml of another run; flags go before it."),
+]
+Flags = Annotated[Settings | None, Parameter(name="*")]
+
+
+def _given(flags: Settings | None) -> dict[str, Any]:
+    """The settings that stand on the command line."""
+    return flags.model_dump(include=flags.model_fields_set) if flags else {}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -98,13 +119,13 @@ def reconstruct_command(
     particles: Path | None = None,
     *,
     out: Path | None = None,
-    noise: Path | None = None,
-    data_dir: Path | None = None,
+    noise: Noise = None,
+    data_dir: DataDir = None,
     cache: Path | None = None,
-    preset: str | None = None,
-    config: Path | None = None,
+    preset: Preset = None,
+    config: Config = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
-    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+    settings: Flags = None,
     console: Say = None,
 ) -> Answer | None:
     """Two half maps from particles, their FSC, and one map.
@@ -115,18 +136,9 @@ def reconstruct_command(
         RELION STAR (3.0 or 3.1) or cryoSPARC .cs, with CTF.
     out
         Folder for the results; new or empty.
-    noise
-        STAR or .cs of background patches that names their micrographs.
-    data_dir
-        Where else to look for the image stacks.
     cache
         Folder where particles and background patches are kept at the working box, cropped once, for this run and
         later ones; for large sets, or large boxes.
-    preset
-        default (taken if nothing is said); paper or paper-experimental: the numbers of the paper's synthetic or
-        real-data experiment.
-    config
-        TOML file of settings, such as the run.toml of another run; flags go before it.
     resume_from
         Go on with the run in this folder.
     """
@@ -135,7 +147,7 @@ def reconstruct_command(
     from cryogan.reconstruction import follow, reconstruct, resume
     from cryogan.refinement import refine
 
-    flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    flags = _given(settings)
     with joined() as job:
         if job is not None and job.rank > 0:
             follow(resume_from or out, job)
@@ -204,12 +216,12 @@ def submit_command(
     partition: str | None = None,
     account: str | None = None,
     sbatch: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
-    noise: Path | None = None,
-    data_dir: Path | None = None,
+    noise: Noise = None,
+    data_dir: DataDir = None,
     cache: Path | None = None,
-    preset: str | None = None,
-    config: Path | None = None,
-    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+    preset: Preset = None,
+    config: Config = None,
+    settings: Flags = None,
 ) -> Answer:
     """Reconstruct on a cluster with Slurm: a job with one task for each seed, which goes on after preemption.
 
@@ -237,20 +249,12 @@ def submit_command(
         To be charged.
     sbatch
         Another option of sbatch, such as --sbatch=--qos=long; may be repeated.
-    noise
-        Background patches.
-    data_dir
-        Where else to look for the image stacks.
     cache
         Folder for the particles at the working box, cropped by the first task for all of them.
-    preset
-        default or paper.
-    config
-        TOML file of settings.
     """
     from cryogan.submission import Resources, batch_script, submit
 
-    flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
+    flags = _given(settings)
     if seeds and "seed" in flags:
         raise InputError("Give --seed or --seeds, not both.")
     chosen = resolve(preset or "default", config, flags)
@@ -280,12 +284,12 @@ def submit_command(
 def check_command(
     particles: Path,
     *,
-    noise: Path | None = None,
-    data_dir: Path | None = None,
+    noise: Noise = None,
+    data_dir: DataDir = None,
     picture: Path | None = None,
-    preset: str | None = None,
-    config: Path | None = None,
-    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+    preset: Preset = None,
+    config: Config = None,
+    settings: Flags = None,
 ) -> Answer:
     """What is in the particles, what a run would take, and what is doubtful; nothing is computed.
 
@@ -293,21 +297,13 @@ def check_command(
     ----------
     particles
         As for reconstruct, and so are the other arguments.
-    noise
-        Background patches.
-    data_dir
-        Where else to look for the image stacks.
     picture
         PNG of 16 particles to write.
-    preset
-        default, paper or paper-experimental.
-    config
-        TOML file of settings.
     """
     from cryogan.checking import check
 
-    flags = settings.model_dump(include=settings.model_fields_set) if settings else {}
-    return _of_report(check(particles, resolve(preset or "default", config, flags), noise, data_dir, picture))
+    chosen = resolve(preset or "default", config, _given(settings))
+    return _of_report(check(particles, chosen, noise, data_dir, picture))
 
 
 @app.command(
@@ -319,7 +315,7 @@ def extract_noise_command(
     *,
     out: Path,
     particle_diameter: float | None = None,
-    data_dir: Path | None = None,
+    data_dir: DataDir = None,
     console: Say = None,
 ) -> Answer:
     """Background patches from micrographs, for reconstruct --noise.
@@ -334,8 +330,6 @@ def extract_noise_command(
         Folder for noise.star, its stacks and a picture of each micrograph; new or empty.
     particle_diameter
         A circle of this diameter, A, about each particle is kept out. Default: half of the box.
-    data_dir
-        Where else to look for micrographs and image stacks.
     """
     from cryogan.extraction import extract_noise
 
@@ -355,7 +349,7 @@ def extract_patches_command(
     box: int,
     overlap: float = 0.5,
     seed: int = 0,
-    data_dir: Path | None = None,
+    data_dir: DataDir = None,
     console: Say = None,
 ) -> Answer:
     """Patches cut anywhere from micrographs, without picking, for reconstruct --particles-per-um2. Experimental.
@@ -372,8 +366,6 @@ def extract_patches_command(
         Share of its side that a patch's neighbour has too.
     seed
         Of where the grids of patches begin.
-    data_dir
-        Where else to look for the micrographs.
     """
     from cryogan.extraction import extract_patches
 
