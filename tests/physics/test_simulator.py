@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryogan.errors import InputError
 from cryogan.particles import open_stack, read_star, read_volume
+from cryogan.distributed import LOTS
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.fourier import radial_power, to_half_planes, to_images
 from cryogan.physics.noise import (
@@ -258,10 +259,11 @@ def noises() -> dict[str, Noise]:
 @pytest.mark.parametrize("name", noises())
 def test_lots_of_a_batch_are_the_same_images_alone(name: str) -> None:
     simulator = make_simulator(noises()[name], 1)
-    spectrum, phi = spectrum_of_a_map(simulator), simulator.draw(70)  # in lots of 5
+    count = 5 * LOTS  # in lots of 5
+    spectrum, phi = spectrum_of_a_map(simulator), simulator.draw(count)
     with torch.no_grad():
         whole = simulator(spectrum, phi)
-        parts = torch.cat([simulator(spectrum, phi[rows]) for rows in (slice(0, 35), slice(35, 50), slice(50, 70))])
+        parts = torch.cat([simulator(spectrum, phi[rows]) for rows in (slice(0, 35), slice(35, 50), slice(50, count))])
         # A lot that is cut in two is drawn anew, without repeating itself.
         cut = simulator(spectrum, phi[2:5]) - simulator.clean(spectrum, phi[2:5])
     torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-5)
