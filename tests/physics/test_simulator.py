@@ -10,9 +10,9 @@ import torch
 from scipy.stats import poisson
 from torch import Tensor
 
+from cryogan.distributed import LOTS
 from cryogan.errors import InputError
 from cryogan.particles import open_stack, read_star, read_volume
-from cryogan.distributed import LOTS
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.fourier import radial_power, to_half_planes, to_images
 from cryogan.physics.noise import (
