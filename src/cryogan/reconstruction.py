@@ -246,19 +246,19 @@ def _train(folder: Path, plan: Plan, console: Console) -> None:
             try:
                 if not reports.stopped and stop.exists():
                     raise KeyboardInterrupt
-                message = messages.get(timeout=1.0)
+                reports.take(messages.get(timeout=1.0))
             except KeyboardInterrupt:
                 # They report when their checkpoint is written. A terminal signals them too, a batch system may not.
                 reports.stopped = True
                 for worker in workers.values():
                     if worker.is_alive():
                         os.kill(worker.pid or 0, signal.SIGINT)
-                continue
             except queue.Empty:
                 dead = [half for half in reports.waiting if not workers[half].is_alive() and messages.empty()]
-                reports.failed = " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
-                continue
-            reports.take(message)
+                if reports.stopped:  # the signal may have cut off what they said
+                    reports.waiting.difference_update(dead)
+                else:
+                    reports.failed = " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
         for half in reports.waiting:
             workers[half].terminate()
     reports.require_finished()
