@@ -74,15 +74,14 @@ class Refinement:
 
         The console shows `what` is done, and the time left.
         """
-        weight = np.clip(self.curves.corrected, 0.0, 1.0)
-        gone = np.flatnonzero(weight[1:] < 0.143)
+        gone = np.flatnonzero(self.curves.corrected[1:] < 0.143)
         cutoff = float(gone[0] + 1 if len(gone) else self.plan.box // 2)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(what, total=sum(map(len, self.halves)))
             poses = self._of_both(
                 lambda half, density: half.match(
-                    self._weighted(half, density, weight), max(cutoff, 4.0), partial(bar.advance, task)
+                    self._weighted(half, density), max(cutoff, 4.0), partial(bar.advance, task)
                 )
             )
         at_once = min(half.micro_batch.size for half in self.halves)
@@ -94,11 +93,9 @@ class Refinement:
     def improve(self, poses: list[Poses]) -> None:
         """Move the maps towards those that fit the particles at their poses best; outliers have no part."""
 
-        weight = np.clip(self.curves.corrected, 0.0, 1.0)
-
         def fit(half: HalfSet, density: Tensor, own: Poses) -> Tensor:
             used = is_like_the_others(own.amplitude.cpu().numpy(), own.amplitude_deviation.cpu().numpy())
-            posterior = half.draw(self._weighted(half, density, weight), own, self.plan.box / 2, DRAWS)
+            posterior = half.draw(self._weighted(half, density), own, self.plan.box / 2, DRAWS)
             share = posterior.weights * torch.from_numpy(used).to(density.device)[:, None]
             return half.fit(density, replace(posterior, weights=share), self.plan.box / 2, STEPS)
 
@@ -148,7 +145,9 @@ class Refinement:
         with ThreadPoolExecutor(len(HALVES)) as pool:
             return list(pool.map(task, self.halves, self.maps, *arguments))
 
-    def _weighted(self, half: HalfSet, density: Tensor, weight: np.ndarray) -> Tensor:
+    def _weighted(self, half: HalfSet, density: Tensor) -> Tensor:
+        """A map (D, D, D) under the mask, each shell times the FSC of the halves: what poses are judged against."""
+        weight = np.clip(self.curves.corrected, 0.0, 1.0)
         by_shell = torch.from_numpy(weight).to(density)[half.back.shell.clamp(max=self.plan.box // 2)]
         masked = density * torch.from_numpy(self.mask).to(density)
         weighted: Tensor = torch.fft.irfftn(torch.fft.rfftn(masked) * by_shell, s=density.shape)

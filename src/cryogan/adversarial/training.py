@@ -41,13 +41,16 @@ class Sampler:
 
     def first(self, count: int) -> tuple[Tensor, Tensor]:
         """The first particles of the set, for pictures; the order of the passes is not touched."""
-        rows = torch.arange(min(count, len(self._images)))
-        return self._ahead(rows, rows[:0]), rows.to(self._device)
+        return self._aside(torch.arange(min(count, len(self._images))))
 
     def once(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All particles in their order, a batch at a time; that of the passes is not touched."""
         for rows in torch.split(torch.arange(len(self._images)), self._batch):
-            yield self._ahead(rows, rows[:0]), rows.to(self._device)
+            yield self._aside(rows)
+
+    def _aside(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, D, D) and rows (B,), on the device; nothing is known to follow."""
+        return self._ahead(rows, rows[:0]), rows.to(self._device)
 
     def load(self, rows: Tensor, part: slice = slice(None), ahead: int = 1) -> tuple[Tensor, Tensor]:
         """Images (B, D, D) and rows (B,), on the device, of a part of a batch whose rows these are.
