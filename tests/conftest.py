@@ -64,7 +64,7 @@ def copied(particles: Path, tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def examples(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[list[str]]]:
     """The examples at the end of a command's help, as arguments of `main`."""
-    monkeypatch.setenv("COLUMNS", "200")  # no line is wrapped
+    monkeypatch.setenv("COLUMNS", "80")  # a usual terminal: no example is wrapped there
 
     def of(verb: str) -> list[list[str]]:
         with contextlib.suppress(SystemExit):

@@ -47,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     volume = phantom(32, 4.0, 1)
     simulate(volume, 4.0, folder, count=120, snr=10.0, max_shift=4.0, micrographs=10)
     generator = np.random.default_rng(0)
-    for name in ("map", "reference", "half1", "half2", "open", "closed"):
+    for name in ("map", "reference", "half1", "half2", "a", "b"):
         noise = 0.05 * generator.standard_normal(volume.shape)
         write_volume(folder / f"{name}.mrc", volume + noise, 4.0)
     write_volume(folder / "mask.mrc", (volume > 0.01).astype(np.float32), 4.0)

@@ -201,7 +201,7 @@ def _of_refinement(result: "Refined") -> dict[str, Any]:
 
 @app.command(
     name="submit",
-    help_epilogue=_examples("cryogan submit particles.star --noise noise.star --seeds 0 1 2 --out runs --print"),
+    help_epilogue=_examples("cryogan submit particles.star --noise noise.star --seeds 0 1 --out runs --print"),
 )
 def submit_command(
     particles: Path,
@@ -458,7 +458,7 @@ def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> No
     help_epilogue=_examples(
         "cryogan simulate --box 32 --pixel-size 4 --particles 400 --out set",
         "cryogan simulate --volume map.mrc --particles 100 --snr 0.2 --out set_of_map",
-        "cryogan simulate --volume open.mrc --volume closed.mrc --particles 1000 --out set_of_both",
+        "cryogan simulate --volume a.mrc --volume b.mrc --particles 100 --out both",
     ),
 )
 def simulate_command(
