@@ -41,7 +41,8 @@ COLUMNS = {
 def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, object]:
     """Reconstruct, then compare with the truth."""
     command = [sys.executable, "-m", "cryogan.cli", "reconstruct", str(data / "particles.star")]
-    command += ["--noise", str(data / "noise.star"), "--seed", str(seed), "--out", str(out), *options]
+    command += [] if "--noise-model" in options else ["--noise", str(data / "noise.star")]
+    command += ["--seed", str(seed), "--out", str(out), *options]
     start = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True)

@@ -3,7 +3,7 @@
     python benchmarks/million.py DATA --scratch DIR --out docs/runs/million.json
 
 DATA is a set at 64 px with particles.star and noise.star, such as bgal_paper. Its images are repeated with fresh noise,
-its CTFs and micrographs with them, in a stack of float16 in DIR (8 GB, deleted at the end, unless --keep). Each is a
+its CTFs and micrographs with them, in a stack of float16 in DIR (8 GB, deleted at the end, unless --keep). Each has a
 process of its own, on one thread: seconds, CPU seconds (the reading thread's too), and the largest resident memory.
 """
 
@@ -13,8 +13,9 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ PIECE = 5_000  # images written at once
 SPARE = 10 << 30  # bytes that stay free on the disk
 FLAGS = {"symmetry": "D2", "search_steps": 20, "starts": 1, "sharpen_steps": 1, "sharpen_images": 2048, "threads": 1}
 CROPPED, CROPPED_BOX = 50_000, 48  # images of the timed cache, and their box
-SHARPENED = 4  # sharpening steps that are timed
+TIMED = {"search": 19, "sharpening": 4}  # steps of each stage
 Record = dict[str, Any]
 
 
@@ -87,21 +88,55 @@ def planned(folder: Path, noise: Path) -> Record:
     return meter.read()
 
 
-def half(folder: Path, noise: Path) -> Record:
-    """A half's process: it reads its particles, searches, and sharpens."""
+def acts(folder: Path) -> Iterator[Record]:
+    """Of a half's process: it reads its particles, searches, and sharpens; each building, and each step."""
     torch.set_num_threads(1)
     plan, particles = Plan.read(folder / "run"), folder / "run" / "particles.star"
-    record: Record = {}
-    for index, name in enumerate(("search", "sharpening")):
+    for index, steps in enumerate(TIMED.values()):
         meter = Meter()
         training = build_training(plan, index, particles, 1)
-        record[f"build_{name}"] = meter.read()
-        next(training.run())  # the first step finds cold caches
-        meter, first = Meter(), training.step
-        for _ in training.run(until=None if name == "search" else 1 + SHARPENED):
-            pass
-        record[name] = meter.read() | {"steps": training.step - first}
-    return record
+        yield meter.read()
+        run = training.run()
+        next(run)  # the first step finds cold caches
+        for _ in range(steps):
+            meter = Meter()
+            next(run)
+            yield meter.read()
+
+
+def half(folder: Path, asked: Any) -> None:
+    each = acts(folder)
+    while asked.recv():
+        asked.send(next(each))
+
+
+def in_turns(folders: Sequence[Path]) -> list[Record]:
+    """For each set the sums of what `acts` measured, in processes of which one runs at a time, a step each in turn.
+
+    So other work on the machine slows all of them alike. Who is not on is stopped, with its reading ahead.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in folders]
+    each = list(zip(folders, pipes, strict=True))
+    processes = [context.Process(target=half, args=(folder, there), daemon=True) for folder, (_, there) in each]
+    for process in processes:
+        process.start()
+    records: list[Record] = [{} for _ in folders]
+    names = [name for stage, steps in TIMED.items() for name in (f"build_{stage}", *[stage] * steps)]
+    for name in names:
+        for process, (here, _), record in zip(processes, pipes, records, strict=True):
+            os.kill(process.pid or 0, signal.SIGCONT)
+            here.send(True)
+            measured = here.recv()
+            os.kill(process.pid or 0, signal.SIGSTOP)
+            sums = record.setdefault(name, {"seconds": 0.0, "cpu_seconds": 0.0, "steps": 0})
+            sums["seconds"] += measured["seconds"]
+            sums["cpu_seconds"] += measured["cpu_seconds"]
+            sums["steps"] += 1
+            sums["peak_gib"] = measured["peak_gib"]
+    for process in processes:
+        process.kill()
+    return records
 
 
 def reading(folder: Path, noise: Path) -> Record:
@@ -162,9 +197,11 @@ def main() -> None:
         each: Record = {"particles": count, "gigabytes": size / 1e9}
         each["plan"] = apart(planned, folder, a.data / "noise.star")
         print(count, each["plan"], flush=True)
-        each |= apart(half, folder, a.data / "noise.star")
-        print(each, flush=True)
         record["sizes"].append(each)
+    folders = [a.scratch / f"particles{count}" for count in a.counts]
+    for each, measured in zip(record["sizes"], in_turns(folders), strict=True):
+        each |= measured
+        print(each, flush=True)
     record["reading"] = apart(reading, folder, a.data / "noise.star") | {"particles": count}
     print(record["reading"], flush=True)
     a.out.write_text(json.dumps(record, indent=1))

@@ -4,8 +4,8 @@
 
 Reads docs/runs as `make benchmarks` leaves it: `<set>_seed<n>/accuracy.json` and `refinement.json`,
 `<set>_relion/relion.json`, `<set>_relion_refined/relion.json`, `ablation_<set>.json`, `junk/junk.json`,
-`preferred_views/preferred_views.json`, `theorem1.json`, `poisson.json`, `scaling.json`, `million.json` and
-`operations.json`. No number in the pages is typed by hand.
+`preferred_views/preferred_views.json`, `pose_prior.json`, `classes.json`, `choices/<experiment>.json`, `theorem1.json`,
+`poisson.json`, `scaling.json`, `million.json` and `operations.json`. No number in the pages is typed by hand.
 """
 
 import json
@@ -213,6 +213,40 @@ def ablation() -> str:
     return table(head, rows)
 
 
+def with_prior(record: Record) -> str:
+    shells = range(2, 16, 2)
+    head = ["views of the simulator", "correlation", *(f"shell {shell}" for shell in shells)]
+    rows: list[list[object]] = []
+    for each in record["records"]:
+        correlation = "-" if each["correlation"] is None else f"{each['correlation']:.2f}"
+        rows.append([each["views"], correlation, *(float(each["fsc"][shell]) for shell in shells)])
+    return table(head, rows)
+
+
+def come_apart(cases: list[Record]) -> str:
+    head = ["box (px)", "SNR", "particles", "junk", "classes", "seed", "purity", "weights of half 1", "of half 2"]
+    rows: list[list[object]] = []
+    for case in cases:
+        weights = [", ".join(f"{weight:.2f}" for weight in half) for half in case["weights"]]
+        row = [case["box"], case["snr"], case["particles"], "yes" if case["junk"] else "no", len(case["weights"][0])]
+        rows.append([*row, case["seed"], case["purity"], *weights])
+    return table(head, rows)
+
+
+def choices() -> str:
+    head = ["experiment", "choice", "seeds", "map and truth, FSC 0.5 (A)", "FSC 0.143 (A)"]
+    head += ["half maps, FSC 0.143, corrected (A)", "CPU minutes, median"]
+    rows: list[list[object]] = []
+    for path in sorted(RUNS.glob("choices/*.json")):
+        records = json.loads(path.read_text())
+        for choice in dict.fromkeys(record["choice"] for record in records):
+            runs = [record for record in records if record["choice"] == choice]
+            row = [path.stem, choice, len(runs)]
+            row += [", ".join(f"{r[key]:.1f}" for r in runs) for key in ("truth_05", "truth_0143", "halves_corrected")]
+            rows.append([*row, median(record["cpu_minutes"] for record in runs)])
+    return table(head, rows)
+
+
 def large(record: Record) -> list[str]:
     """A half's process with sets of several sizes."""
     head = ["particles", "checked and planned: CPU seconds", "GiB", "read, first stage: CPU seconds", "second stage"]
@@ -320,6 +354,34 @@ def page() -> str:
             "simulated noise, SNR 0.5; default settings, without and with `--learn-poses` "
             "(`benchmarks/preferred_views.py`). Halves that share a bias agree better than they should.",
             preferred(records),
+        ]
+    prior = RUNS / "pose_prior.json"
+    if prior.exists():
+        record = json.loads(prior.read_text())
+        parts += [
+            "## A prior of the views",
+            f"{record['images']} images of a 32 px phantom with preferred views, one half sharpened from one search, "
+            f"seed {record['seed']}: FSC with the truth by shell, and how the density of the simulator's views "
+            "correlates with the true one (`benchmarks/pose_prior.py`; [the page](roadmap/pose-distribution.md)).",
+            with_prior(record),
+        ]
+    mixed = RUNS / "classes.json"
+    if mixed.exists():
+        parts += [
+            "## Several classes",
+            "Two conformations in equal parts, from zero, both halves; junk: half as many images of noise beside them. "
+            "Purity: the share of particles in the class of what they show (`benchmarks/classes.py`; "
+            "[the page](roadmap/classes.md)).",
+            come_apart(json.loads(mixed.read_text())["cases"]),
+        ]
+    if any(RUNS.glob("choices/*.json")):
+        parts += [
+            "## Choices that are off by default",
+            "Whole runs that differ in one choice, seed by seed (`benchmarks/choices.py`). Critics: `bgal_paper` "
+            "at 32 px (Nyquist 15.3 A), width 8, 500 updates at 24 px and 300 at 32. Poisson: 2,000 particles of a "
+            "32 px phantom (Nyquist 8 A), SNR 0.5, one electron per square A; the view critic. Experimental: "
+            "`--preset paper-experimental` with all its epochs, `bgal_paper` at 40 px (Nyquist 12.2 A).",
+            choices(),
         ]
     junk = RUNS / "junk" / "junk.json"
     if junk.exists():

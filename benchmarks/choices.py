@@ -1,0 +1,66 @@
+"""What the choices that are off by default do to a map: whole runs that differ in one of them, judged with the truth.
+
+    python benchmarks/choices.py critics ../shared/data/bgal_paper --out choices
+    python benchmarks/choices.py poisson --out choices
+    python benchmarks/choices.py experimental ../shared/data/bgal_paper --out choices
+
+Leaves `<experiment>.json` in the folder, beside the runs.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from accuracy import measure
+from cryogan.physics.density import phantom
+from cryogan.simulation import simulate
+
+D2 = ["--symmetry", "D2"]
+CONVOLUTIONAL = [*D2, "--critic", "convolutional", "--critic-width", "8", "--max-shift", "0"]
+COARSE = ["--box", "32", "--stages", "24:500,32:300"]
+DOSE = 1.0  # electrons per square A
+COUNTED = [*D2, "--max-shift", "4"]
+EXPERIMENTAL = [*D2, "--preset", "paper-experimental", "--box", "40", "--max-shift", "0"]
+Choices = dict[str, list[str]]
+CHOICES: dict[str, Choices] = {
+    "critics": {name: [*CONVOLUTIONAL, *COARSE, "--architecture", name] for name in ("paper", "residual", "ctf")}
+    | {"views": [*D2, "--max-shift", "0", "--box", "32"]},
+    "poisson": {
+        "poisson": [*COUNTED, "--noise-model", "poisson", "--dose", str(DOSE)],
+        "white": [*COUNTED, "--noise-model", "white"],
+    },
+    "experimental": {
+        "width 8": [*EXPERIMENTAL, "--critic-width", "8"],
+        "width 16": [*EXPERIMENTAL, "--critic-width", "16"],
+    },
+}
+KEPT = ("options", "seed", "cpu_minutes", "truth_05", "truth_0143", "halves_corrected", "truth_fsc")
+
+
+def counted(folder: Path) -> Path:
+    """2,000 particles of a phantom at few electrons: 32 px of 4 A, D2, SNR 0.5."""
+    simulate(phantom(32, 4.0, 0), 4.0, folder, count=2000, noise="poisson", dose=DOSE, snr=0.5, max_shift=4.0)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=CHOICES)
+    parser.add_argument("data", type=Path, nargs="?", help="a set with truth.mrc; poisson makes its own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, required=True)
+    a = parser.parse_args()
+    data = counted(a.out / "counted") if a.experiment == "poisson" else a.data
+    if data is None:
+        parser.error("give a data set")
+    records = []
+    for seed in a.seeds:
+        for choice, options in CHOICES[a.experiment].items():
+            record = measure(data, seed, a.out / f"{a.experiment}_{choice.replace(' ', '')}_seed{seed}", options)
+            records.append({"set": data.name, "choice": choice} | {name: record[name] for name in KEPT})
+            print({name: value for name, value in records[-1].items() if name != "truth_fsc"}, flush=True)
+            (a.out / f"{a.experiment}.json").write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
