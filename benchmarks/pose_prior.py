@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryogan.adversarial.read_ahead import HeldImages
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, sharpening_steps
 from cryogan.config import Settings
 from cryogan.physics.ctf import CtfParameters
@@ -29,20 +30,6 @@ from cryogan.validation import align, fsc
 
 CPU, BOX, PIXEL, COUNT, MAX_SHIFT, SIGNAL = torch.device("cpu"), 32, 4.0, 600, 6.0, 3.0
 AXES, DEGREES, SHARE = torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.5]]), 20.0, 0.8
-
-
-class Held:
-    """Images in memory."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def batch(self, rows: np.ndarray) -> np.ndarray:
-        images: np.ndarray = self._images[rows]
-        return images
 
 
 def build_simulator(seed: int, views: ViewDistribution | None) -> Simulator:
@@ -81,7 +68,7 @@ def main() -> None:
     truth *= SIGNAL / source.projector(truth, source.draw(100).rotations).std()
     phi = source.draw(COUNT)
     with torch.no_grad():
-        images = Held(source(source.projector.transform(truth), phi).numpy())
+        images = HeldImages(source(source.projector.transform(truth), phi).numpy())
     source.optics = source.optics[phi.particles]
     other = uniform_rotations(1, source.generator) @ preferred().draw(COUNT, source.generator)
     prior = preferred().mixture(other[:, :, 2], torch.full((COUNT,), torch.nan), torch.ones(COUNT))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryogan.adversarial.read_ahead import HeldImages
 from cryogan.adversarial.view_training import Search
 from cryogan.config import Settings
 from cryogan.physics.ctf import CtfParameters
@@ -20,20 +21,6 @@ from cryogan.physics.volume import Volume
 
 CPU = torch.device("cpu")
 BOX, PIXEL, COUNT, MAX_SHIFT = 32, 4.0, 600, 6.0
-
-
-class Held:
-    """Images in memory."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def batch(self, rows: np.ndarray) -> np.ndarray:
-        images: np.ndarray = self._images[rows]
-        return images
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,7 @@ class Experiment:
         simulator = self.simulator(COUNT, seed + 1)
         simulator.views = ViewDistribution(CPU) if values.get("learn_poses") else None
         batch = values["search_batch"] if kind is Search else 128
-        return kind(Settings(**values), steps, Held(self.images.numpy()), simulator, volume, 3.0, batch, seed)
+        return kind(Settings(**values), steps, HeldImages(self.images.numpy()), simulator, volume, 3.0, batch, seed)
 
 
 def particles_of_a_map(views: ViewDistribution | None, max_shift: float) -> Experiment:

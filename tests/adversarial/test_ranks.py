@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from test_training import BOX, CPU, PIXEL, Held, flat, make_training, particles
+from test_training import BOX, CPU, PIXEL, flat, make_training, particles
 from torch import Tensor
 
+from cryogan.adversarial.read_ahead import HeldImages
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening
 from cryogan.config import Settings
 from cryogan.distributed import LOTS, Ranks, lot_size, lots
@@ -34,7 +35,7 @@ def two_steps(kind: str, ranks: Ranks) -> dict[str, Tensor]:
         other.volume.start_from(torch.from_numpy(phantom(BOX, PIXEL, 1)).float())
         one, batch_size = (Search, 50) if kind == "search" else (Sharpening, CHUNK)
         settings = Settings(views=200, learn_poses=True, search_batch=50)
-        images = Held(particles())
+        images = HeldImages(particles())
         training = one(settings, 10, images, other.simulator, other.volume, 1.0, batch_size, 0, ranks)
     *_, record = training.run(until=2)
     state = flat(training.state_dict() | {"record": dict(record)})

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryogan.adversarial.checkpoints import load_checkpoint, save_checkpoint
 from cryogan.adversarial.discriminator import ARCHITECTURES, build_critic
+from cryogan.adversarial.read_ahead import HeldImages
 from cryogan.adversarial.training import Record, Sampler, Training
 from cryogan.adversarial.view import standardise
 from cryogan.config import Settings
@@ -26,20 +27,6 @@ from cryogan.physics.volume import Volume
 
 CPU = torch.device("cpu")
 BOX, PIXEL, COUNT = 16, 4.0, 30
-
-
-class Held:
-    """Images in memory."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def batch(self, rows: np.ndarray) -> np.ndarray:
-        images: np.ndarray = self._images[rows]
-        return images
 
 
 def particles() -> np.ndarray:
@@ -71,7 +58,9 @@ def make_training(steps: int = 6, seed: int = 0, ranks: Ranks = ALONE, **setting
     )
     critic = build_critic(Settings(**values), BOX, torch.Generator().manual_seed(seed + 2))
     volume = Volume(BOX, 7, "D2", CPU)
-    return Training(Settings(**values), steps, Held(particles()), simulator, volume, critic, 1.0, seed + 3, ranks=ranks)
+    return Training(
+        Settings(**values), steps, HeldImages(particles()), simulator, volume, critic, 1.0, seed + 3, ranks=ranks
+    )
 
 
 def run(training: Training, until: int | None = None) -> list[Record]:
@@ -290,8 +279,8 @@ def test_records_say_how_it_goes() -> None:
     assert record["map_change"] > 0
 
 
-def numbered(count: int) -> Held:
-    return Held(np.arange(count, dtype=np.float32)[:, None, None].repeat(2, 1).repeat(2, 2))
+def numbered(count: int) -> HeldImages:
+    return HeldImages(np.arange(count, dtype=np.float32)[:, None, None].repeat(2, 1).repeat(2, 2))
 
 
 def rows_of(sampler: Sampler, batches: int) -> list[int]:

@@ -9,13 +9,27 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """Where real particles come from; `cryogan.particles.ParticleImages` is one."""
+    """Where real particles come from; files (`cryogan.particles.ParticleImages`), or memory."""
 
     def __len__(self) -> int: ...
 
     def batch(self, rows: np.ndarray) -> np.ndarray:
         """Images (B, D, D), float32."""
         ...
+
+
+class HeldImages:
+    """Images (N, D, D), float32, in memory."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        images: np.ndarray = self._images[rows]
+        return images
 
 
 class ReadAhead:
