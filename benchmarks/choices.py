@@ -16,15 +16,19 @@ from cryogan.physics.density import phantom
 from cryogan.simulation import simulate
 
 D2 = ["--symmetry", "D2"]
-CONVOLUTIONAL = [*D2, "--critic", "convolutional", "--critic-width", "8", "--max-shift", "0"]
+CONVOLUTIONAL = [*D2, "--critic", "convolutional", "--critic-width", "8", "--max-shift", "0", "--starts", "1"]
 COARSE = ["--box", "32", "--stages", "24:500,32:300"]
+FINE = ["--box", "32", "--stages", "32:580"]  # as many pixels
 DOSE = 1.0  # electrons per square A
 COUNTED = [*D2, "--max-shift", "4"]
 EXPERIMENTAL = [*D2, "--preset", "paper-experimental", "--box", "40", "--max-shift", "0"]
 Choices = dict[str, list[str]]
 CHOICES: dict[str, Choices] = {
     "critics": {name: [*CONVOLUTIONAL, *COARSE, "--architecture", name] for name in ("paper", "residual", "ctf")}
-    | {"views": [*D2, "--max-shift", "0", "--box", "32"]},
+    | {
+        "paper, not coarse to fine": [*CONVOLUTIONAL, *FINE],
+        "no network: views": [*D2, "--max-shift", "0", "--box", "32"],
+    },
     "poisson": {
         "poisson": [*COUNTED, "--noise-model", "poisson", "--dose", str(DOSE)],
         "white": [*COUNTED, "--noise-model", "white"],
@@ -56,7 +60,8 @@ def main() -> None:
     records = []
     for seed in a.seeds:
         for choice, options in CHOICES[a.experiment].items():
-            record = measure(data, seed, a.out / f"{a.experiment}_{choice.replace(' ', '')}_seed{seed}", options)
+            run = a.out / f"{a.experiment}_seed{seed}" / "".join(filter(str.isalnum, choice))
+            record = measure(data, seed, run, options)
             records.append({"set": data.name, "choice": choice} | {name: record[name] for name in KEPT})
             print({name: value for name, value in records[-1].items() if name != "truth_fsc"}, flush=True)
             (a.out / f"{a.experiment}.json").write_text(json.dumps(records, indent=1) + "\n")
