@@ -19,7 +19,7 @@ D2 = ["--symmetry", "D2"]
 CONVOLUTIONAL = [*D2, "--critic", "convolutional", "--critic-width", "8", "--max-shift", "0", "--starts", "1"]
 COARSE = ["--box", "32", "--stages", "24:500,32:300"]
 FINE = ["--box", "32", "--stages", "32:580"]  # as many pixels
-DOSE = 1.0  # electrons per square A
+DOSE = 0.2  # electrons per square A
 COUNTED = [*D2, "--max-shift", "4"]
 EXPERIMENTAL = [*D2, "--preset", "paper-experimental", "--box", "40", "--max-shift", "0"]
 Choices = dict[str, list[str]]
@@ -42,8 +42,8 @@ KEPT = ("options", "seed", "cpu_minutes", "truth_05", "truth_0143", "halves_corr
 
 
 def counted(folder: Path) -> Path:
-    """2,000 particles of a phantom at few electrons: 32 px of 4 A, D2, SNR 0.5."""
-    simulate(phantom(32, 4.0, 0), 4.0, folder, count=2000, noise="poisson", dose=DOSE, snr=0.5, max_shift=4.0)
+    """400 particles of a phantom at 3.2 electrons in a pixel: 32 px of 4 A, D2, SNR 0.3."""
+    simulate(phantom(32, 4.0, 0), 4.0, folder, count=400, noise="poisson", dose=DOSE, snr=0.3, max_shift=4.0)
     return folder
 
 
