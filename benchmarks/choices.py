@@ -42,8 +42,8 @@ KEPT = ("options", "seed", "cpu_minutes", "truth_05", "truth_0143", "halves_corr
 
 
 def counted(folder: Path) -> Path:
-    """400 particles of a phantom at 3.2 electrons in a pixel: 32 px of 4 A, D2, SNR 0.3."""
-    simulate(phantom(32, 4.0, 0), 4.0, folder, count=400, noise="poisson", dose=DOSE, snr=0.3, max_shift=4.0)
+    """1,000 particles of a phantom at 3.2 electrons in a pixel: 32 px of 4 A, D2, SNR 0.1."""
+    simulate(phantom(32, 4.0, 0), 4.0, folder, count=1000, noise="poisson", dose=DOSE, snr=0.1, max_shift=4.0)
     return folder
 
 
