@@ -332,13 +332,13 @@ class Sharpening(ViewTraining):
         streams = [tuple(torch.cat(each)[:, index] for each in zip(*stream, strict=True)) for stream in seen]
         curvature = self._back.curvature(disc, power * views[0].precision, 1.0, self.simulator.views)
         component = self._component(disc, streams, counts[:, index], curvature)
-        divided, half = self.classes[index], self.weights[index] / 2
+        divided, weight = self.classes[index], self.weights[index] / 2
         self.classes = [*self.classes, deepcopy(divided)]
         self.classes[index] = deepcopy(divided)
         for k, sign in ((index, 1.0), (-1, -1.0)):
             self.classes[k].start_from(divided.density + sign * component)
-        self.weights = torch.cat([self.weights, half[None]])
-        self.weights[index] = half
+        self.weights = torch.cat([self.weights, weight[None]])
+        self.weights[index] = weight
 
     def _component(self, disc: Disc, streams: list[tuple[Tensor, ...]], counts: Tensor, curvature: Tensor) -> Tensor:
         """The principal component (D, D, D) of a class: how real images vary about its views, beyond simulated ones.
