@@ -29,7 +29,7 @@ QUICK = ["--views", "1000", "--search-steps", "120", "--search-batch", "80", "--
 # Box, particles, SNR, junk, seed, options.
 CASES = [
     *((32, 800, 4.0, False, seed, [*QUICK, "--classes", "2", "--class-steps", "8"]) for seed in (1, 2, 3)),
-    (32, 1200, 4.0, True, 1, [*QUICK, "--classes", "3", "--class-steps", "8"]),
+    *((32, 1200, 4.0, True, seed, [*QUICK, "--classes", "3", "--class-steps", "8"]) for seed in (1, 2)),
     (48, 3000, 0.5, False, 1, ["--views", "2000", "--starts", "1", "--search-steps", "100", "--classes", "2"]),
 ]
 

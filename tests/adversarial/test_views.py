@@ -1,15 +1,18 @@
 """The view critic: agreements, climbing, search and sharpening, against views that are known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from cryogan.adversarial.view_training import Search, Sharpening, sharpening_steps
 from cryogan.adversarial.views import Observed, Views, shift_grid
+from cryogan.physics.density import conformations
 from cryogan.physics.fourier import Disc, to_half_planes, to_images
 from cryogan.physics.poses import super_fibonacci, uniform_rotations
 from cryogan.physics.view_distribution import ViewDistribution
@@ -308,6 +311,34 @@ def test_classes_go_on_from_a_saved_state(experiment: "Experiment") -> None:
     probabilities = whole.class_probabilities()
     assert probabilities.shape == (600, 3)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(600))
+
+
+def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None:
+    maps = torch.from_numpy(np.concatenate([conformations(BOX, PIXEL, 1), np.zeros((1, BOX, BOX, BOX))])).float()
+    maps *= (experiment.truth.norm() / maps.flatten(1).norm(dim=1)[0]) / 2
+    simulator, phi = experiment.simulator(600, 3), experiment.phi
+    with torch.no_grad():
+        parts = [slice(start, start + 200) for start in (0, 200, 400)]  # of each conformation, and of noise
+        images = [simulator(simulator.projector.transform(x), phi[each]) for x, each in zip(maps, parts, strict=True)]
+    mixed = replace(experiment, images=torch.cat(images))
+    training = mixed.training(Sharpening, 7, views=500, classes=3, class_steps=3)
+    training.volume.start_from(maps.mean(0))
+
+    def counts(until: int) -> np.ndarray:
+        list(training.run(until))
+        found = training.class_probabilities().argmax(1)
+        return np.array([np.bincount(found[each], minlength=len(training.classes)) for each in parts])
+
+    # First the images that show nothing.
+    two = counts(until=2)
+    empty = two[2].argmax()
+    assert two[2, empty] > 190
+    assert two[:2, empty].sum() < 60
+    powers = sorted(float(each.square().sum()) for each in training.class_maps())
+    assert powers[0] < 0.5 * powers[1]
+    # Then the conformations.
+    three = counts(until=5)
+    assert three[linear_sum_assignment(-three)].sum() > 0.8 * 600
 
 
 @pytest.mark.parametrize(("box", "steps"), [(16, 4), (32, 7), (64, 10), (192, 15)])

@@ -29,7 +29,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from cryogan.adversarial.micro_batch import MicroBatch
 from cryogan.adversarial.read_ahead import Images
@@ -54,15 +53,14 @@ CUTOFF_GROWTH = 1.25  # from one sharpening to the next
 SHIFT_SPACING = 1 / 32  # of the box
 NOISE_IMAGES = 1000
 SIGNAL_IMAGES = 500
-CLASS_DIFFERENCE = 0.2  # s.d. of the factor by which the density of a class is changed where it divides in two ...
-CLASS_GRID = 5  # ... between the points of so coarse a grid, each way
+COMPONENT_PASSES = 8  # of power iteration, for the principal component of a class's images
 CLASS_STEP = 2.0  # largest factor on a class's weight in a step
 LEAST_WEIGHT = 0.01
-CLASS_NATS = 10.0  # over the signal's nats: how sharp the attention over classes is when one has divided
 CHUNK = 128  # images at a time
 RECORDED = 1000  # images of each stream whose scores are ranked
 
-Look = Callable[[Tensor, Tensor], tuple[Observed, Tensor, Tensor, Tensor, Tensor]]
+Looked = tuple[Observed, Tensor, Tensor, Tensor, Tensor]
+Look = Callable[[Tensor, Tensor], Looked]
 
 
 class ViewTraining(ABC):
@@ -172,10 +170,15 @@ class ViewTraining(ABC):
         return to_half_planes(torch.cat(images)), self.simulator.transfer(phi.particles)
 
     def _move(self, volume: Volume, direction: Tensor, cutoff: float, rate: float) -> None:
-        """x <- x + rate w, for w in Fourier space; its mean stays, which no image tells from the background."""
+        """x <- x + rate w, for w in Fourier space."""
+        volume.density.add_(self._map(direction, cutoff), alpha=rate)
+
+    def _map(self, spectrum: Tensor, cutoff: float) -> Tensor:
+        """The map (D, D, D) of a spectrum up to a cut-off, without its mean, which no image tells from background."""
         window = (cutoff - self._back.radius).clamp(0.0, 1.5) / 1.5 * (self._back.radius > 0.5)
-        step = torch.fft.irfftn(direction * window, s=volume.density.shape)
-        volume.density.add_(volume.symmetrise(step * volume.mask), alpha=rate)
+        density = torch.fft.irfftn(spectrum * window, s=self.volume.density.shape)
+        result: Tensor = self.volume.symmetrise(density * self.volume.mask)
+        return result
 
     def _record(self, real: Tensor, simulated: Tensor, before: Tensor) -> Record:
         density = self.volume.density.detach()
@@ -264,8 +267,8 @@ class Sharpening(ViewTraining):
     it is signal, and 2 r / (1 + r) of it moves the map. A shell in which the critic has nothing left to say,
     or nothing yet, stays as it is.
 
-    Several classes come from the search's map by division: the one that explains most becomes two, whose difference
-    grows for `class_steps` steps at the first cut-off; then the next, until there are as many as are asked for.
+    Several classes come from the search's map by division: the one that explains its images least becomes two, which
+    settle for `class_steps` steps at the first cut-off; then the next, until there are as many as are asked for.
     `volume` is their weighted mean.
     """
 
@@ -300,19 +303,88 @@ class Sharpening(ViewTraining):
             found.append(agreement)
         return torch.softmax(self.weights.log() + torch.cat(found), dim=1)
 
-    def _divide(self) -> None:
-        """Make two classes of the one that explains most, their densities changed by opposite smooth random factors."""
-        power = torch.stack([volume().square().sum() for volume in self.classes])
-        index = int((self.weights * power).argmax())
-        grid = torch.randn(1, 1, *[CLASS_GRID] * 3, generator=self.simulator.generator, device=self._device)
-        factor = CLASS_DIFFERENCE * interpolate(grid, size=self.volume.density.shape, mode="trilinear")[0, 0]
+    def _divide(self, cutoff: float) -> None:
+        """Make two classes of the one that explains its images least: its map plus and minus how these vary most."""
+        look, spectra, views = self._look(cutoff)
+        disc, count = views[0].disc, len(views)
+        power = torch.zeros(len(disc), device=self._device)
+        # Of both streams: the classes' images, and minus the logarithm of their likelihood, in nats.
+        totals = power.new_zeros(2, 2, count)
+        # An image without weight: a process may have no batch.
+        nothing = (
+            power.new_zeros(1, count),
+            power.new_zeros(1, count, len(disc), dtype=torch.complex64),
+            power.new_zeros(1, count, 3, 3),
+        )
+        seen = [[nothing], [nothing]]
+        for _, stream, (images, rotations, shifts, agreement, presence) in self._looks(look, spectra):
+            share = torch.softmax(self.weights.log() + agreement, dim=1) * presence
+            energy = (images.coefficients.abs().square() * views[0].precision).sum(1, keepdim=True) / 2
+            totals[stream] += torch.stack([share, share * (energy - agreement)]).sum(1)
+            residuals = [view.residual(images, rotations[:, k], shifts[:, k]) for k, view in enumerate(views)]
+            seen[stream].append((share, torch.stack(residuals, dim=1), rotations))
+            power += images.transfer.square().mean(0) / (2 * self._batches)
+        self.ranks.sum(totals, power)
+        counts, nats = totals[:, 0].clamp(min=1.0), totals[:, 1]
+        of_real, of_simulated = nats / counts
+        index = int((counts[0] * (of_real - of_simulated)).argmax())
+
+        streams = [tuple(torch.cat(each)[:, index] for each in zip(*stream, strict=True)) for stream in seen]
+        curvature = self._back.curvature(disc, power * views[0].precision, 1.0, self.simulator.views)
+        component = self._component(disc, streams, counts[:, index], curvature)
         divided, weight = self.classes[index], self.weights[index] / 2
         self.classes = [*self.classes, deepcopy(divided)]
         self.classes[index] = deepcopy(divided)
-        for k, changed in ((index, 1 + factor), (-1, 1 - factor)):
-            self.classes[k].start_from(divided.density * changed)
+        for k, sign in ((index, 1.0), (-1, -1.0)):
+            self.classes[k].start_from(divided.density + sign * component)
         self.weights = torch.cat([self.weights, weight[None]])
         self.weights[index] = weight
+
+    def _component(self, disc: Disc, streams: list[tuple[Tensor, ...]], counts: Tensor, curvature: Tensor) -> Tensor:
+        """The principal component (D, D, D) of a class: how real images vary about its views, beyond simulated ones.
+
+        It is found by power iteration and has the standard deviation as its length: each pass regresses what the
+        views leave of the images on their scores, how far along the component they lie.
+
+        Args:
+            disc: of the coefficients.
+            streams: of real and simulated images, their share in the class (B,), what the views leave of them (B, K),
+                and the views' rotations (B, 3, 3).
+            counts: (2,), sum of the shares, over all processes.
+            curvature: H, of one image.
+        """
+        transform, device = self.simulator.projector.transform, self._device
+        component = torch.randn(self.volume.density.shape, generator=self.simulator.generator, device=device)
+        for _ in range(COMPONENT_PASSES):
+            spectrum = transform(component)
+            views, gathered, variances = self._views(spectrum, disc), torch.zeros_like(spectrum), []
+            for sign, count, (share, residual, rotations) in zip((1.0, -1.0), counts, streams, strict=True):
+                samples = torch.cat([views.samples(part) for part in torch.split(rotations, CHUNK)])
+                score = (residual.conj() * samples).real.sum(1)
+                mean = (share * score).sum() / count
+                self.ranks.sum(mean)
+                score = score - mean
+                self._back.add(gathered, disc, rotations, (sign * share / count * score)[:, None] * residual)
+                variances.append((share * score.square()).sum() / count)
+            covariance, variance = self._back.finish(gathered), variances[0]
+            self.ranks.sum(covariance, variance)
+            component = self._map(covariance / curvature, disc.last_shell) / variance.sqrt().clamp(min=1e-12)
+        return component
+
+    @property
+    def _batches(self) -> int:
+        """Of either stream in a step: pairs, so that both halves have as many images."""
+        return 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
+
+    def _looks(self, look: Look, spectra: Tensor) -> Iterator[tuple[int, int, Looked]]:
+        """Look at this process's batches: yields the batch, 0 if it is real and 1 if simulated, and what is seen."""
+        for batch in range(self._batches):
+            rows, phi = self.particles.rows(), self.simulator.draw(CHUNK)  # in all processes alike
+            if batch % self.ranks.count != self.ranks.index:
+                continue
+            streams = self._real(rows, ahead=self.ranks.count), self._simulated(spectra, phi)
+            for stream, (half_planes, transfer) in enumerate(streams):
+                yield batch, stream, look(half_planes, transfer)
 
     def _look(self, cutoff: float) -> tuple[Look, Tensor, list[Views]]:
         """How to look at images up to a cut-off: their best view of each class.
@@ -345,7 +417,7 @@ class Sharpening(ViewTraining):
             rotations, shifts, agreement, presence = (torch.cat(each) for each in zip(*found, strict=True))
             return rotations, shifts, agreement, presence
 
-        def look(half_planes: Tensor, transfer: Tensor) -> tuple[Observed, Tensor, Tensor, Tensor, Tensor]:
+        def look(half_planes: Tensor, transfer: Tensor) -> Looked:
             coarse = Observed(coarse_disc.take(half_planes), coarse_disc.take(transfer))
             images = Observed(disc.take(half_planes), disc.take(transfer))
             return images, *self.micro_batch.run(partial(best_views, coarse, images))
@@ -353,17 +425,12 @@ class Sharpening(ViewTraining):
         return look, spectra, views
 
     def _update(self) -> tuple[Tensor, Tensor]:
-        since = (self.step - 1) % self.settings.class_steps if self.step < held_steps(self.settings) else math.inf
-        if since == 0 and self.step > 0:
-            self._divide()
-        cutoff = sharpening_cutoff(self.step, self.simulator.projector.box, held_steps(self.settings))
+        held, batches = held_steps(self.settings), self._batches
+        cutoff = sharpening_cutoff(self.step, self.simulator.projector.box, held)
+        if 0 < self.step < held and (self.step - 1) % self.settings.class_steps == 0:
+            self._divide(cutoff)
         look, spectra, views = self._look(cutoff)
         disc = views[0].disc
-        flat = min(1.0, CLASS_NATS / max(-float(self.distance), 1.0)) if len(self.classes) > 1 else 1.0
-        sharpness = flat ** max(0.0, 1 - 2 * since / self.settings.class_steps)
-
-        # Pairs of batches, so that both halves have as many images.
-        batches = 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
         differences = [[torch.zeros_like(spectrum) for _ in range(2)] for spectrum in spectra]
         power = torch.zeros(len(disc), device=self._device)
         # Of both streams: agreements, shares of the classes, and the views found. What other processes find stays
@@ -372,21 +439,15 @@ class Sharpening(ViewTraining):
         shares, all_rotations, all_shifts = (
             agreements.new_zeros(*agreements.shape, *each) for each in ((len(spectra),), (3, 3), (2,))
         )
-        for batch in range(batches):
-            rows, phi = self.particles.rows(), self.simulator.draw(CHUNK)  # in all processes alike
-            if batch % self.ranks.count != self.ranks.index:
-                continue
-            streams = self._real(rows, ahead=self.ranks.count), self._simulated(spectra, phi)
-            for stream, (sign, (half_planes, transfer)) in enumerate(zip((1.0, -1.0), streams, strict=True)):
-                images, rotations, shifts, agreement, presence = look(half_planes, transfer)
-                share = torch.softmax(self.weights.log() + sharpness * agreement, dim=1)
-                for k, of_class in enumerate(views):
-                    matched = sign * (share * presence)[:, k, None] * of_class.matched(images, shifts[:, k])
-                    self._back.add(differences[k][batch % 2], disc, rotations[:, k], matched)
-                agreements[stream, batch], shares[stream, batch] = (share * agreement).sum(1), share
-                best = torch.arange(len(images), device=self._device), share.argmax(1)
-                all_rotations[stream, batch], all_shifts[stream, batch] = rotations[best], shifts[best]
-            power += images.transfer.square().mean(0) / batches
+        for batch, stream, (images, rotations, shifts, agreement, presence) in self._looks(look, spectra):
+            share = torch.softmax(self.weights.log() + agreement, dim=1)
+            for k, of_class in enumerate(views):
+                matched = (share * presence)[:, k, None] * of_class.matched(images, shifts[:, k])
+                self._back.add(differences[k][batch % 2], disc, rotations[:, k], -matched if stream else matched)
+            agreements[stream, batch], shares[stream, batch] = (share * agreement).sum(1), share
+            best = torch.arange(len(images), device=self._device), share.argmax(1)
+            all_rotations[stream, batch], all_shifts[stream, batch] = rotations[best], shifts[best]
+            power += stream * images.transfer.square().mean(0) / batches
 
         gathered = [[self._back.finish(half) for half in halves] for halves in differences]
         self.ranks.sum(*chain(*gathered), power, agreements, shares)
@@ -398,7 +459,9 @@ class Sharpening(ViewTraining):
             known = (simulated_share[k] - share[k]) / 2 * curvature * torch.fft.rfftn(volume())
             first, second = (half + known for half in halves)
             trust = self._trust(first, second)
-            self._move(volume, (first + second) * trust / (share[k] * curvature), cutoff, 1.0)
+            # The stream that shows the class more often bounds the step: a class that real images leave stays small.
+            most = torch.maximum(share, simulated_share)[k]
+            self._move(volume, (first + second) * trust / (most * curvature), cutoff, 1.0)
         ratio = (share / simulated_share).clamp(1 / CLASS_STEP, CLASS_STEP)
         weights = (self.weights * ratio).clamp(min=LEAST_WEIGHT)
         self.weights = weights / weights.sum()

@@ -65,6 +65,11 @@ class Views:
         """What is back-projected of images: S* C y, whitened, (B, K)."""
         return images.coefficients * self.phase(shifts).conj() * images.transfer * self.precision
 
+    def residual(self, images: Observed, rotations: Tensor, shifts: Tensor) -> Tensor:
+        """The same of what the views (B, 3, 3) and (B, 2) leave of the images: S* C (y - C S P x), whitened, (B, K)."""
+        expected = images.transfer.square() * self.precision * self.samples(rotations)
+        return self.matched(images, shifts) - expected
+
     def bank(self, rotations: Tensor, shifts: Tensor, shown: float = 1.0) -> "Bank":
         """The views of all pairs of M rotations and L shifts, in images of which this share shows a particle."""
         samples = torch.cat([self.samples(part) for part in torch.split(rotations, 512)])
