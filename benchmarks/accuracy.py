@@ -50,8 +50,8 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
     curve, pixel_size = judge(*read_volume(out / "map.mrc"), data)
-    halves = (read_volume(out / f"half{half}_map_unfil.mrc")[0] for half in (1, 2))
-    curves = fsc_curves(*halves, pixel_size, read_volume(out / "mask.mrc")[0])
+    (half1, working_pixel_size), (half2, _) = (read_volume(out / f"half{half}_map_unfil.mrc") for half in (1, 2))
+    curves = fsc_curves(half1, half2, working_pixel_size, read_volume(out / "mask.mrc")[0])
     # The largest of all processes that this one waited for, kilobytes on Linux: a half.
     memory = after.ru_maxrss / 2**20
     return {
@@ -61,8 +61,8 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
         "cpu_minutes": cpu_minutes,
         "truth_05": resolution_at(curve, pixel_size, 0.5),
         "truth_0143": resolution_at(curve, pixel_size, 0.143),
-        "halves_unmasked": resolution_at(curves.unmasked, pixel_size, 0.143),
-        "halves_corrected": resolution_at(curves.corrected, pixel_size, 0.143),
+        "halves_unmasked": resolution_at(curves.unmasked, working_pixel_size, 0.143),
+        "halves_corrected": resolution_at(curves.corrected, working_pixel_size, 0.143),
         "memory_gib": memory,
         "truth_fsc": [round(float(value), 4) for value in curve],
         "course": course(data, out, cpu_minutes),
