@@ -186,6 +186,8 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     plan, _, _ = make_plan(*files, None, s)
     training = build_training(plan, len(plan.stages) - 1, files[0], 1)
     assert isinstance(training, Sharpening)
+    for index in (0, len(plan.stages) - 1):
+        assert plan.shifts(plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
     training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
@@ -247,7 +249,7 @@ def test_reconstruct_from_patches(
         *("--sharpen-steps", "1", "--sharpen-images", "40"),
     ]
     main(["check", *arguments[:7], "--json"])
-    assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["particles"]
+    assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["patches"]
     main(["reconstruct", *arguments, "--threads", "1", "--out", "run", "--quiet", "--json"])
     assert json.loads(capsys.readouterr().out)["map"] == "run/map.mrc"
     table = read_star(tmp_path / "run" / "particles.star")["particles"]
