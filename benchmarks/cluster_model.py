@@ -37,6 +37,7 @@ from report import DOCS, IMAGES, RUNS, table
 PARTICLES, BOX = 10_000_000, 384
 RANKS = (1, 8, 64)
 LAST = 4  # steps at all frequencies
+SHIFTS = 9  # from which an image is looked at
 Record = dict[str, Any]
 
 
@@ -148,7 +149,8 @@ def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int,
     """
     settings, ranks, turns = Settings(), max(1, gpus // 2), 2 if gpus == 1 else 1
     search = Stage(32, settings.search_steps, "search")
-    arithmetic = settings.starts * sum(search.seconds(i, PARTICLES, settings) for i in range(search.steps)) / speed
+    seconds = sum(search.seconds(i, PARTICLES, settings, SHIFTS) for i in range(search.steps))
+    arithmetic = settings.starts * seconds / speed
     communication, steps = 0.0, sharpening_steps(box, LAST)
     for index in range(steps):
         images = last if index >= steps - LAST else settings.sharpen_images

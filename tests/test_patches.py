@@ -11,6 +11,7 @@ from rich.console import Console
 from scipy.stats import ks_2samp
 from torch.nn.functional import pad
 
+from cryogan.adversarial.view_training import Sharpening
 from cryogan.cli import main
 from cryogan.config import Settings
 from cryogan.errors import InputError
@@ -18,11 +19,12 @@ from cryogan.extraction import extract_patches
 from cryogan.halfmap import build_training
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
-from cryogan.physics.crowd import CrowdSimulator
+from cryogan.physics.crowd import Crowd, CrowdSimulator
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.density import phantom
 from cryogan.physics.fourier import radial_power
 from cryogan.physics.noise import WhiteNoise, background_mask
+from cryogan.physics.poses import uniform_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.plan import PARTICLE_FRACTION, make_plan
 from cryogan.simulation import simulate
@@ -132,14 +134,17 @@ def test_grids_begin_anywhere(overlap: float) -> None:
     assert grid_places((32, 32), 32, overlap, np.random.default_rng(0)).tolist() == [[16, 16]]
 
 
-def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
-    """Patches that the simulator makes of the truth, in the micrographs' unit."""
-    data = clear / "data"
-    volume, _ = read_volume(data / "truth.mrc")
-    clean = clear / f"clean{density:.0f}"
-    simulate(volume, PIXEL, clean, count=1200, poses=data / "truth.star", noise="none")
+def truth_in_patches(folder: Path, clean: Path, snr: float) -> torch.Tensor:
+    """The truth in the box of the patches and the unit of their noise; `clean` is a folder to be made."""
+    volume, _ = read_volume(folder / "data" / "truth.mrc")
+    simulate(volume, PIXEL, clean, count=1200, poses=folder / "data" / "truth.star", noise="none")
     background = background_mask(PARTICLE, PARTICLE_FRACTION * PARTICLE / 2, CPU).numpy()
     deviation = np.asarray(open_stack(clean / "particles.mrcs"))[:, ~background].std()
+    return pad(torch.from_numpy(volume), ((PATCH - PARTICLE) // 2,) * 6) * (snr**0.5 / deviation)
+
+
+def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
+    """Patches that the simulator makes of the truth, in the micrographs' unit."""
     simulator = CrowdSimulator(
         FourierProjector(PATCH, device=CPU),
         CtfParameters.from_columns(read_particles(clear / "patches" / "particles.star").ctf, device=CPU),
@@ -149,7 +154,7 @@ def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
         density=density * 1e-8,
         radius=DIAMETER / 2,
     )
-    truth = pad(torch.from_numpy(volume), ((PATCH - PARTICLE) // 2,) * 6) * (CLEAR_SNR**0.5 / deviation)
+    truth = truth_in_patches(clear, clear / f"clean{density:.0f}", CLEAR_SNR)
     with torch.no_grad():
         return simulator(simulator.projector.transform(truth), simulator.draw(count))
 
@@ -172,6 +177,34 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
     # The same test sees half as many particles again.
     crowded = simulated(clear, 1.5 * DENSITY, 4000).var((1, 2)).log().numpy()
     assert ks_2samp(strengths[0], crowded).pvalue < 1e-6
+
+
+def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
+    """A particle that the edge cuts is seen where it is; taken for one within reach, it would move the map, too."""
+    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300)
+    files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
+    plan, _, _ = make_plan(*files, None, s)
+    training = build_training(plan, len(plan.stages) - 1, files[0], 1)
+    assert isinstance(training, Sharpening)
+    for index in (0, len(plan.stages) - 1):
+        assert plan.shifts(plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
+    training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
+    simulator, generator = training.simulator, training.simulator.generator
+    distance = torch.linspace(0, 95, 96)
+    angle = 2 * torch.pi * torch.rand(96, generator=generator)
+    phi = Crowd(
+        uniform_rotations(96, generator),
+        distance[:, None] * torch.stack([angle.cos(), angle.sin()], 1),
+        simulator.draw_particles(96),
+        simulator.draw_seeds(96),
+        patch=torch.arange(96),
+    )
+    with torch.no_grad():
+        look, spectra, _ = training._look(9.0)
+        presence = look(*training._simulated(spectra, phi))[-1][:, 0]
+    # The centre is whole up to 192 / 2 - 42 = 54 A.
+    assert presence[distance < 51].mean() > 0.9
+    assert presence[distance > 57].mean() < 0.1
 
 
 def test_a_map_without_picking(noisy: Path) -> None:
@@ -216,7 +249,7 @@ def test_reconstruct_from_patches(
         *("--sharpen-steps", "1", "--sharpen-images", "40"),
     ]
     main(["check", *arguments[:7], "--json"])
-    assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["particles"]
+    assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["patches"]
     main(["reconstruct", *arguments, "--threads", "1", "--out", "run", "--quiet", "--json"])
     assert json.loads(capsys.readouterr().out)["map"] == "run/map.mrc"
     table = read_star(tmp_path / "run" / "particles.star")["particles"]

@@ -19,7 +19,7 @@ from cryogan.plan import Plan, make_plan
 from cryogan.report import draw_particles
 
 SHOWN = 16  # particles in the picture
-PROBED = 500  # particles whose pixels and CTFs are looked at
+PROBED = 500  # images whose pixels and CTFs are looked at
 HOT_DEVIATIONS = 12.0  # of a pixel from its image's mean
 COMPARISON_SECONDS = 40.0  # alignment, FSC and pictures at the end of a run
 LOW_A = 100.0
@@ -58,7 +58,7 @@ def check(
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw_particles(picture, images.batch(images.spread(SHOWN)))
-    facts = {"particles": remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
+    facts = {settings.kind: remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)
@@ -149,11 +149,11 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
     theorem = {
         "Theorem 1, 1": f"noise with full spectrum: the weakest shell ({width / (weakest + 1):.1f} A) has "
         f"{power.min() / np.median(power):.2g} of the median power",
-        "Theorem 1, 2": f"C1 + C2 of two particles is below {UNSEEN:g} at {lost:.1%} of the frequencies; "
-        f"{len(dark)} shells finer than {LOW_A:.0f} A are passed by no particle",
+        "Theorem 1, 2": f"C1 + C2 of two {plan.settings.kind} is below {UNSEEN:g} at {lost:.1%} of the frequencies; "
+        f"{len(dark)} shells finer than {LOW_A:.0f} A are passed by none of the {plan.settings.kind}",
         "Theorem 1, 3": f"bounded support: the mask has {2 * plan.mask_radius:.0f} A of the box's {width:.0f} A, and "
         "the map is kept positive while it is searched",
-        "Theorem 1, 4": f"bounded distributions: poses {views}, {shifts}, CTFs those of the particles",
+        "Theorem 1, 4": f"bounded distributions: poses {views}, {shifts}, CTFs those of the {plan.settings.kind}",
     }
     return theorem, doubts
 

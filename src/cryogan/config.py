@@ -223,6 +223,11 @@ class Settings(BaseModel):
                 raise ValueError("the boxes must grow from stage to stage")
         return text
 
+    @property
+    def kind(self) -> str:
+        """What the images are, in messages."""
+        return "particles" if self.particles_per_um2 is None else "patches"
+
 
 def parse_stages(text: str) -> list[tuple[int, int]]:
     """(box, volume updates) of each stage; ValueError unless the text is like 24:800,32:800."""

@@ -25,11 +25,13 @@ from cryogan.adversarial.view_training import (
     sharpening_cutoff,
     sharpening_steps,
 )
+from cryogan.adversarial.views import shift_grid
 from cryogan.config import Settings, parse_stages, validate
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
 from cryogan.particles.atomic import replacing
 from cryogan.particles.images import MEMORY_LIMIT
+from cryogan.physics.crowd import critic_reach
 from cryogan.physics.symmetry import point_group
 
 RUN_FILE = "run.toml"
@@ -40,6 +42,9 @@ _COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
 _LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
+
+# Seconds for a view of the bank and a pair of images, real and simulated: in the search, and in the sharpening.
+_LOOKING = {"particles": (5e-8, 2.6e-8), "patches": (5e-8, 6e-8)}
 
 # Of a half's memory, measured: benchmarks/scaling.py, benchmarks/million.py.
 _LIBRARIES_GIB = 0.42
@@ -57,14 +62,19 @@ class Stage:
     steps: int  # volume updates
     method: Literal["convolutional", "stable", "search", "sharpening"] = "convolutional"  # stable: without shifts
 
-    def seconds(self, step: int, particles: int, settings: Settings) -> float:
-        """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run."""
+    def seconds(self, step: int, particles: int, settings: Settings, shifts: int) -> float:
+        """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run.
+
+        Most of it goes as the views of the bank: `settings.views` from so many `shifts`.
+        """
         if self.method in ("convolutional", "stable"):
             return 1.3e-4 * self.box**2
+        searching, sharpening = (each * settings.views * shifts for each in _LOOKING[settings.kind])
         if self.method == "search":
-            return settings.search_batch * (6e-4 + 3.6e-3 * (search_cutoff(step, self.steps) / 9) ** 5)
+            return settings.search_batch * (6e-4 + searching * (search_cutoff(step, self.steps) / 9) ** 5)
         cutoff = sharpening_cutoff(step, self.box, held_steps(settings))
-        return min(particles, settings.sharpen_images) * settings.classes * (1.6e-3 + 9e-6 * cutoff**2)
+        sharpening /= len(point_group(settings.symmetry))
+        return min(particles, settings.sharpen_images) * settings.classes * (6e-4 + sharpening + 9e-6 * cutoff**2)
 
 
 @dataclass(frozen=True)
@@ -113,9 +123,18 @@ class Plan:
 
     @cached_property
     def _seconds(self) -> list[float]:
-        half, settings = self.particle_count // 2, self.settings
-        costs = [stage.seconds(each, half, settings) for stage in self.stages for each in range(stage.steps)]
+        costs = []
+        for stage in self.stages:
+            given = self.particle_count // 2, self.settings, self.shifts(stage)
+            costs += [stage.seconds(each, *given) for each in range(stage.steps)]
         return list(accumulate(costs, initial=0.0))
+
+    def shifts(self, stage: Stage) -> int:
+        """From so many the view critic looks at an image."""
+        width, farthest = self.box * self.pixel_size, self.settings.max_shift
+        if self.settings.particles_per_um2 is not None:
+            farthest = critic_reach(width, self.mask_radius)[stage.method == "sharpening"]
+        return len(shift_grid(farthest, SHIFT_SPACING * width, torch.device("cpu")))
 
     @property
     def seconds(self) -> float:
@@ -140,10 +159,8 @@ class Plan:
         search = stage.method == "search"
         cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
         views = s.views / (1 if search else len(point_group(s.symmetry)))
-        spacing = SHIFT_SPACING * self.box * self.pixel_size
-        shifts = 1 + torch.pi * (s.max_shift / spacing) ** 2
         bank = 16 * views * _half_disc(cutoff)
-        agreements = 4 * shifts * (3 * views + 6 * _half_disc(cutoff))
+        agreements = 4 * self.shifts(stage) * (3 * views + 6 * _half_disc(cutoff))
         climbing = 0.0 if search else _CLIMBING * 8 * _half_disc(box / 2)
         batch = min(s.search_batch, CHUNK) if search else CHUNK
         return Memory(fixed + bank, agreements + climbing, batch)
@@ -288,9 +305,8 @@ def make_plan(
     # They are looked at here and held by the halves.
     images = ParticleImages(table, box, background, settings.invert, memory_limit_bytes=0, cropped=cropped)
 
-    kind = "particles" if picked else "patches"
     remarks = [
-        f"{len(images)} {kind} of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
+        f"{len(images)} {settings.kind} of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
     if table.joined:

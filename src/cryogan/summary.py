@@ -163,7 +163,7 @@ def warn_of_prior(fit: float) -> list[str]:
 
 def write_readme(folder: Path, plan: Plan) -> None:
     """`README.txt` of a run's folder, from its beginning: what each file is, and the commands to go on."""
-    lines = [f"A run of CryoGAN on {plan.particle_count} particles of {plan.particles}.", ""]
+    lines = [f"A run of CryoGAN on {plan.particle_count} {plan.settings.kind} of {plan.particles}.", ""]
     learned = {"views.star": "views and shifts, learned or given"} if plan.uneven_views else {}
     if plan.settings.classes > 1:
         learned["class1/, class2/, ..."] = (
@@ -204,8 +204,9 @@ def write_report(
     run: dict[str, Any] = tomllib.loads((folder / RUN_FILE).read_text())
     corrected, unmasked = resolutions
     summary = (
-        f"{plan.particle_count} particles, two half maps from zero, box {plan.box} px of {plan.pixel_size:.3f} A "
-        f"(Nyquist {2 * plan.pixel_size:.2f} A). The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
+        f"{plan.particle_count} {plan.settings.kind}, two half maps from zero, box {plan.box} px of "
+        f"{plan.pixel_size:.3f} A (Nyquist {2 * plan.pixel_size:.2f} A). "
+        f"The half maps agree to {corrected:.2f} A (FSC 0.143, mask-corrected; "
         f"{unmasked:.2f} A unmasked)."
     )
     symmetry, coverage, prior_fit, learned = plan.settings.symmetry, np.ones(1), 1.0, {}

@@ -15,7 +15,8 @@ With K classes the images show one of K maps x_k, with probability pi_k. The att
 view, and each class has a w_k of its own.
 
 Patches of micrographs (`cryogan.physics.crowd`) go through the same critic; it weights each with the probability that
-there is a particle where it looks, and H counts the patches of which that is true.
+there is a particle where it looks, and H counts the patches that show a whole one. The sharpening looks beyond where
+they are whole, and leaves out what it finds there.
 """
 
 import math
@@ -200,6 +201,9 @@ class Search(ViewTraining):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         box = self.simulator.projector.box
+        # Its steps are a fifth: none is too long for taking particles that the edge cuts for whole; fewer shifts do.
+        farthest = min(self.simulator.whole, self.simulator.max_shift)
+        self._shifts = shift_grid(farthest, SHIFT_SPACING * self._width, self._device)
         disc = Disc(box, min(box / 2, SEARCH_SHELLS[1]), device=self._device)
         images = disc.take(to_half_planes(self.particles.first(SIGNAL_IMAGES)[0]))
         precision = 2.0 / (self._noise_power[disc.shell] * box**2)
@@ -233,7 +237,7 @@ class Search(ViewTraining):
         views = self._views(spectrum, disc)
         # As many views as the frequencies need.
         rotations = self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3)
-        bank = views.bank(rotations, self._shifts, self.simulator.shown)
+        bank = views.bank(rotations, self._shifts, self.simulator.counted)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
         count = self.settings.search_batch
@@ -252,7 +256,7 @@ class Search(ViewTraining):
         difference, power = self._back.finish(spectra), images.transfer.square().sum(0) / count
         self.ranks.sum(difference, power)
         curvature = self._back.curvature(
-            disc, power * views.precision, self.simulator.shown * count, self.simulator.views
+            disc, power * views.precision, self.simulator.counted * count, self.simulator.views
         )
         self._move(self.volume, difference / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
@@ -392,7 +396,7 @@ class Sharpening(ViewTraining):
         Returns:
             A function of half-planes and CTFs that gives the images on the disc of the cut-off and the rotations
             (B, K, 3, 3), shifts (B, K, 2) and agreements (B, K) of their best views, and the probability (B, K) that
-            they show one; the classes' spectra; and their views.
+            they show one, 0 where its view is not counted; the classes' spectra; and their views.
         """
         projector, box = self.simulator.projector, self.simulator.projector.box
         disc = Disc(box, cutoff, device=self._device)
@@ -402,7 +406,7 @@ class Sharpening(ViewTraining):
         turns = self._rotations()
         banks = [each.bank(turns, self._shifts, self.simulator.shown) for each in coarse_views]
         spacing = float((8 * torch.pi**2 / (len(turns) * len(self.volume.point_group))) ** (1 / 3))
-        max_shift = self.simulator.max_shift
+        max_shift, whole = self.simulator.max_shift, self.simulator.whole
 
         def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             found = []
@@ -412,7 +416,7 @@ class Sharpening(ViewTraining):
                     *start, presence = bank.best(low)
                     near = low_views.climb(low, *start, steps=1, largest=spacing, max_shift=max_shift)[:2]
                     best = high_views.climb(high, *near, steps=2, largest=spacing / 2, max_shift=max_shift)
-                    of_classes.append((*best, presence[:, 0]))
+                    of_classes.append((*best, presence[:, 0] * (best[1].norm(dim=1) <= whole)))
                 found.append([torch.stack(each, dim=1) for each in zip(*of_classes, strict=True)])
             rotations, shifts, agreement, presence = (torch.cat(each) for each in zip(*found, strict=True))
             return rotations, shifts, agreement, presence
@@ -451,8 +455,8 @@ class Sharpening(ViewTraining):
 
         gathered = [[self._back.finish(half) for half in halves] for halves in differences]
         self.ranks.sum(*chain(*gathered), power, agreements, shares)
-        shown = self.simulator.shown * batches * CHUNK
-        curvature = self._back.curvature(disc, power * views[0].precision, shown, self.simulator.views)
+        counted = self.simulator.counted * batches * CHUNK
+        curvature = self._back.curvature(disc, power * views[0].precision, counted, self.simulator.views)
         share, simulated_share = shares.mean((1, 2)).clamp(min=LEAST_WEIGHT)
         for k, (volume, halves) in enumerate(zip(self.classes, gathered, strict=True)):
             # That a class is seen more often than it is simulated is for its weight to mend, not for its map.

@@ -14,6 +14,8 @@ from cryogan.physics.poses import uniform_rotations
 from cryogan.physics.shifts import shift
 from cryogan.physics.simulator import Imaging, Simulator
 
+BEYOND = 1 / 16  # of the box: how far the critic looks beyond where particles are whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class Crowd(Imaging):
@@ -33,6 +35,12 @@ class Crowd(Imaging):
         return Crowd(self.rotations[inside], self.shifts[inside], self.particles[rows], seeds, patch=patch)
 
 
+def critic_reach(width: float, radius: float) -> tuple[float, float]:
+    """Up to which shifts, A, a particle is whole in a patch, and up to which the sharpening looks for it."""
+    whole = width / 2 - radius
+    return whole, whole + BEYOND * width
+
+
 class CrowdSimulator(Simulator):
     """y = C sum_i S_i P_i x + n over K particles, K Poisson, their places uniform over the patch and a margin.
 
@@ -43,14 +51,15 @@ class CrowdSimulator(Simulator):
         projector, optics, noise: as for `Simulator`; a row of the optics is a patch.
         density: particles per square A.
         radius: of a particle, A, at most half of the box.
-        more: as for `Simulator`. The critic's `max_shift` is as far as particles are whole, not as far as they are.
+        more: as for `Simulator`. Particles are `whole` up to so far; `max_shift` is somewhat beyond, so that one that
+            the edge cuts need not be taken for a whole one at the last shift.
     """
 
     def __init__(self, *args: Any, density: float, radius: float, **more: Any) -> None:
         super().__init__(*args, max_shift=0.0, **more)
         width = self.projector.box * self.pixel_size
-        self.max_shift = width / 2 - radius
-        self.shown = 1 - math.exp(-density * math.pi * self.max_shift**2)
+        self.whole, self.max_shift = critic_reach(width, radius)
+        self.shown, self.counted = (1 - math.exp(-density * math.pi * r**2) for r in (self.max_shift, self.whole))
         self._reach = width / 2 + radius
         self._mean = density * (2 * self._reach) ** 2
 

@@ -1,5 +1,6 @@
 """The cryo-EM physics simulator, Algorithm 2: it draws the imaging parameters and makes images of a volume."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,7 +40,7 @@ class Simulator(nn.Module):
     """y = C S P x + n, equation (1).
 
     `shift_width` is the half width, A, from which shifts are drawn; `shown` the share of images that show a particle
-    within `max_shift` of their centre.
+    within `max_shift` of their centre, `counted` the share that does within `whole`, A.
 
     Args:
         projector: P.
@@ -54,7 +55,8 @@ class Simulator(nn.Module):
     """
 
     shift_width: Tensor
-    shown = 1.0
+    shown = counted = 1.0
+    whole = math.inf
 
     def __init__(
         self,

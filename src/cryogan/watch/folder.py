@@ -150,7 +150,7 @@ class RunFolder:
         return {
             "title": plan.particles.name,
             "folder": str(self.given),
-            "facts": f"{plan.particle_count} particles, box {plan.box} px of {plan.pixel_size:.3f} Å, "
+            "facts": f"{plan.particle_count} {plan.settings.kind}, box {plan.box} px of {plan.pixel_size:.3f} Å, "
             f"{plan.settings.symmetry}",
             "learns_scales": plan.settings.learn_scales,
             "state": self.state(),
