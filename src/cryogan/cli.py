@@ -17,7 +17,7 @@ from rich.console import Console
 from cryogan import __version__
 from cryogan.config import Settings, first_complaint, resolve
 from cryogan.errors import InputError, Interrupted, RankFailed
-from cryogan.launch import Launch
+from cryogan.launch import STOPPING, Launch
 
 if TYPE_CHECKING:
     from cryogan.checking import Report
@@ -696,7 +696,8 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; input that cannot be used is one line on standard error and exit code 2."""
     tokens = sys.argv[1:] if arguments is None else list(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how batch systems say Ctrl-C
+    for number in STOPPING:  # how batch systems say Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # `cryogan check ... | head`: whoever reads has enough
