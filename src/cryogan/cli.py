@@ -209,6 +209,7 @@ def submit_command(
     out: Path,
     seeds: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     print_only: Annotated[bool, Parameter(name="--print", negative="")] = False,
+    processes: int | None = None,
     cpus: int = 2,
     gpus: int = 0,
     mem: str | None = None,
@@ -235,10 +236,13 @@ def submit_command(
         A run for each. Default: --seed.
     print_only
         Print the script and submit nothing.
+    processes
+        How many share a run, on one node or several: an even number, half of them for each half map. --cpus, --gpus
+        and --mem are then those of each process. Default: a run is one task on one node.
     cpus
         Cores for each run.
     gpus
-        GPUs for each run, with --device cuda.
+        GPUs for each run, with --device cuda; 1 with --processes.
     mem
         Memory for each run, such as 8G. Default: 1.5 times the estimate of check.
     time
@@ -263,7 +267,7 @@ def submit_command(
         out,
         chosen,
         seeds=seeds or [chosen.seed],
-        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ())),
+        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ()), processes),
         noise=noise,
         data_dir=data_dir,
         cache=cache,
