@@ -17,8 +17,8 @@ from cryogan.adversarial.views import Bank, Observed, Views
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.halfmap import Message, build_training, train_half
-from cryogan.matching import HalfSet
 from cryogan.launch import STOPPING
+from cryogan.matching import HalfSet
 from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume, write_particles
 from cryogan.plan import Plan, make_plan
 from cryogan.reconstruction import resume
