@@ -31,6 +31,7 @@ app = App(
     version=__version__,
     help="Single-particle cryo-EM maps without poses: a simulator and a critic learn the volume.",
 )
+app.meta.suppress_keyboard_interrupt = False  # `main` says that there was one
 app.register_install_completion_command(
     help="Let bash, zsh or fish complete commands and flags, from the next shell on."
 )

@@ -163,12 +163,12 @@ def _run(folder: Path, plan: Plan, console: Console, job: Job | None) -> Result:
                 _train(folder, plan, console)
             else:
                 _lead(folder, plan, console, job)
+            _log(folder, "Both halves are trained; they are aligned and compared.")
+            result = _compare(folder, plan)
         except (InputError, Interrupted) as ended:  # said by whoever catches it
             with suppress(OSError):  # the disk may be full
                 _log(folder, str(ended) if job is None else job.failure or str(ended))
             raise
-        _log(folder, "Both halves are trained; they are aligned and compared.")
-        result = compare(folder, plan)
     other = result.alignment.correlation_other_hand
     _say(
         folder,
@@ -182,6 +182,14 @@ def _run(folder: Path, plan: Plan, console: Console, job: Job | None) -> Result:
     for each in result.classes:
         _say(folder, console, f"{each.folder}: {each.sentence}.")
     return result
+
+
+def _compare(folder: Path, plan: Plan) -> Result:
+    """The last part of a run, which begins anew after Ctrl-C."""
+    try:
+        return compare(folder, plan)
+    except KeyboardInterrupt:
+        raise _stopped(folder) from None
 
 
 @contextmanager
