@@ -532,3 +532,14 @@ def test_doctor_names_the_installation(said: Run) -> None:
     assert f"torch {torch.__version__}" in text
     assert "cpu" in text
     assert "GiB free" in text
+
+
+def test_an_interruption_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cryogan.checking.doctor", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -16,7 +16,7 @@ from cryogan.cli import main
 from cryogan.errors import InputError
 from cryogan.launch import Launch, first_host
 from cryogan.particles import read_volume
-from processes import cryogan
+from processes import cryogan, free_port
 
 TINY = (
     "--symmetry D2 --max-shift 4 --box 16 --views 300 --search-steps 30 --search-batch 50 --starts 1 --sharpen-steps 1 "
@@ -30,6 +30,20 @@ SRUN = {
     "SLURM_PROCID": "5",
     "SLURM_LOCALID": "1",
 }
+# Runs the command in a process whose memory holds a few images only.
+SHORT = """
+import torch
+from cryogan.adversarial.views import Bank
+from cryogan.cli import main
+
+def limited(self, images, whole=Bank.agreements):
+    if len(images) > {most}:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return whole(self, images)
+
+Bank.agreements = limited
+main()
+"""
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 
@@ -123,6 +137,18 @@ def process_of_rank(launcher: subprocess.Popen[str], rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
+def ranks(count: int, *arguments: object, short: dict[int, int] | None = None) -> list[subprocess.Popen[str]]:
+    """Processes that no launcher looks after; memory is short in those given, by how many images it holds."""
+    place = TORCHRUN | {"WORLD_SIZE": str(count), "MASTER_PORT": str(free_port())}
+    started = []
+    for rank in range(count):
+        most = (short or {}).get(rank)
+        program = ("-m", "cryogan.cli") if most is None else ("-c", SHORT.format(most=most))
+        environment = place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        started.append(cryogan(*arguments, program=program, environment=environment))
+    return started
+
+
 def test_bad_input_is_said_once(particles: Path, tmp_path: Path) -> None:
     err = ended(process := cryogan("reconstruct", tmp_path / "no.star", "--out", tmp_path / "out", processes=2))
     assert process.returncode == 1  # torchrun's, for a process that ends with 2
@@ -151,6 +177,42 @@ def test_a_killed_job_goes_on_with_other_processes(particles: Path, tmp_path: Pa
     assert read_volume(out / "map.mrc")[0].any()
     lines = [json.loads(line) for line in (out / "progress.jsonl").read_text().splitlines()]
     assert {line["step"] for line in lines if line["half"] == 1} == set(range(1, 32))  # none left out
+
+
+def test_a_process_that_waits_sees_that_another_was_killed(particles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first, second = ranks(2, *inputs(particles), "--out", out)
+    wait_for_a_record(out, first, 2)
+    first.terminate()  # it writes its checkpoint, and waits for that of half 2
+    second.kill()
+    err = ended(first)
+    second.communicate()
+    assert first.returncode == 2, err
+    assert "cryogan: Another process of the job has ended" in err
+    assert (out / "half1.pt").exists()
+
+
+def test_out_of_time_and_in_one_process_out_of_memory(particles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    all_four = ranks(4, *inputs(particles), "--out", out, "--max-minutes", 0.5001, short={1: 4})
+    said = [ended(each) for each in all_four]
+    assert [each.returncode for each in all_four] == [0] * 4, said
+    assert said[0].count("Half 1 at box 16 ran out of memory and goes on with 4 images at a time") == 1
+    assert said[0].count("--max-minutes ended the run after") == 1
+    assert said[1:] == [""] * 3
+    assert read_volume(out / "map.mrc")[0].any()
+
+
+@pytest.mark.slow
+def test_a_process_without_memory_ends_the_job(particles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    all_four = ranks(4, *inputs(particles), "--out", out, short={3: 0})
+    said = [ended(each) for each in all_four]
+    assert [each.returncode for each in all_four] == [2] * 4, said
+    assert said[3].startswith("cryogan: Rank 3 (half 2): Out of memory: give a smaller --box")
+    assert said[1:3] == ["", ""]
+    assert "Out of memory" in (out / "log.txt").read_text()
+    assert (out / "half1.pt").exists()
 
 
 @pytest.mark.slow

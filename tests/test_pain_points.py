@@ -17,6 +17,7 @@ from cryogan.adversarial.views import Bank, Observed, Views
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.halfmap import Message, build_training, train_half
+from cryogan.launch import STOPPING
 from cryogan.matching import HalfSet
 from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume, write_particles
 from cryogan.plan import Plan, make_plan
@@ -160,7 +161,7 @@ def test_out_of_memory_in_the_matching_gives_the_same_poses(particles: Path, mon
 @pytest.fixture
 def run(particles: Path, tmp_path: Path) -> Iterator[Path]:
     """A run's folder as its halves find it; `train_half` takes the signals of its process."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, *STOPPING)
     before = [signal.getsignal(number) for number in numbers]
     plan, images, _ = make_plan(particles / "particles.star", None, None, Settings(**FEW))
     (tmp_path / "run" / "snapshots").mkdir(parents=True)

@@ -26,6 +26,7 @@ from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.folders import locked
 from cryogan.halfmap import Message, build_training, half_rows, train_half
+from cryogan.launch import STOPPING
 from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
 from cryogan.physics.density import phantom
 from cryogan.pictures import records, snapshot_path
@@ -431,7 +432,7 @@ class StopAfter(queue.Queue[Message]):
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """`train_half` takes the signals of its process; give them back."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, *STOPPING)
     before = [signal.getsignal(number) for number in numbers]
     yield
     for number, handler in zip(numbers, before, strict=True):

@@ -1,6 +1,8 @@
 """Batch scripts for Slurm: what they ask for, and whether they do it, with stand-ins and with Slurm itself."""
 
+import contextlib
 import json
+import operator
 import os
 import re
 import shutil
@@ -16,16 +18,19 @@ from pathlib import Path
 import pytest
 
 from cryogan.cli import main
+from processes import free_port
 
 TINY = "--symmetry D2 --max-shift 4 --views 800 --search-steps 40 --search-batch 50 --starts 1 --sharpen-steps 1 "
 TINY += "--sharpen-images 200 --checkpoint-minutes 1e-6"
+LONG = TINY.replace("--search-steps 40", "--search-steps 150").replace("1e-6", "1000")  # no checkpoint but the last
 # Starts all tasks at once and returns, as Slurm does; leaves the process and the exit code of each.
 SBATCH = """#!/bin/bash
 job=$(realpath "${@: -1}")
 cd "$(dirname "$0")"
 echo "$@" > arguments
 [ -e refuse ] && { echo "sbatch: error: invalid partition" >&2; exit 1; }
-export SLURM_JOB_ID=7 SLURM_CPUS_PER_TASK=1
+export SLURM_JOB_ID=7 SLURM_ARRAY_JOB_ID=7 SLURM_CPUS_PER_TASK=1
+export SLURM_NTASKS=$(sed -n 's/^#SBATCH --ntasks=//p' "$job")
 tasks=$(seq 0 "$(sed -n 's/^#SBATCH --array=0-//p' "$job")")
 case $1 in --array=*) tasks=${1#*=} ;; esac
 for task in $tasks; do
@@ -35,23 +40,52 @@ for task in $tasks; do
 done
 echo "7;cluster"
 """
+# Passes SIGUSR1 on, kills its tasks at SIGTERM, and the others when one ends badly; leaves the process of each rank.
+SRUN = f"""#!{sys.executable}
+import os, signal, subprocess, sys, time
+from pathlib import Path
+
+here, options = Path(sys.argv[0]).parent, [each for each in sys.argv[1:] if each.startswith("--")]
+assert options[:3] == ["--cpus-per-task=1", "--kill-on-bad-exit=1", "--wait=0"]
+tasks, codes, size = [], dict(), os.environ["SLURM_NTASKS"]
+
+def send(number):
+    for task in tasks:
+        task.send_signal(number)
+
+signal.signal(signal.SIGUSR1, lambda *_: send(signal.SIGUSR1))
+signal.signal(signal.SIGTERM, lambda *_: send(signal.SIGKILL))
+step = dict(SLURM_STEP_NUM_TASKS=size, SLURM_STEP_ID="0", SLURM_STEP_NODELIST="localhost")
+for rank in range(int(size)):
+    place = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
+    tasks.append(subprocess.Popen(sys.argv[4:], env=os.environ | step | place))
+    (here / f"rank{{rank}}").write_text(str(tasks[-1].pid))
+while len(codes) < len(tasks):
+    time.sleep(0.02)
+    for rank, task in enumerate(tasks):
+        if rank not in codes and task.poll() is not None:
+            codes[rank] = task.returncode if task.returncode >= 0 else 128 - task.returncode
+            if codes[rank] > 0:
+                send(signal.SIGKILL)
+sys.exit(max(codes.values()))
+"""
 
 
 @pytest.fixture
 def slurm_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folder of sbatch and scontrol, the first on the PATH."""
+    """Folder of sbatch, srun and scontrol, the first on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in (("sbatch", SBATCH), ("scontrol", '#!/bin/bash\necho "$@" >> "$0.said"\n')):
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", '#!/bin/bash\necho "$@" >> "$0.said"\n')):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder
 
 
-def submitted(particles: Path, out: Path, *options: object) -> None:
+def submitted(particles: Path, out: Path, *options: object, settings: str = TINY) -> None:
     inputs = [particles / "particles.star", "--noise", particles / "noise.star", "--out", out]
-    main(["submit", *map(str, inputs), *TINY.split(), *map(str, options)])
+    main(["submit", *map(str, inputs), *settings.split(), *map(str, options)])
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:
@@ -92,9 +126,32 @@ def test_a_script_says_what_it_asks_for(
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
+def test_a_script_asks_for_what_each_process_needs(
+    particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--processes", 8, "--cpus", 3, "--device", "cuda", "--gpus", 1, "--print"]
+    submitted(particles, tmp_path / "out", *options, "--mem", "8G")
+    script = capsys.readouterr().out
+    asked = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    assert {"--ntasks=8", "--cpus-per-task=3", "--gpus-per-task=1", "--mem-per-cpu=2731M"} <= set(asked)
+    assert not any(each.startswith("--mem=") for each in asked)  # of a node, and nobody knows how many
+    assert "{ exec srun --cpus-per-task=3 --kill-on-bad-exit=1 --wait=0 " in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    submitted(particles, tmp_path / "out", *options)
+    estimated = re.search(r"--mem-per-cpu=(\d+)M", capsys.readouterr().out)
+    assert estimated is not None
+    assert 200 < int(estimated[1]) < 2000
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--processes", "3"], "--processes 3 cannot be shared out to two half maps"),
+        (["--processes", "0"], "--processes 0 cannot be shared out"),
+        (["--processes", "102"], "start at most 100 processes"),
+        (["--processes", "2", "--device", "cuda", "--gpus", "2"], "each process has one GPU; give --gpus 1"),
+        (["--processes", "2", "--device", "cuda"], "--gpus and --device cuda go together"),
+        (["--processes", "2", "--mem", "half"], "--mem half is no size"),
         (["--seeds", "1", "1"], "--seeds needs different numbers"),
         (["--seeds", "1", "--seed", "1"], "not both"),
         (["--gpus", "1"], "--gpus and --device cuda go together"),
@@ -160,7 +217,7 @@ def test_each_seed_is_a_run_that_survives_preemption(
     assert end_of(1, signal.SIGTERM) == 130
     assert not requeued.exists()  # or scancel would not end it
     assert end_of(0, signal.SIGUSR1) == 130
-    assert requeued.read_text() == "requeue 7\n"
+    assert requeued.read_text() == "requeue 7_0\n"
     for seed in seeds:
         assert tomllib.loads((out / f"seed{seed}" / "run.toml").read_text())["settings"]["seed"] == seed
         assert all((out / f"seed{seed}" / f"half{half}.pt").exists() for half in (1, 2))
@@ -169,6 +226,27 @@ def test_each_seed_is_a_run_that_survives_preemption(
     subprocess.run(["sbatch", "--array=0", str(out / "job.sh")], check=True, capture_output=True)
     assert end_of(0, None) == 0
     assert (out / "seed5" / "map.mrc").exists()
+
+
+def test_no_process_leaves_before_all_have_written(
+    particles: Path, tmp_path: Path, slurm_stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    run, code = tmp_path / "jobs" / "seed0", slurm_stand_in / "code0"
+    submitted(particles, run.parent, "--processes", 4, "--cpus", 1, settings=LONG)
+    wait_until(lambda: code.exists() or len(steps_of(run)) == 2, "a step of both halves")
+    late = int((slurm_stand_in / "rank2").read_text())  # it writes for half 2
+    os.kill(late, signal.SIGSTOP)
+    os.kill(int((slurm_stand_in / "process0").read_text()), signal.SIGUSR1)
+    wait_until((run / "half1.pt").exists, "the checkpoint of half 1")
+    time.sleep(3)  # enough for its processes to leave, if they did
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(late, signal.SIGCONT)
+    wait_until(lambda: code.exists() and code.read_text() != "", "the end")
+    assert (run / "half2.pt").exists()
+    assert int(code.read_text()) in (130, 137)  # srun's: that of rank 0, or of one that it killed after that
+    assert (slurm_stand_in / "said0").read_text().count("Stopped; go on with") == 1
+    assert (slurm_stand_in / "scontrol.said").read_text() == "requeue 7_0\n"
 
 
 SLURM_CONF = """\
@@ -196,13 +274,6 @@ ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=4000
 PartitionName=all Nodes=ALL Default=YES State=UP
 """
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -252,6 +323,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             time.sleep(2)
         wait_until(lambda: "idle" in asked("sinfo", "--noheader", "--format=%T"), "a node that is idle")
         yield folder
+        asked("scancel", "--full", "--signal=KILL", "--user=root")  # what a test that failed has left
+        wait_until(lambda: not asked("squeue", "--noheader", "--states=running,completing"), "the end of all jobs")
     finally:
         for process in reversed(running):
             process.terminate()
@@ -260,6 +333,15 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def asked(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def let_begin(task: str) -> None:
+    """Begin a task that is queued again before its two minutes are over.
+
+    Not in the second in which it was ended, though: then slurmd takes the new credential for the old one, and refuses.
+    """
+    time.sleep(3)
+    subprocess.run(["scontrol", "update", f"JobId={task}", "StartTime=now"], check=True)
 
 
 @pytest.mark.slow
@@ -276,13 +358,13 @@ def test_slurm_runs_cancels_and_requeues(particles: Path, tmp_path: Path, capsys
 
     wait_until(lambda: len(steps_of(out / "seed5")) == 2, "a step of the first task")
     wait_until(lambda: len(steps_of(out / "seed2")) == 2, "a step of the second task")
-    # Preempted: Slurm ends the task and queues it again (after two minutes, unless it is told to hurry).
+    # Preempted: Slurm ends the task and queues it again.
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
     subprocess.run(["scancel", f"{job}_1"], check=True)
     wait_until(lambda: "1 CANCELLED" in states() and "0 PENDING" in states(), "one cancelled, one pending")
     assert "go on with" in (out / "seed2" / "log.txt").read_text()
     assert all((out / f"seed{seed}" / f"half{half}.pt").exists() for seed in (5, 2) for half in (1, 2))
-    subprocess.run(["scontrol", "update", f"JobId={job}_0", "StartTime=now"], check=True)
+    let_begin(f"{job}_0")
     wait_until(lambda: "0 COMPLETED" in states(), "the first task done")
     assert (out / "seed5" / "map.mrc").exists()
     assert not (out / "seed2" / "map.mrc").exists()
@@ -295,8 +377,49 @@ def test_slurm_runs_cancels_and_requeues(particles: Path, tmp_path: Path, capsys
     output = out / f"slurm-{again}_1.out"
     wait_until(lambda: "queued again" in output.read_text(), "the warning")
     wait_until(lambda: "PENDING" in asked("squeue", "--noheader", f"--job={again}", "--format=%T"), "the queue")
-    subprocess.run(["scontrol", "update", f"JobId={again}_1", "StartTime=now"], check=True)
+    let_begin(f"{again}_1")
     wait_until((out / "seed2" / "map.mrc").exists, "the second task done")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_slurm_stops_several_processes_and_goes_on(
+    particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "jobs" / "seed0"
+    submitted(particles, run.parent, "--processes", 2, "--cpus", 1, "--mem", "1500M", settings=LONG)
+    found = re.search(r"job (\d+)", capsys.readouterr().out)
+    assert found is not None
+    task = f"{found[1]}_0"
+
+    def state() -> str:
+        return asked("squeue", "--noheader", f"--job={task}", "--states=all", "--format=%T").strip()
+
+    def written() -> list[int]:
+        return [file.stat().st_mtime_ns for file in sorted(run.glob("half?.pt"))]
+
+    def output() -> str:
+        return "".join(file.read_text() for file in run.parent.glob("slurm-*.out"))
+
+    def stop(then: str, *command: str) -> None:
+        """Give the command when both halves have gone on for a step; both end with a checkpoint."""
+        last, before, times = steps_of(run), written() or [0, 0], output().count("Stopped; go on with")
+        wait_until(lambda: all(steps_of(run).get(half, 0) > last.get(half, 0) for half in (1, 2)), f"a step, {then}")
+        subprocess.run(command, check=True)
+        wait_until(lambda: state() == then, then)
+        assert all(map(operator.gt, written(), before))
+        assert output().count("Stopped; go on with") == times + 1, output()
+
+    stop("PENDING", "scontrol", "requeue", task)  # as preempted
+    let_begin(task)
+    stop("PENDING", "scancel", "--batch", "--signal=USR1", task)  # as out of time
+    let_begin(task)
+    stop("CANCELLED", "scancel", task)
+    assert output().count("queued again") == 1
+    task = asked("sbatch", "--parsable", str(run.parent / "job.sh")).strip()
+    wait_until(lambda: state() == "COMPLETED", "the end")
+    assert (run / "map.mrc").exists()
+    assert "Device: cpu, 1 process for each half." in (run / "log.txt").read_text()
 
 
 @pytest.mark.slow

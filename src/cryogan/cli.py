@@ -17,7 +17,7 @@ from rich.console import Console
 from cryogan import __version__
 from cryogan.config import Settings, first_complaint, resolve
 from cryogan.errors import InputError, Interrupted, RankFailed
-from cryogan.launch import Launch
+from cryogan.launch import STOPPING, Launch
 
 if TYPE_CHECKING:
     from cryogan.checking import Report
@@ -31,6 +31,7 @@ app = App(
     version=__version__,
     help="Single-particle cryo-EM maps without poses: a simulator and a critic learn the volume.",
 )
+app.meta.suppress_keyboard_interrupt = False  # `main` says that there was one
 app.register_install_completion_command(
     help="Let bash, zsh or fish complete commands and flags, from the next shell on."
 )
@@ -209,6 +210,7 @@ def submit_command(
     out: Path,
     seeds: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     print_only: Annotated[bool, Parameter(name="--print", negative="")] = False,
+    processes: int | None = None,
     cpus: int = 2,
     gpus: int = 0,
     mem: str | None = None,
@@ -235,10 +237,13 @@ def submit_command(
         A run for each. Default: --seed.
     print_only
         Print the script and submit nothing.
+    processes
+        How many share a run, on one node or several: an even number, half of them for each half map. --cpus, --gpus
+        and --mem are then those of each process. Default: a run is one task on one node.
     cpus
         Cores for each run.
     gpus
-        GPUs for each run, with --device cuda.
+        GPUs for each run, with --device cuda; 1 with --processes.
     mem
         Memory for each run, such as 8G. Default: 1.5 times the estimate of check.
     time
@@ -263,7 +268,7 @@ def submit_command(
         out,
         chosen,
         seeds=seeds or [chosen.seed],
-        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ())),
+        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ()), processes),
         noise=noise,
         data_dir=data_dir,
         cache=cache,
@@ -696,7 +701,8 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; input that cannot be used is one line on standard error and exit code 2."""
     tokens = sys.argv[1:] if arguments is None else list(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how batch systems say Ctrl-C
+    for number in STOPPING:  # how batch systems say Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # `cryogan check ... | head`: whoever reads has enough

@@ -11,8 +11,10 @@ computed: a process that ran out of memory would compute them again in smaller p
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from cryogan.errors import InputError, Interrupted, RankFailed
 from cryogan.launch import Launch
 
+_NO_LIMIT = timedelta(days=365)  # one half may be finished hours before the other
 LOTS = 64  # parts, at most, in which a batch is drawn, and shared out to processes
 
 
@@ -127,7 +130,7 @@ class Job:
         os.environ.update({k: str(v) for k, v in ({"RANK": self.rank, "WORLD_SIZE": self.size} | place).items()})
         try:
             self._store, _, _ = next(rendezvous("env://"))
-            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size)
+            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=_NO_LIMIT)
         except RuntimeError as error:
             raise InputError(
                 f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}); "
@@ -146,7 +149,8 @@ class Job:
     def send(self, values: dict[str, Any]) -> None:
         """To rank 0."""
         with _peers():
-            self._store.set(f"message{self._store.add('messages', 1)}", json.dumps(values))
+            self._store.set(name := f"message{self._store.add('messages', 1)}", json.dumps(values))
+            self._store.check([name])  # once that is answered, rank 0 has it
 
     def received(self) -> Iterator[dict[str, Any]]:
         """By rank 0 since it last asked."""
@@ -172,6 +176,24 @@ class Job:
     def stopped(self) -> bool:
         return self._has("stop")
 
+    def wait_for_all(self, meanwhile: Callable[[], None]) -> None:
+        """Until all processes wait here; each calls `meanwhile` now and then.
+
+        A launcher may kill the others as soon as one leaves with a code other than 0; what all write before they come
+        here is safe from that.
+
+        Raises:
+            InputError: a process has ended, or was killed, and will not come.
+        """
+        with _peers():
+            all_here = dist.barrier(async_op=True)
+        assert all_here is not None
+        while not all_here.is_completed():
+            meanwhile()
+            time.sleep(0.1)
+        with _peers():
+            all_here.wait()
+
     @property
     def failure(self) -> str:
         """What the process that failed first has said; empty: none has."""
@@ -196,7 +218,8 @@ def joined() -> Iterator[Job | None]:
     """Be one of the processes that a launcher started; None: there is no launcher.
 
     Of several processes that fail, the first says why: there, what it failed of is raised, as `RankFailed` if it is
-    not rank 0; in the others SystemExit.
+    not rank 0; in the others SystemExit. That the job was stopped rank 0 says, alone, and its exit code; the others'
+    is 0, as that of processes which have done what they were asked to.
     """
     launch = Launch.detect()
     if launch is None:
@@ -208,6 +231,8 @@ def joined() -> Iterator[Job | None]:
     except (Interrupted, KeyboardInterrupt):
         with suppress(InputError):
             job.stop()
+        if job.rank > 0:
+            raise SystemExit(0) from None
         raise
     except Exception as error:
         first = False

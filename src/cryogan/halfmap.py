@@ -27,6 +27,7 @@ from cryogan.config import Settings
 from cryogan.distributed import ALONE, Ranks
 from cryogan.errors import InputError
 from cryogan.folders import locked, unwritable
+from cryogan.launch import STOPPING
 from cryogan.particles import (
     ParticleImages,
     ParticleTable,
@@ -261,9 +262,9 @@ def train_half(folder: Path, half: int, messages: "Queue[Message]") -> None:
 
 
 def stopped_by_signals() -> threading.Event:
-    """Set by Ctrl-C or SIGTERM from now on: a step is never cut short."""
+    """Set by Ctrl-C, SIGTERM or SIGUSR1 from now on: a step is never cut short."""
     stop = threading.Event()
-    for number in (signals.SIGINT, signals.SIGTERM):
+    for number in (signals.SIGINT, *STOPPING):
         signals.signal(number, lambda *_: stop.set())
     signals.pthread_sigmask(signals.SIG_UNBLOCK, {signals.SIGINT})  # the parent blocked it at the start
     return stop

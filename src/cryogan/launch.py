@@ -1,12 +1,14 @@
-"""Which process of a distributed job this is, from what torchrun or srun put into the environment."""
+"""What launchers tell a process: which one of a distributed job it is (torchrun, srun), and to stop."""
 
 import os
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryogan.errors import InputError
 
+STOPPING = (signal.SIGTERM, signal.SIGUSR1)  # as Ctrl-C does; srun passes on only the latter, and kills at the former
 _FIRST_PORT, _PORTS = 15000, 15000  # below those that systems hand out
 
 

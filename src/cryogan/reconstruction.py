@@ -25,6 +25,7 @@ from cryogan.distributed import Job, lots
 from cryogan.errors import InputError, Interrupted
 from cryogan.folders import locked, require_new, unwritable
 from cryogan.halfmap import Message, rows_of_half, stopped_by_signals, train, train_half
+from cryogan.launch import STOPPING
 from cryogan.particles import write_particles
 from cryogan.pictures import snapshot_path
 from cryogan.plan import Plan, make_plan
@@ -70,7 +71,8 @@ def reconstruct(
         plan, images, remarks = make_plan(
             particles, noise, data_dir, settings, cache, lambda done: bar.update(task, completed=done)
         )
-    _require_images(plan, job)
+    if job is not None:
+        require_images(plan, job.size)
     subset = np.full(len(images), 2)
     subset[rows_of_half(images.table, 1, settings)] = 1
     (out / "snapshots").mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,8 @@ def resume(folder: Path, *, console: Console | None = None, job: Job | None = No
     """
     plan = Plan.read(folder)
     plan.require_device(folder)
-    _require_images(plan, job)
+    if job is not None:
+        require_images(plan, job.size)
     return _run(folder, plan, console or Console(stderr=True), job)
 
 
@@ -102,16 +105,15 @@ def follow(folder: Path | None, job: Job) -> None:
 
     Raises:
         InputError: this process cannot go on.
-        Interrupted: the run was stopped.
+        Interrupted: the run was stopped before it began.
     """
+    told = _told_to_stop(job)
     while not job.ready:
-        if job.stopped:
-            raise InputError("Rank 0 has ended.")
+        if told():
+            raise InputError(job.failure) if job.failure else Interrupted
         time.sleep(0.1)
     assert folder is not None  # or rank 0 had ended
-    plan = Plan.read(folder)
-    if not _train_part(folder, plan, job, lambda message: job.send(asdict(message)), _told_to_stop(job)):
-        raise Interrupted
+    _train_part(folder, Plan.read(folder), job, lambda message: job.send(asdict(message)), told)
 
 
 def figures(folder: Path) -> Result:
@@ -138,12 +140,13 @@ def _log(folder: Path, text: str) -> None:
         file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
 
 
-def _require_images(plan: Plan, job: Job | None) -> None:
+def require_images(plan: Plan, processes: int) -> None:
+    """That each of the processes of a distributed run has a part of a batch. Raises InputError."""
     s = plan.settings
     batch, name = (s.search_batch, "search-batch") if s.critic == "views" else (s.batch_size, "batch-size")
-    if job is not None and lots(batch) < job.size // 2:
+    if lots(batch) < processes // 2:
         raise InputError(
-            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {job.size // 2} processes of a half map; "
+            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
             f"start at most {2 * lots(batch)} processes."
         )
 
@@ -152,19 +155,20 @@ def _run(folder: Path, plan: Plan, console: Console, job: Job | None) -> Result:
     if job is None:
         _say(folder, console, plan.machine)
     else:
-        _say(folder, console, f"Device: {plan.device.type}, {job.size // 2} processes for each half.")
+        processes = "1 process" if job.size == 2 else f"{job.size // 2} processes"
+        _say(folder, console, f"Device: {plan.device.type}, {processes} for each half.")
     with locked(folder / LOCK_FILE, wait=False), _writing_to(folder):
         try:
             if job is None:
                 _train(folder, plan, console)
             else:
                 _lead(folder, plan, console, job)
+            _log(folder, "Both halves are trained; they are aligned and compared.")
+            result = _compare(folder, plan)
         except (InputError, Interrupted) as ended:  # said by whoever catches it
             with suppress(OSError):  # the disk may be full
                 _log(folder, str(ended) if job is None else job.failure or str(ended))
             raise
-        _log(folder, "Both halves are trained; they are aligned and compared.")
-        result = compare(folder, plan)
     other = result.alignment.correlation_other_hand
     _say(
         folder,
@@ -178,6 +182,14 @@ def _run(folder: Path, plan: Plan, console: Console, job: Job | None) -> Result:
     for each in result.classes:
         _say(folder, console, f"{each.folder}: {each.sentence}.")
     return result
+
+
+def _compare(folder: Path, plan: Plan) -> Result:
+    """The last part of a run, which begins anew after Ctrl-C."""
+    try:
+        return compare(folder, plan)
+    except KeyboardInterrupt:
+        raise _stopped(folder) from None
 
 
 @contextmanager
@@ -226,7 +238,11 @@ class _Reports:
         if self.failed:
             raise InputError(self.failed)
         if self.stopped:
-            raise Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {self._folder}")
+            raise _stopped(self._folder)
+
+
+def _stopped(folder: Path) -> Interrupted:
+    return Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder}")
 
 
 def _train(folder: Path, plan: Plan, console: Console) -> None:
@@ -268,6 +284,8 @@ def _lead(folder: Path, plan: Plan, console: Console, job: Job) -> None:
     """Train rank 0's part of a distributed run; show and record the progress of both halves between its steps."""
     stop_file, told = folder / STOP_FILE, _told_to_stop(job)
     stop_file.unlink(missing_ok=True)
+    if told():
+        raise _stopped(folder)
     job.set_ready()
 
     def stop() -> bool:
@@ -280,22 +298,26 @@ def _lead(folder: Path, plan: Plan, console: Console, job: Job) -> None:
                 reports.take(message)
 
         try:
-            _train_part(folder, plan, job, take, stop)
-            while reports.waiting and not job.failure:
-                time.sleep(0.2)
-                if stop():
-                    job.stop()
-                take()
+            _train_part(folder, plan, job, take, stop, take)
         finally:
             with suppress(InputError):  # what half 2 has told while half 1 failed
                 take()
-    if job.failure:
-        raise InputError(job.failure)
     reports.require_finished()
+    for number in (signal.SIGINT, *STOPPING):  # the comparison may be cut short
+        signal.signal(number, signal.default_int_handler)
+    if told():  # when the halves were at their last step
+        raise _stopped(folder)
 
 
-def _train_part(folder: Path, plan: Plan, job: Job, tell: Callable[[Message], None], stop: Callable[[], bool]) -> bool:
-    """This process's part of a distributed run; returns whether its half is finished."""
+def _train_part(
+    folder: Path,
+    plan: Plan,
+    job: Job,
+    tell: Callable[[Message], None],
+    stop: Callable[[], bool],
+    idle: Callable[[], None] = lambda: None,
+) -> None:
+    """This process's part of a distributed run, until all have done theirs; meanwhile it is `idle`."""
     if plan.device.type == "cuda":
         plan = plan.on(job.local_rank % torch.cuda.device_count())
     if plan.settings.threads is not None:  # else as the launcher says, by OMP_NUM_THREADS or the cores of a task
@@ -306,7 +328,13 @@ def _train_part(folder: Path, plan: Plan, job: Job, tell: Callable[[Message], No
         job.stop()
     if ranks.first:
         tell(Message(job.half, "finished" if finished else "stopped"))
-    return finished
+
+    def meanwhile() -> None:
+        if stop():
+            job.stop()
+        idle()
+
+    job.wait_for_all(meanwhile)
 
 
 def _told_to_stop(job: Job) -> Callable[[], bool]:

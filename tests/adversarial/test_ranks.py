@@ -1,5 +1,6 @@
 """Two processes of a half map take the steps that one takes alone."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from test_training import BOX, CPU, PIXEL, flat, make_training, particles
 from torch import Tensor
 
+from cryogan.adversarial.micro_batch import MicroBatch, T
 from cryogan.adversarial.read_ahead import HeldImages
 from cryogan.adversarial.view_training import CHUNK, Search, Sharpening
 from cryogan.config import Settings
@@ -18,10 +20,26 @@ from cryogan.physics.density import phantom
 from cryogan.physics.view_distribution import ViewDistribution
 
 KINDS = ("convolutional", "convolutional, uneven", "search", "sharpening")
+SHORT = ", one short of memory"
+KINDS += tuple(kind + SHORT for kind in ("convolutional", "search", "sharpening"))
 
 
-def two_steps(kind: str, ranks: Ranks) -> dict[str, Tensor]:
+class Short(MicroBatch):
+    """Memory runs out at the end of whatever more than 3 images are worked on for."""
+
+    def run(self, task: Callable[[int], T]) -> T:
+        def limited(size: int) -> T:
+            result = task(size)
+            if size > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return result
+
+        return super().run(limited)
+
+
+def two_steps(name: str, ranks: Ranks) -> dict[str, Tensor]:
     """The state afterwards, and the last record."""
+    kind = name.removesuffix(SHORT)
     torch.set_num_threads(1)
     if kind.startswith("convolutional"):
         batch_size = 7 if "uneven" in kind else 8
@@ -37,7 +55,10 @@ def two_steps(kind: str, ranks: Ranks) -> dict[str, Tensor]:
         settings = Settings(views=200, learn_poses=True, search_batch=50, classes=2, class_steps=1)
         images = HeldImages(particles())
         training = one(settings, 10, images, other.simulator, other.volume, 1.0, batch_size, 0, ranks)
+    if kind != name and ranks.index == 1:
+        training.micro_batch = Short(training.micro_batch.size)
     *_, record = training.run(until=2)
+    assert training.micro_batch.size <= 3 or kind == name or ranks.index == 0
     state = flat(training.state_dict() | {"record": dict(record)})
     for name in ("/seconds", "/record/minutes"):
         del state[name]
