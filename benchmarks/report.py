@@ -277,7 +277,7 @@ def large(record: Record) -> list[str]:
         "at the search's 32 px (hence most of its memory), but not at the sharpening's 64 px, where every batch is "
         "read ahead of the step that needs it (`benchmarks/million.py`). The target: 90 % of the step rate, 3 GiB.",
         table(head, rows),
-        f"Step rate against that of {small['particles']:,}: " + "; ".join(rates) + ".",
+        f"Step rate against that of {small['particles']:,}, each a step in turn: " + "; ".join(rates) + ".",
         f"Images a CPU second, 64 px to {reading['box']} px: {said}. " + record.get("note", ""),
     ]
 
