@@ -182,7 +182,8 @@ def test_no_color_is_honoured() -> None:
 )
 def test_no_escape_codes_in_a_pipe(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "cryogan.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TERM": "xterm-256color"})
+    unforced = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"}
+    done = subprocess.run(command, capture_output=True, text=True, env=unforced | {"TERM": "xterm-256color"})
     assert done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
 
