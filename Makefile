@@ -79,7 +79,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/preferred_views.py $(DATA)/ribo_c1 --out docs/runs/preferred_views
 	$(BIN)/python benchmarks/pose_prior.py --out docs/runs/pose_prior.json
 	$(BIN)/python benchmarks/classes.py --out docs/runs/classes.json
-	set -e; for each in critics poisson experimental; do \
+	set -e; for each in critics poisson; do \
 		$(BIN)/python benchmarks/choices.py $$each $(DATA)/bgal_paper --out docs/runs/choices; done
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
 	$(BIN)/python benchmarks/distributed.py --out docs/runs/distributed.json

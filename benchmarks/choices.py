@@ -2,7 +2,6 @@
 
     python benchmarks/choices.py critics ../shared/data/bgal_paper --out choices
     python benchmarks/choices.py poisson --out choices
-    python benchmarks/choices.py experimental ../shared/data/bgal_paper --out choices
 
 Leaves `<experiment>.json` in the folder, beside the runs.
 """
@@ -21,7 +20,6 @@ COARSE = ["--box", "32", "--stages", "24:500,32:300"]
 FINE = ["--box", "32", "--stages", "32:580"]  # as many pixels
 DOSE = 0.2  # electrons per square A
 COUNTED = [*D2, "--max-shift", "4"]
-EXPERIMENTAL = [*D2, "--preset", "paper-experimental", "--box", "40", "--max-shift", "0"]
 Choices = dict[str, list[str]]
 CHOICES: dict[str, Choices] = {
     "critics": {name: [*CONVOLUTIONAL, *COARSE, "--architecture", name] for name in ("paper", "residual", "ctf")}
@@ -32,10 +30,6 @@ CHOICES: dict[str, Choices] = {
     "poisson": {
         "poisson": [*COUNTED, "--noise-model", "poisson", "--dose", str(DOSE)],
         "white": [*COUNTED, "--noise-model", "white"],
-    },
-    "experimental": {
-        "width 8": [*EXPERIMENTAL, "--critic-width", "8"],
-        "width 16": [*EXPERIMENTAL, "--critic-width", "16"],
     },
 }
 KEPT = ("options", "seed", "cpu_minutes", "truth_05", "truth_0143", "halves_corrected", "truth_fsc")
@@ -51,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=CHOICES)
     parser.add_argument("data", type=Path, nargs="?", help="a set with truth.mrc; poisson makes its own")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
     data = counted(a.out / "counted") if a.experiment == "poisson" else a.data

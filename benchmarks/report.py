@@ -379,8 +379,7 @@ def page() -> str:
             "## Choices that are off by default",
             "Whole runs that differ in one choice, seed by seed (`benchmarks/choices.py`). Critics: `bgal_paper` "
             "at 32 px (Nyquist 15.3 A), width 8, 500 updates at 24 px and 300 at 32. Poisson: 1,000 particles of a "
-            "32 px phantom (Nyquist 8 A), SNR 0.1, 3.2 electrons in a pixel; the view critic. Experimental: "
-            "`--preset paper-experimental` with all its epochs, `bgal_paper` at 40 px (Nyquist 12.2 A).",
+            "32 px phantom (Nyquist 8 A), SNR 0.1, 3.2 electrons in a pixel; the view critic.",
             choices(),
         ]
     junk = RUNS / "junk" / "junk.json"
