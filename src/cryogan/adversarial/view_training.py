@@ -361,7 +361,7 @@ class Sharpening(ViewTraining):
         component = torch.randn(self.volume.density.shape, generator=self.simulator.generator, device=device)
         for _ in range(COMPONENT_PASSES):
             spectrum = transform(component)
-            views, gathered, variances = self._views(spectrum, disc), torch.zeros_like(spectrum), []
+            views, gathered, variance = self._views(spectrum, disc), torch.zeros_like(spectrum), counts.new_zeros(())
             for sign, count, (share, residual, rotations) in zip((1.0, -1.0), counts, streams, strict=True):
                 samples = torch.cat([views.samples(part) for part in torch.split(rotations, CHUNK)])
                 score = (residual.conj() * samples).real.sum(1)
@@ -369,8 +369,9 @@ class Sharpening(ViewTraining):
                 self.ranks.sum(mean)
                 score = score - mean
                 self._back.add(gathered, disc, rotations, (sign * share / count * score)[:, None] * residual)
-                variances.append((share * score.square()).sum() / count)
-            covariance, variance = self._back.finish(gathered), variances[0]
+                if sign > 0:  # of the real images
+                    variance = (share * score.square()).sum() / count
+            covariance = self._back.finish(gathered)
             self.ranks.sum(covariance, variance)
             component = self._map(covariance / curvature, disc.last_shell) / variance.sqrt().clamp(min=1e-12)
         return component
@@ -451,7 +452,8 @@ class Sharpening(ViewTraining):
             agreements[stream, batch], shares[stream, batch] = (share * agreement).sum(1), share
             best = torch.arange(len(images), device=self._device), share.argmax(1)
             all_rotations[stream, batch], all_shifts[stream, batch] = rotations[best], shifts[best]
-            power += stream * images.transfer.square().mean(0) / batches
+            if stream:
+                power += images.transfer.square().mean(0) / batches
 
         gathered = [[self._back.finish(half) for half in halves] for halves in differences]
         self.ranks.sum(*chain(*gathered), power, agreements, shares)
