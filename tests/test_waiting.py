@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import cryogan
 from cryogan.config import resolve
 from cryogan.halfmap import AnyTraining, build_training
 from cryogan.plan import make_plan
@@ -27,6 +28,7 @@ METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__",
 # These ask tensors that are always on the CPU: the rows of a batch, a rotation and the seeds of the CPU's generator.
 ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("poses.py", "spread_rotations")}
 ON_THE_CPU |= {("simulator.py", "forward")}
+PACKAGE = str(Path(cryogan.__file__).parent)
 
 
 def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> AnyTraining:
@@ -53,7 +55,7 @@ class Counted(TorchDispatchMode):
 
     def _note(self, what: str) -> None:
         frame = sys._getframe(2)
-        while frame is not None and "/cryogan/" not in frame.f_code.co_filename:
+        while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
             frame = frame.f_back
         assert frame is not None
         place = (Path(frame.f_code.co_filename).name, frame.f_code.co_name)

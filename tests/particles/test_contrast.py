@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cryogan.particles import ParticleImages, contrast_sign, read_particles, write_stack, write_star
+from development_data import DATA
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the development data set is not at {DATA}")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no development data in {DATA}; set CRYOGAN_DATA")
 
 
 @needs_data

@@ -1,6 +1,5 @@
 """Where the development data are, and a smooth map whose projections are known in closed form."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-DATA = Path(os.environ.get("CRYOGAN_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
+from development_data import DATA
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Maps from an atomic model and the phantom."""
 
-import os
 import re
 import time
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from cryogan.errors import InputError
 from cryogan.physics.density import density_from_model, phantom
+from development_data import DATA
 
-DATA = Path(os.environ.get("CRYOGAN_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 needs_data = pytest.mark.skipif(
     not (DATA / "bgal_paper" / "truth.mrc").is_file(),
     reason=f"no development data in {DATA}; set CRYOGAN_DATA",

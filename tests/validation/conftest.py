@@ -1,13 +1,11 @@
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import mrcfile
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-DATA = Path(os.environ.get("CRYOGAN_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
+from development_data import DATA
 
 
 @pytest.fixture(scope="session")
