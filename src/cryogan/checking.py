@@ -1,13 +1,16 @@
 """What a run would find in a user's files, before it computes anything; and what it needs of the machine."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import gemmi
+import matplotlib
+import mrcfile
 import numpy as np
+import scipy
 import torch
 
 from cryogan import __version__
@@ -162,12 +165,12 @@ def doctor() -> Report:
     """The installation: versions, devices, threads, arithmetic, disk."""
     cores = len(os.sched_getaffinity(0))
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    packages = ("torch", "numpy", "scipy", "mrcfile", "gemmi", "matplotlib")
+    packages = (torch, np, scipy, mrcfile, gemmi, matplotlib)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     bf16 = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
     facts = {
         "cryogan": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
-        "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages),
+        "packages": ", ".join(f"{each.__name__} {each.__version__}" for each in packages),
         "devices": ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))]),
         "threads": f"{cores} cores to use; a run gives {max(1, cores // 2)} to each half",
         "bfloat16": "in hardware" if bf16 else "not in this CPU's hardware",

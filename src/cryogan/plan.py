@@ -7,15 +7,17 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+import mrcfile
 import numpy as np
+import scipy
 import tomli_w
 import torch
 
+import cryogan
 from cryogan.adversarial.view_training import (
     BANK_SHELL,
     CHUNK,
@@ -212,7 +214,8 @@ class Plan:
             "command": " ".join(sys.argv),
             "settings": self.settings.model_dump(exclude_none=True),
             "plan": plan,
-            "versions": {name: version(name) for name in ("cryogan", "torch", "numpy", "scipy", "mrcfile")}
+            # Not from installed metadata: a checkout on PYTHONPATH has none.
+            "versions": {each.__name__: str(each.__version__) for each in (cryogan, torch, np, scipy, mrcfile)}
             | {"python": platform.python_version()},
             "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
         }
