@@ -16,10 +16,10 @@ import torch
 
 from accuracy import judge
 from cryogan import halfmap
-from cryogan.adversarial.view_training import Search, Sharpening, ViewTraining
-from cryogan.adversarial.views import Views
 from cryogan.config import resolve
-from cryogan.plan import Plan, make_plan
+from cryogan.critics.matching.templates import Views
+from cryogan.critics.matching.trainer import Search, Sharpening, ViewTraining
+from cryogan.run.plan import Plan, make_plan
 from cryogan.validation import resolution_at
 
 HALF = 1

@@ -19,8 +19,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from accuracy import processor
+from cryogan.models.density import conformations
 from cryogan.particles import read_star, read_volume
-from cryogan.physics.density import conformations
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc, resolution_at
 

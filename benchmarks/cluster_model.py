@@ -24,13 +24,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from cryogan.adversarial.view_training import CHUNK, sharpening_cutoff, sharpening_steps
 from cryogan.config import Settings
+from cryogan.critics.matching.trainer import CHUNK, sharpening_cutoff, sharpening_steps
+from cryogan.fourier import Disc
 from cryogan.physics.backprojection import BackProjector
-from cryogan.physics.fourier import Disc
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
-from cryogan.plan import Stage
+from cryogan.run.plan import Stage
 from operations import CLIMB
 from report import DOCS, IMAGES, RUNS, table
 

@@ -22,11 +22,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cryogan.config import Settings
-from cryogan.distributed import Ranks
-from cryogan.halfmap import build_training
+from cryogan.models.density import phantom
+from cryogan.parallel.ranks import Ranks
 from cryogan.particles import read_volume
-from cryogan.physics.density import phantom
-from cryogan.plan import make_plan
+from cryogan.run.half import build_training
+from cryogan.run.plan import make_plan
 from cryogan.simulation import simulate
 
 WIDTH = 192.0  # of the box, A

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from cryogan.config import resolve
-from cryogan.halfmap import build_training
 from cryogan.particles import ParticleImages, crop, read_particles, write_particles
-from cryogan.plan import Plan, make_plan
+from cryogan.run.half import build_training
+from cryogan.run.plan import Plan, make_plan
 
 COUNTS = (5_000, 1_000_000)
 PIECE = 5_000  # images written at once

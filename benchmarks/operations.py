@@ -15,21 +15,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryogan.adversarial.discriminator import Discriminator
-from cryogan.adversarial.losses import critic_loss, gradient_penalty, interpolate
-from cryogan.adversarial.view_training import BANK_SHELL, SHIFT_SPACING
-from cryogan.adversarial.views import Observed, Views, shift_grid
 from cryogan.config import resolve
-from cryogan.matching import CANDIDATES, COARSE_STEPS, FINE_STEPS, HalfSet
+from cryogan.critics.matching.templates import Observed, Views, shift_grid
+from cryogan.critics.matching.trainer import BANK_SHELL, SHIFT_SPACING
+from cryogan.critics.wasserstein.discriminator import Discriminator
+from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate
+from cryogan.fourier import Disc, to_half_planes
+from cryogan.models.density import phantom
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.density import phantom
-from cryogan.physics.fourier import Disc, to_half_planes
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.poses import spread_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
-from cryogan.plan import make_plan
+from cryogan.refinement.pose_search import CANDIDATES, COARSE_STEPS, FINE_STEPS, HalfSet
+from cryogan.rotations import spread_rotations
+from cryogan.run.plan import make_plan
 from cryogan.simulation import simulate
 
 CPU, BOX, PIXEL, COUNT, SIZE = torch.device("cpu"), 64, 4.0, 128, 1024

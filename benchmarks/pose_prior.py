@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryogan.adversarial.read_ahead import HeldImages
-from cryogan.adversarial.view_training import CHUNK, Search, Sharpening, sharpening_steps
 from cryogan.config import Settings
+from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening, sharpening_steps
+from cryogan.critics.read_ahead import HeldImages
+from cryogan.models.density import phantom
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.density import phantom
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.poses import uniform_rotations
+from cryogan.physics.pose_distribution import ViewDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
-from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
+from cryogan.rotations import uniform_rotations
 from cryogan.validation import align, fsc
 
 CPU, BOX, PIXEL, COUNT, MAX_SHIFT, SIGNAL = torch.device("cpu"), 32, 4.0, 600, 6.0, 3.0

@@ -17,9 +17,9 @@ import torch
 
 from accuracy import measure
 from cryogan.particles import read_star, read_volume, write_star
-from cryogan.physics.poses import euler_to_rotations
+from cryogan.physics.pose_distribution import ViewDistribution
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.view_distribution import ViewDistribution
+from cryogan.rotations import euler_to_rotations
 from cryogan.simulation import simulate
 from cryogan.validation import align
 

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from accuracy import judge
-from cryogan.comparison import HALVES
-from cryogan.halfmap import half_rows
-from cryogan.matching import HalfSet, Posterior
 from cryogan.particles import read_star, read_volume
-from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
-from cryogan.plan import Plan
-from cryogan.refinement import STEPS
+from cryogan.refinement.pose_search import HalfSet, Posterior
+from cryogan.refinement.refine import STEPS
+from cryogan.rotations import euler_to_rotations
+from cryogan.run.half import half_rows
+from cryogan.run.plan import Plan
+from cryogan.run.postprocess import HALVES
 from cryogan.validation import align, fsc_curves, resolution_at, soft_mask
 
 

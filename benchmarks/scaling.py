@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 
 from accuracy import measure
-from cryogan.adversarial.view_training import sharpening_steps
 from cryogan.config import resolve
-from cryogan.halfmap import build_training
-from cryogan.matching import HalfSet
-from cryogan.physics.density import phantom
-from cryogan.plan import make_plan
+from cryogan.critics.matching.trainer import sharpening_steps
+from cryogan.models.density import phantom
+from cryogan.refinement.pose_search import HalfSet
+from cryogan.run.half import build_training
+from cryogan.run.plan import make_plan
 from cryogan.simulation import simulate
 
 BOXES = (32, 48, 64, 96, 128, 192)

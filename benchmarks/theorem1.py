@@ -22,13 +22,13 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import conv2d, leaky_relu, max_pool2d
 
+from cryogan.fourier import shells
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.fourier import shells
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.poses import uniform_rotations
+from cryogan.physics.pose_distribution import ViewDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
-from cryogan.physics.view_distribution import ViewDistribution
+from cryogan.rotations import uniform_rotations
 
 CPU = torch.device("cpu")
 BOX, PIXEL, MAX_SHIFT, SNR, IMAGES = 32, 4.0, 4.0, 1.0, 1000

@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from scipy.optimize import linear_sum_assignment
 
-from cryogan.comparison import Result
 from cryogan.config import Settings
 from cryogan.errors import InputError
+from cryogan.models.density import conformations
 from cryogan.particles import read_star, read_volume
-from cryogan.physics.density import conformations
-from cryogan.reconstruction import reconstruct
+from cryogan.run.postprocess import Result
+from cryogan.run.reconstruct import reconstruct
 from cryogan.simulation import simulate
 from cryogan.validation import align
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from cryogan.cli import app, main
+from cryogan.models.density import phantom
 from cryogan.particles import write_volume
-from cryogan.physics.density import phantom
 from cryogan.simulation import simulate
 
 QUICK = "--max-shift 4 --starts 1 --views 200 --search-steps 3 --search-batch 30 --sharpen-steps 1 --sharpen-images 60"

@@ -9,9 +9,9 @@ import torch
 
 from cryogan.config import PRESETS, Settings, resolve, validate
 from cryogan.errors import InputError
-from cryogan.halfmap import build_simulator
 from cryogan.particles import write_star
-from cryogan.plan import Plan, Stage, make_plan
+from cryogan.run.half import build_simulator
+from cryogan.run.plan import Plan, Stage, make_plan
 
 
 def write(folder: Path, text: str) -> Path:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cryogan.config import resolve
-from cryogan.halfmap import build_training, start_from
-from cryogan.physics.density import phantom
-from cryogan.plan import make_plan
+from cryogan.models.density import phantom
+from cryogan.run.half import build_training, start_from
+from cryogan.run.plan import make_plan
 from cryogan.simulation import simulate
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from cryogan.cli import main
 from cryogan.errors import InputError
-from cryogan.launch import Launch, first_host
+from cryogan.parallel.launch import Launch, first_host
 from cryogan.particles import read_volume
 from processes import cryogan, free_port
 
@@ -33,7 +33,7 @@ SRUN = {
 # Runs the command in a process whose memory holds a few images only.
 SHORT = """
 import torch
-from cryogan.adversarial.views import Bank
+from cryogan.critics.matching.templates import Bank
 from cryogan.cli import main
 
 def limited(self, images, whole=Bank.agreements):

@@ -27,7 +27,7 @@ def test_headings_of_the_troubleshooting_page_are_messages(heading: str) -> None
 )
 def test_commands_and_flags_on_the_pages_exist(page: str) -> None:
     text = (ROOT / page).read_text()
-    cli = (ROOT / "src" / "cryogan" / "cli.py").read_text()
+    cli = (ROOT / "src" / "cryogan" / "cli" / "__init__.py").read_text()
     config = (ROOT / "src" / "cryogan" / "config.py").read_text()
     for verb in set(re.findall(r"\bcryogan ([a-z][a-z-]+)\b", text)):
         assert f'name="{verb}"' in cli

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cryogan.config import resolve
-from cryogan.halfmap import build_training
-from cryogan.physics.density import phantom
-from cryogan.plan import Memory, make_plan
+from cryogan.models.density import phantom
+from cryogan.run.half import build_training
+from cryogan.run.plan import Memory, make_plan
 from cryogan.simulation import simulate
 
 BOX = 96

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from cryogan.adversarial.discriminator import Discriminator
-from cryogan.adversarial.micro_batch import MicroBatch
-from cryogan.adversarial.views import Bank, Observed, Views
 from cryogan.config import Settings, resolve
+from cryogan.critics.matching.templates import Bank, Observed, Views
+from cryogan.critics.micro_batch import MicroBatch
+from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.errors import InputError
-from cryogan.halfmap import Message, build_training, train_half
-from cryogan.launch import STOPPING
-from cryogan.matching import HalfSet
+from cryogan.parallel.launch import STOPPING
 from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume, write_particles
-from cryogan.plan import Plan, make_plan
-from cryogan.reconstruction import resume
-from cryogan.refinement import refine
+from cryogan.refinement.pose_search import HalfSet
+from cryogan.refinement.refine import refine
+from cryogan.run.half import Message, build_training, train_half
+from cryogan.run.plan import Plan, make_plan
+from cryogan.run.reconstruct import resume
 
 FEW: dict[str, Any] = {
     "symmetry": "D2",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cryogan.adversarial.training import Training
 from cryogan.config import resolve
+from cryogan.critics.wasserstein.trainer import Training
 from cryogan.errors import InputError
-from cryogan.halfmap import build_training, start_from
-from cryogan.plan import Plan, Stage, make_plan
+from cryogan.run.half import build_training, start_from
+from cryogan.run.plan import Plan, Stage, make_plan
 from cryogan.validation import fsc
 
 FEW: dict[str, object] = {"critic_width": 4, "symmetry": "D2", "max_shift": 4.0, "free_beyond": 20.0, "threads": 1}

@@ -11,22 +11,22 @@ from rich.console import Console
 from scipy.stats import ks_2samp
 from torch.nn.functional import pad
 
-from cryogan.adversarial.view_training import Sharpening
 from cryogan.cli import main
 from cryogan.config import Settings
+from cryogan.critics.matching.trainer import Sharpening
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
-from cryogan.halfmap import build_training
+from cryogan.fourier import radial_power
+from cryogan.models.density import phantom
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
-from cryogan.physics.crowd import Crowd, CrowdSimulator
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.density import phantom
-from cryogan.physics.fourier import radial_power
 from cryogan.physics.noise import WhiteNoise, background_mask
-from cryogan.physics.poses import uniform_rotations
 from cryogan.physics.projector import FourierProjector
-from cryogan.plan import PARTICLE_FRACTION, make_plan
+from cryogan.physics.unpicked import Crowd, CrowdSimulator
+from cryogan.rotations import uniform_rotations
+from cryogan.run.half import build_training
+from cryogan.run.plan import PARTICLE_FRACTION, make_plan
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc
 

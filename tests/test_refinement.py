@@ -11,10 +11,8 @@ from cryosparc.dataset import Dataset
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from cryogan.comparison import HALF_MAPS
 from cryogan.config import resolve
 from cryogan.errors import InputError
-from cryogan.halfmap import half_rows
 from cryogan.particles import (
     open_stack,
     read_particles,
@@ -24,10 +22,12 @@ from cryogan.particles import (
     write_stack,
     write_volume,
 )
-from cryogan.physics.poses import euler_to_rotations
 from cryogan.physics.symmetry import point_group
-from cryogan.plan import make_plan
-from cryogan.refinement import find_poses, refine
+from cryogan.refinement.refine import find_poses, refine
+from cryogan.rotations import euler_to_rotations
+from cryogan.run.half import half_rows
+from cryogan.run.plan import make_plan
+from cryogan.run.postprocess import HALF_MAPS
 from cryogan.validation import fsc, low_pass
 
 PIXEL, SEED = 4.0, 3

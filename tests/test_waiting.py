@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cryogan
 from cryogan.config import resolve
-from cryogan.halfmap import AnyTraining, build_training
-from cryogan.plan import make_plan
+from cryogan.run.half import AnyTraining, build_training
+from cryogan.run.plan import make_plan
 
 FEW = {"views": 200, "search_steps": 3, "search_batch": 20, "sharpen_images": 256, "sharpen_steps": 3, "starts": 1}
 FEW |= {"steps": 3, "critic_warmup": 2, "coarse_to_fine": False, "batch_size": 8}

@@ -24,8 +24,8 @@ from rich.console import Console
 from cryogan.cli import main
 from cryogan.config import resolve
 from cryogan.particles import read_volume, write_volume
-from cryogan.reconstruction import STOP_FILE, reconstruct
-from cryogan.refinement import find_poses
+from cryogan.refinement.refine import find_poses
+from cryogan.run.reconstruct import STOP_FILE, reconstruct
 from cryogan.watch.folder import RunFolder, read_bytes
 from processes import cryogan
 

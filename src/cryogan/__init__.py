@@ -8,27 +8,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cryogan.adversarial.training import Training
     from cryogan.checking import check
-    from cryogan.comparison import Result
     from cryogan.config import Settings
+    from cryogan.critics.wasserstein.trainer import Training
     from cryogan.errors import InputError
+    from cryogan.models.density import phantom
     from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_volume, write_volume
     from cryogan.physics.ctf import CtfParameters
-    from cryogan.physics.density import phantom
     from cryogan.physics.noise import Noise
     from cryogan.physics.projector import FourierProjector
     from cryogan.physics.simulator import Simulator
     from cryogan.physics.volume import Volume
-    from cryogan.reconstruction import reconstruct, resume
-    from cryogan.refinement import Refined, find_poses, refine
+    from cryogan.refinement.refine import Refined, find_poses, refine
+    from cryogan.run.postprocess import Result
+    from cryogan.run.reconstruct import reconstruct, resume
     from cryogan.simulation import simulate
     from cryogan.validation import align, find_axes, fsc, fsc_curves, resolution_at
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    "Training": "adversarial.training",
+    "Training": "critics.wasserstein.trainer",
     "check": "checking",
     "Settings": "config",
     "InputError": "errors",
@@ -38,17 +38,17 @@ _PLACES = {
     "read_volume": "particles",
     "write_volume": "particles",
     "CtfParameters": "physics.ctf",
-    "phantom": "physics.density",
+    "phantom": "models.density",
     "Noise": "physics.noise",
     "FourierProjector": "physics.projector",
     "Simulator": "physics.simulator",
     "Volume": "physics.volume",
-    "Result": "comparison",
-    "reconstruct": "reconstruction",
-    "resume": "reconstruction",
-    "Refined": "refinement",
-    "find_poses": "refinement",
-    "refine": "refinement",
+    "Result": "run.postprocess",
+    "reconstruct": "run.reconstruct",
+    "resume": "run.reconstruct",
+    "Refined": "refinement.refine",
+    "find_poses": "refinement.refine",
+    "refine": "refinement.refine",
     "simulate": "simulation",
     "align": "validation",
     "find_axes": "validation",

@@ -15,16 +15,15 @@ import torch
 
 from cryogan import __version__
 from cryogan.config import Settings
-from cryogan.halfmap import build_simulator
+from cryogan.fourier import radial_power, shells
 from cryogan.particles import ParticleImages, open_stack
-from cryogan.physics.fourier import radial_power, shells
-from cryogan.plan import Plan, make_plan
 from cryogan.report import draw_particles
+from cryogan.run.half import build_simulator
+from cryogan.run.plan import Plan, make_plan, needs
 
 SHOWN = 16  # particles in the picture
 PROBED = 500  # images whose pixels and CTFs are looked at
 HOT_DEVIATIONS = 12.0  # of a pixel from its image's mean
-COMPARISON_SECONDS = 40.0  # alignment, FSC and pictures at the end of a run
 LOW_A = 100.0
 FILTERED = 0.03  # of the median power: real noise has over 0.3 in its weakest shell
 UNSEEN = 0.01  # mean CTF^2 of a shell, or |C1 + C2|, below which a frequency counts as not transferred
@@ -103,11 +102,6 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
         "background": f"mean {background.mean():.3g}, s.d. {background.std(axis=1).mean():.3g} (of {len(rows)} images)",
         "hot pixels": f"{hot} of {len(rows)} images have one beyond {HOT_DEVIATIONS:.0f} s.d.",
     }
-
-
-def needs(plan: Plan, cores: int) -> tuple[float, float]:
-    """About how many minutes a run takes on cores like a Zen 4, and how many GiB each half."""
-    return (plan.seconds * max(1.0, 2 / cores) + COMPARISON_SECONDS) / 60, plan.memory_gib
 
 
 def _cost(plan: Plan) -> dict[str, str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cryogan.errors import InputError
-from cryogan.folders import require_new
+from cryogan.files import require_new
 from cryogan.particles import ParticleTable, read_particles, write_stack, write_star
 from cryogan.particles.micrographs import (
     Micrographs,
@@ -19,7 +19,7 @@ from cryogan.particles.micrographs import (
     read_micrograph,
     read_micrographs,
 )
-from cryogan.particles.preprocessing import fourier_crop
+from cryogan.particles.preprocess import fourier_crop
 from cryogan.report import draw_places
 
 NOISE_SHARE = 10  # patches for each patch of background

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from cryogan.errors import InputError
-from cryogan.folders import require_new
+from cryogan.files import require_new
+from cryogan.fourier import to_half_planes, to_images
 from cryogan.particles import read_star, write_stack, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters, ctf
-from cryogan.physics.fourier import to_half_planes, to_images
 from cryogan.physics.noise import ColouredNoise, Noise, PoissonNoise, WhiteNoise, background_mask, normalise
-from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
 from cryogan.physics.simulator import Imaging, Simulator
-from cryogan.plan import PARTICLE_FRACTION
+from cryogan.rotations import euler_to_rotations, rotations_to_euler, uniform_rotations
+from cryogan.run.plan import PARTICLE_FRACTION
 
 Coordinates = np.ndarray  # (N, 2) x, y in pixels of the micrographs
 BATCH = 256

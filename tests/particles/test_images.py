@@ -8,7 +8,7 @@ import pytest
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, ParticleTable, read_particles, write_stack, write_star
 from cryogan.particles.mrc import read_header, read_images
-from cryogan.particles.preprocessing import fourier_crop
+from cryogan.particles.preprocess import fourier_crop
 
 SIDE, PIXEL = 24, 2.0
 RADIUS = 16.0

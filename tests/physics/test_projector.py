@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from cryogan.fourier import Disc, radial_power, shells, to_half_planes, to_images
 from cryogan.physics.ctf import CtfParameters, ctf
-from cryogan.physics.fourier import Disc, radial_power, shells, to_half_planes, to_images
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.poses import euler_to_rotations, uniform_rotations
 from cryogan.physics.projector import FourierProjector, project_in_real_space
 from cryogan.physics.shifts import shift
 from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.physics.symmetry import Symmetriser
+from cryogan.rotations import euler_to_rotations, uniform_rotations
 
 if TYPE_CHECKING:
     from conftest import Gaussians

@@ -10,11 +10,11 @@ import torch
 from scipy.stats import poisson
 from torch import Tensor
 
-from cryogan.distributed import LOTS
 from cryogan.errors import InputError
+from cryogan.fourier import radial_power, to_half_planes, to_images
+from cryogan.parallel.ranks import LOTS
 from cryogan.particles import open_stack, read_star, read_volume
 from cryogan.physics.ctf import CtfParameters
-from cryogan.physics.fourier import radial_power, to_half_planes, to_images
 from cryogan.physics.noise import (
     ColouredNoise,
     Noise,
@@ -27,10 +27,10 @@ from cryogan.physics.noise import (
     random_turns,
     turn_and_mirror,
 )
-from cryogan.physics.poses import euler_to_rotations, rotations_to_euler, uniform_rotations
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
 from cryogan.physics.simulator import Simulator
+from cryogan.rotations import euler_to_rotations, rotations_to_euler, uniform_rotations
 from cryogan.simulation import simulate
 
 CPU = torch.device("cpu")

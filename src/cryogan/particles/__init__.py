@@ -1,15 +1,15 @@
 """What the microscope gave: particle metadata, image stacks and preprocessed images."""
 
 from cryogan.particles.contrast import ContrastReport, contrast_sign
-from cryogan.particles.cropped import crop
 from cryogan.particles.cryosparc import write_cs_particles
+from cryogan.particles.downsample_cache import crop
 from cryogan.particles.images import ParticleImages
 from cryogan.particles.mrc import open_stack, read_volume, write_stack, write_volume
+from cryogan.particles.pose_prior import ViewTable, read_view_table
 from cryogan.particles.reading import read_particles
 from cryogan.particles.relion import write_particles
 from cryogan.particles.star import StarTable, read_star, write_star
 from cryogan.particles.table import ParticleTable
-from cryogan.particles.view_table import ViewTable, read_view_table
 
 __all__ = [
     "ContrastReport",

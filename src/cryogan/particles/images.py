@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.particles.cropped import in_stack
-from cryogan.particles.preprocessing import ImageReader
+from cryogan.particles.downsample_cache import in_stack
+from cryogan.particles.preprocess import ImageReader
 from cryogan.particles.table import ParticleTable
 
 MEMORY_LIMIT = 2 << 30  # bytes of images that a process holds

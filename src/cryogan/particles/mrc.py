@@ -13,7 +13,7 @@ from mrcfile.utils import byte_order_from_machine_stamp
 from numpy.typing import DTypeLike, NDArray
 
 from cryogan.errors import InputError
-from cryogan.particles.atomic import replacing
+from cryogan.files import replacing
 
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _LARGEST_SIDE = 1 << 16  # a small number read in the wrong byte order is larger than this

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.particles.atomic import replacing
+from cryogan.files import replacing
 
 # A quoted string, a comment (only where a token may begin: "job#12/a.mrcs" is a name), or a bare word.
 _TOKEN = re.compile(r"""(?P<quoted>"[^"]*"|'[^']*')(?=\s|$)|(?P<comment>\#.*)|(?P<bare>\S+)""")

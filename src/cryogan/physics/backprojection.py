@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from cryogan.physics.fourier import Disc
+from cryogan.fourier import Disc
+from cryogan.physics.pose_distribution import ViewDistribution
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.view_distribution import ViewDistribution
 from cryogan.physics.volume import Volume
 
 CURVATURE_FLOOR = 0.03  # of the mean curvature

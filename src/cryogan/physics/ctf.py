@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryogan.physics.fourier import frequencies
+from cryogan.fourier import frequencies
 
 
 @dataclass(frozen=True)

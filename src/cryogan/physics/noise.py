@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryogan.physics.fourier import radial_power, shells
+from cryogan.fourier import radial_power, shells
 
 DARKEST = 1e-3  # electrons in a pixel; fewer are not expected anywhere
 

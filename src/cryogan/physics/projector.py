@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from cryogan.physics.fourier import to_images
-from cryogan.physics.poses import rotation_grid
+from cryogan.fourier import to_images
+from cryogan.rotations import rotation_grid
 
 
 class FourierProjector:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cryogan.physics.fourier import frequencies
+from cryogan.fourier import frequencies
 
 
 def triangular_shifts(count: int, max_shift: float | Tensor, generator: torch.Generator) -> Tensor:

@@ -7,14 +7,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cryogan.distributed import lot_size, lots
+from cryogan.fourier import to_images
+from cryogan.parallel.ranks import lot_size, lots
 from cryogan.physics.ctf import CtfParameters, ctf
-from cryogan.physics.fourier import to_images
 from cryogan.physics.noise import Noise
-from cryogan.physics.poses import uniform_rotations
+from cryogan.physics.pose_distribution import ViewDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
-from cryogan.physics.view_distribution import ViewDistribution
+from cryogan.rotations import uniform_rotations
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from cryogan.errors import InputError
-from cryogan.physics.poses import rotation_grid
+from cryogan.rotations import rotation_grid
 
 _PHI = (1 + 5**0.5) / 2
 _Axis = tuple[int, tuple[float, float, float]]

@@ -11,7 +11,7 @@ from scipy import ndimage, optimize, signal
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
-from cryogan.physics.poses import super_fibonacci
+from cryogan.rotations import super_fibonacci
 from cryogan.validation.grid import Array, cubic, falling_cosine, half_frequency, positive, radius
 
 COARSE_BOX = 24

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from cryogan.comparison import HALF_MAPS, HALVES
 from cryogan.errors import InputError
-from cryogan.folders import is_locked
+from cryogan.files import is_locked
 from cryogan.particles import read_volume
-from cryogan.pictures import latest_path, snapshot_path
-from cryogan.plan import Plan
-from cryogan.reconstruction import LOCK_FILE, LOG_FILE, STOP_FILE
+from cryogan.run.figures import latest_path, snapshot_path
+from cryogan.run.plan import Plan
+from cryogan.run.postprocess import HALF_MAPS, HALVES
+from cryogan.run.reconstruct import LOCK_FILE, LOG_FILE, STOP_FILE
 from cryogan.validation import align, fsc, resample, resolution_at
 
 LOG_LINES = 200  # shown

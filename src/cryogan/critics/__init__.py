@@ -1,0 +1,1 @@
+"""How the volume is learned: a critic compares real with simulated images."""

@@ -1,0 +1,1 @@
+"""The matching critic, the default: its parameters have a closed form."""

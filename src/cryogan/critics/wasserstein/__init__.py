@@ -1,0 +1,1 @@
+"""The paper's convolutional critic, trained by Algorithm 1."""

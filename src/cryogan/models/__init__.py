@@ -1,0 +1,1 @@
+"""Maps of known molecules, for simulations."""

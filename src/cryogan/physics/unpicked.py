@@ -1,0 +1,107 @@
+"""Patches cut anywhere from micrographs: each holds no particle, one or several, whole or cut by the edge."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from cryogan.fourier import to_half_planes, to_images
+from cryogan.physics.ctf import ctf
+from cryogan.physics.shifts import shift
+from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.rotations import uniform_rotations
+
+BEYOND = 1 / 16  # of the box: how far the critic looks beyond where particles are whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd(Imaging):
+    """The imaging parameters of B patches with T particles in and about them.
+
+    Of the particles are `rotations` (T, 3, 3) and `shifts` (T, 2), of the patches `particles` (B,): the row whose CTF
+    and micrograph are taken.
+    """
+
+    patch: Tensor  # (T,) int64, the patch of each particle
+
+    def __getitem__(self, rows: slice) -> "Crowd":
+        start, stop, _ = rows.indices(len(self))
+        inside = (self.patch >= start) & (self.patch < stop)
+        seeds = None if self.seeds is None else self.seeds[rows]
+        patch = self.patch[inside] - start
+        return Crowd(self.rotations[inside], self.shifts[inside], self.particles[rows], seeds, patch=patch)
+
+
+def critic_reach(width: float, radius: float) -> tuple[float, float]:
+    """Up to which shifts, A, a particle is whole in a patch, and up to which the sharpening looks for it."""
+    whole = width / 2 - radius
+    return whole, whole + BEYOND * width
+
+
+class CrowdSimulator(Simulator):
+    """y = C sum_i S_i P_i x + n over K particles, K Poisson, their places uniform over the patch and a margin.
+
+    The margin is the particle's radius, so that some are cut by the edge. All is done on twice the box and cropped:
+    nothing leaves a patch on one side to come back on the other.
+
+    Args:
+        projector, optics, noise: as for `Simulator`; a row of the optics is a patch.
+        density: particles per square A.
+        radius: of a particle, A, at most half of the box.
+        more: as for `Simulator`. Particles are `whole` up to so far; `max_shift` is somewhat beyond, so that one that
+            the edge cuts need not be taken for a whole one at the last shift.
+    """
+
+    def __init__(self, *args: Any, density: float, radius: float, **more: Any) -> None:
+        super().__init__(*args, max_shift=0.0, **more)
+        width = self.projector.box * self.pixel_size
+        self.whole, self.max_shift = critic_reach(width, radius)
+        self.shown, self.counted = (1 - math.exp(-density * math.pi * r**2) for r in (self.max_shift, self.whole))
+        self._reach = width / 2 + radius
+        self._mean = density * (2 * self._reach) ** 2
+
+    def draw(self, count: int) -> Crowd:
+        """phi ~ p(phi): how many particles, their poses and places, CTFs of random patches."""
+        generator, device = self.generator, self.generator.device
+        numbers = torch.poisson(torch.full((count,), self._mean, device=device), generator=generator).long()
+        patch = torch.repeat_interleave(torch.arange(count, device=device), numbers)
+        return Crowd(
+            uniform_rotations(len(patch), generator),
+            (2 * torch.rand(len(patch), 2, generator=generator, device=device) - 1) * self._reach,
+            self.draw_particles(count),
+            self.draw_seeds(count),
+            patch=patch,
+        )
+
+    def project(self, spectrum: Tensor, phi: Imaging) -> Tensor:
+        """sum S P x, as half-planes (B, D, D // 2 + 1)."""
+        return to_half_planes(self._crop(to_images(self._scenes(spectrum, phi))))
+
+    def clean(self, spectrum: Tensor, phi: Imaging) -> Tensor:
+        """C sum S P x, noiseless patches (B, D, D)."""
+        transfer = ctf(
+            self.optics[phi.particles],
+            2 * self.projector.box,
+            self.pixel_size,
+            envelope_at_nyquist=self.envelope_at_nyquist,
+            aperture_cutoff=self.aperture_cutoff,
+        )
+        return self._crop(to_images(self._scenes(spectrum, phi) * transfer))
+
+    def _scenes(self, spectrum: Tensor, phi: Imaging) -> Tensor:
+        """sum S P x on twice the box, half-planes (B, 2 D, D + 1)."""
+        assert isinstance(phi, Crowd)
+        box = self.projector.box
+        empty = torch.zeros(len(phi), 2 * box, box + 1, dtype=torch.complex64, device=spectrum.device)
+        if not len(phi.patch):
+            return empty
+        projections = to_half_planes(pad(to_images(super().project(spectrum, phi)), (box // 2,) * 4))
+        return empty.index_add(0, phi.patch, shift(projections, phi.shifts, self.pixel_size))
+
+    def _crop(self, scenes: Tensor) -> Tensor:
+        box = self.projector.box
+        inside = slice(box // 2, box // 2 + box)
+        return scenes[:, inside, inside]

@@ -1,0 +1,1 @@
+"""Poses of the particles of a finished run, and a refinement with them."""

@@ -1,0 +1,87 @@
+"""Images of a known map from known views, and a training against the view critic on them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cryogan.config import Settings
+from cryogan.critics.matching.trainer import Search
+from cryogan.critics.read_ahead import HeldImages
+from cryogan.models.density import phantom
+from cryogan.physics.ctf import CtfParameters
+from cryogan.physics.noise import WhiteNoise
+from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.physics.volume import Volume
+
+CPU = torch.device("cpu")
+BOX, PIXEL, COUNT, MAX_SHIFT = 32, 4.0, 600, 6.0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Particles of a map, in units of their noise's s.d., and the views that they show."""
+
+    truth: Tensor
+    images: Tensor
+    phi: Imaging
+
+    @staticmethod
+    def simulator(count: int, seed: int) -> Simulator:
+        """Of `count` particles, each of another defocus."""
+        ones = torch.ones(count)
+        defocus = 8000 + 12000 * torch.linspace(0, 1, count)
+        optics = CtfParameters(defocus, defocus, 0 * ones, 300 * ones, 2.7 * ones, 0.1 * ones, 0 * ones, 0 * ones, ones)
+        return Simulator(
+            FourierProjector(BOX, device=CPU),
+            optics,
+            WhiteNoise(BOX),
+            pixel_size=PIXEL,
+            max_shift=MAX_SHIFT,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def training(self, kind: type[Any], steps: int, seed: int = 0, **settings: Any) -> Any:
+        """A `Search` or a `Sharpening` of these particles, from a zero map."""
+        values = {"views": 1000, "search_batch": 100, "sharpen_images": COUNT, "max_shift": MAX_SHIFT} | settings
+        volume = Volume(BOX, 15, "C1", CPU)
+        simulator = self.simulator(COUNT, seed + 1)
+        simulator.views = ViewDistribution(CPU) if values.get("learn_poses") else None
+        batch = values["search_batch"] if kind is Search else 128
+        return kind(Settings(**values), steps, HeldImages(self.images.numpy()), simulator, volume, 3.0, batch, seed)
+
+
+def particles_of_a_map(views: ViewDistribution | None, max_shift: float) -> Experiment:
+    """600 particles of a map without symmetry, at a high signal-to-noise ratio."""
+    truth = torch.from_numpy(phantom(BOX, PIXEL, 1)).float()
+    truth[:, : BOX // 2] *= 0.3  # the phantom has D2
+    truth[:, :, : BOX // 2] *= 0.5
+    simulator = Experiment.simulator(COUNT, 7)
+    truth *= 3.0 / simulator.projector(truth, simulator.draw(100).rotations).std()
+    simulator.views = views
+    simulator.shift_width.fill_(max_shift)
+    phi = simulator.draw(COUNT)
+    phi = Imaging(phi.rotations, phi.shifts, torch.arange(COUNT))
+    with torch.no_grad():
+        images = simulator(simulator.projector.transform(truth), phi)
+    return Experiment(truth, images, phi)
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Experiment:
+    return particles_of_a_map(None, MAX_SHIFT)
+
+
+@pytest.fixture(scope="session")
+def preferred() -> Experiment:
+    """Four in five are seen from within 20 degrees of two axes, and their shifts are half as large as they could be."""
+    views = ViewDistribution(CPU)
+    axes = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.5]]), dim=1)
+    near = ((views.directions @ axes.T) > np.cos(np.radians(20))).any(1)
+    views.density.copy_(torch.where(near, 0.8 / near.sum(), 0.2 / (~near).sum()) * len(near))
+    return particles_of_a_map(views, MAX_SHIFT / 2)

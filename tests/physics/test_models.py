@@ -1,0 +1,194 @@
+"""Maps from an atomic model and the phantom."""
+
+import re
+import time
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cryogan.errors import InputError
+from cryogan.models.density import density_from_model, phantom
+from development_data import DATA
+
+needs_data = pytest.mark.skipif(
+    not (DATA / "bgal_paper" / "truth.mrc").is_file(),
+    reason=f"no development data in {DATA}; set CRYOGAN_DATA",
+)
+HALF_TURNS = [(1, 2), (0, 2), (0, 1)]  # the volume axes (z, y, x) that the half turns about z, y, x reverse
+
+
+def half_turn(volume: NDArray[np.float32], axes: tuple[int, int]) -> NDArray[np.float32]:
+    """Half turn about voxel D//2: index i goes to 2 (D//2) - i, modulo D."""
+    shift = 1 - volume.shape[0] % 2
+    return np.roll(np.flip(volume, axes), (shift, shift), axes)
+
+
+def centre_of_mass(volume: NDArray[np.float32]) -> NDArray[np.float64]:
+    """z, y, x in voxels from voxel D//2."""
+    offset = np.indices(volume.shape) - volume.shape[0] // 2
+    return (offset * volume).sum(axis=(1, 2, 3)) / volume.sum(dtype=float)
+
+
+def shell_correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    fa, fb = np.fft.fftn(a), np.fft.fftn(b)
+    k = np.fft.fftfreq(len(a)) * len(a)
+    shell = np.rint(np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + k**2)).astype(int).ravel()
+    cross, power_a, power_b = (
+        np.bincount(shell, x.real.ravel()) for x in (fa * fb.conj(), fa * fa.conj(), fb * fb.conj())
+    )
+    return (cross / np.sqrt(power_a * power_b))[: len(a) // 2]
+
+
+def write_pdb(path: Path, positions: list[tuple[float, float, float]], residue: str = "ALA") -> Path:
+    rows = [
+        f"ATOM  {i:5d}  CA  {residue} A{i:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 20.00           C"
+        for i, (x, y, z) in enumerate(positions, start=1)
+    ]
+    path.write_text("\n".join([*rows, "END", ""]))
+    return path
+
+
+@pytest.mark.parametrize(("box", "pixel_size_A"), [(32, 1.0), (32, 8.0), (48, 3.0), (63, 4.0), (64, 3.822)])
+def test_phantom_is_a_centred_d2_assembly_that_fills_two_thirds_of_the_box(box, pixel_size_A):
+    volume = phantom(box, pixel_size_A, seed=1)
+    assert volume.shape == (box, box, box)
+    assert volume.dtype == np.float32
+    assert volume.min() >= 0
+    assert volume.max() == 1
+    for axes in HALF_TURNS:
+        np.testing.assert_allclose(half_turn(volume, axes), volume, atol=1e-5)
+    assert np.abs(centre_of_mass(volume)).max() < 0.05
+    offset = np.indices(volume.shape) - box // 2
+    diameter = 2 * np.sqrt((offset**2).sum(axis=0)[volume > 0.1].max())
+    blur = 4 * max(2 / pixel_size_A, 0.45)  # of the Gaussians, both sides
+    assert 0.6 < diameter / box < 0.72 + blur / box
+
+
+def test_phantom_is_no_ball():
+    volume = phantom(64, 3.822, seed=0)
+    offset = np.indices(volume.shape) - 32
+    extent = np.sqrt((offset**2 * volume).sum(axis=(1, 2, 3)) / volume.sum())
+    assert extent.max() / extent.min() > 1.3
+    for axis in range(3):  # no symmetry beyond D2: a single mirror changes it
+        mirrored = np.roll(np.flip(volume, axis), 1, axis)
+        assert np.corrcoef(mirrored.ravel(), volume.ravel())[0, 1] < 0.9
+
+
+def test_phantom_is_well_sampled():
+    spectrum = np.abs(np.fft.fftshift(np.fft.fftn(phantom(64, 3.822, seed=0))))
+    assert spectrum[0].max() < 0.02 * spectrum.max()  # little left at Nyquist
+
+
+def test_phantom_follows_its_seed():
+    np.testing.assert_array_equal(phantom(32, 4.0, seed=3), phantom(32, 4.0, seed=3))
+    assert np.corrcoef(phantom(32, 4.0, seed=3).ravel(), phantom(32, 4.0, seed=4).ravel())[0, 1] < 0.9
+
+
+def test_phantom_is_quick():
+    start = time.process_time()
+    phantom(64, 3.822, seed=0)
+    assert time.process_time() - start < 5  # half a second here; slow shared runners get room
+
+
+def test_model_is_placed_on_voxel_half_d(tmp_path):
+    # Three atoms as an L: 12 A along x and 24 A along y from the corner.
+    path = write_pdb(tmp_path / "l.pdb", [(50, 50, 50), (62, 50, 50), (50, 74, 50)])
+    volume = density_from_model(path, 8.0, 32, 2.0)
+    assert volume.shape == (32, 32, 32)
+    assert volume.dtype == np.float32
+    assert np.abs(centre_of_mass(volume)).max() < 0.05
+    # Centre of mass at (54, 58, 50): the atoms lie at (-2, -4, 0), (4, -4, 0), (-2, 8, 0) voxels in x, y, z.
+    for z, y, x in [(16, 12, 14), (16, 12, 20), (16, 24, 14)]:
+        assert volume[z, y, x] == pytest.approx(1, abs=0.02)
+
+
+def test_orient_puts_the_longest_extent_on_z_without_a_mirror(tmp_path):
+    path = write_pdb(tmp_path / "l.pdb", [(50, 50, 50), (60, 50, 50), (50, 80, 50), (50, 50, 55)])
+    volume = density_from_model(path, 6.0, 48, 2.0, orient=True)
+    offset = np.indices(volume.shape) - 24
+    z, y, x = (offset**2 * volume).sum(axis=(1, 2, 3))
+    assert z > y > x
+    # A half turn of the same molecule must match its map at some half turn, which no mirror image does.
+    turned = write_pdb(tmp_path / "t.pdb", [(50, 50, 50), (40, 50, 50), (50, 20, 50), (50, 50, 55)])
+    again = density_from_model(turned, 6.0, 48, 2.0, orient=True)
+    candidates = [volume, *(half_turn(volume, axes) for axes in HALF_TURNS)]
+    assert min(np.abs(again - candidate).max() for candidate in candidates) < 1e-3
+
+
+def test_sharper_than_the_pixel_does_not_alias(tmp_path):
+    """An atom between voxels has the Fourier amplitudes of one on a voxel."""
+    rng = np.random.default_rng(0)
+    path = write_pdb(tmp_path / "one.pdb", [tuple(rng.uniform(0, 30, 3)) for _ in range(20)])
+    coarse = density_from_model(path, 3.0, 24, 4.0)
+    fine = density_from_model(path, 3.0, 96, 1.0)
+    keep = np.arange(-11, 12)
+    a = np.fft.fftn(coarse)[np.ix_(keep, keep, keep)]
+    # 24 // 2 * 4 A and 96 // 2 * 1 A are the same place, so the spectra differ by the maximum's scale only.
+    b = np.fft.fftn(fine)[np.ix_(keep, keep, keep)]
+    a, b = a / a[0, 0, 0], b / b[0, 0, 0]
+    assert np.abs(a - b).max() < 1e-3
+
+
+@needs_data
+def test_model_agrees_with_the_shared_truth():
+    """The truth was made with X-ray form factors, which is what is left of the difference."""
+    with mrcfile.open(DATA / "bgal_paper" / "truth.mrc", permissive=True) as mrc:
+        truth = np.array(mrc.data)
+    volume = density_from_model(DATA / "models" / "5a1a.cif.gz", 5.0, 64, 3.822, orient=True)
+    correlation = shell_correlation(volume, truth)
+    assert correlation[:16].min() > 0.995
+    assert correlation.min() > 0.98
+    assert np.corrcoef(volume.ravel(), truth.ravel())[0, 1] > 0.995
+    for axes in HALF_TURNS:
+        assert np.abs(half_turn(volume, axes) - volume).max() < 0.01
+
+
+@needs_data
+def test_model_larger_than_the_box_names_the_smallest_box():
+    path = DATA / "models" / "5a1a.cif.gz"
+    with pytest.raises(InputError, match="box of at least") as caught:
+        density_from_model(path, 5.0, 32, 3.822)
+    found = re.search(r"at least (\d+) px", str(caught.value))
+    assert found is not None
+    smallest = int(found.group(1))
+    assert density_from_model(path, 5.0, smallest, 3.822).shape == (smallest,) * 3
+    with pytest.raises(InputError):
+        density_from_model(path, 5.0, smallest - 2, 3.822)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.cif", b"hello"),
+        ("empty.cif", b""),
+        ("no_atoms.cif", b"data_x\n_a 1\n"),
+        ("short_row.pdb", b"ATOM   nonsense\n"),
+        ("not_gzip.cif.gz", b"xx"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n\xff\xfe"),
+    ],
+)
+def test_unreadable_model(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(name)):
+        density_from_model(path, 5.0, 32, 3.0)
+
+
+def test_missing_model_and_water_only(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        density_from_model(tmp_path / "missing.cif", 5.0, 32, 3.0)
+    with pytest.raises(InputError, match="besides water"):
+        density_from_model(write_pdb(tmp_path / "water.pdb", [(0, 0, 0)], residue="HOH"), 5.0, 32, 3.0)
+
+
+def test_sizes_must_be_positive(tmp_path):
+    path = write_pdb(tmp_path / "one.pdb", [(0, 0, 0)])
+    with pytest.raises(InputError, match="resolution_A"):
+        density_from_model(path, 0.0, 32, 3.0)
+    with pytest.raises(InputError, match="pixel_size_A"):
+        phantom(32, -1.0, seed=0)
+    with pytest.raises(InputError, match="at least 16"):
+        phantom(8, 3.0, seed=0)
