@@ -19,7 +19,7 @@ from cryogan.particles.micrographs import (
     read_micrograph,
     read_micrographs,
 )
-from cryogan.particles.preprocess import fourier_crop
+from cryogan.particles.resample import fourier_crop
 from cryogan.report import draw_places
 
 NOISE_SHARE = 10  # patches for each patch of background
