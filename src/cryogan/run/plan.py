@@ -31,7 +31,15 @@ from cryogan.critics.matching.trainer import (
 )
 from cryogan.errors import InputError
 from cryogan.files import replacing
-from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
+from cryogan.particles import (
+    ParticleImages,
+    ParticleTable,
+    contrast_sign,
+    crop,
+    input_findings,
+    read_particles,
+    read_view_table,
+)
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
 from cryogan.physics.unpicked import critic_reach
@@ -114,6 +122,7 @@ class Plan:
     particle_count: int
     stages: tuple[Stage, ...]  # coarse to fine; the last has the working box
     threads: int
+    image_folders: tuple[Path, ...] = ()  # where the stacks were found that `particles.star` names
 
     @property
     def background_radius(self) -> float | None:
@@ -210,6 +219,7 @@ class Plan:
         """Record the plan as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
         plan = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
         plan.pop("settings")
+        plan["image_folders"] = [str(each) for each in self.image_folders]
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "none"
         record: dict[str, Any] = {
             "command": " ".join(sys.argv),
@@ -240,6 +250,7 @@ class Plan:
             plan = record["plan"]
             names = ("particles", "noise", "data_dir", "cropped", "cropped_noise")
             paths = {name: Path(plan[name]) if name in plan else None for name in names}
+            plan["image_folders"] = tuple(Path(each) for each in plan.get("image_folders", ()))
             plan["stages"] = tuple(Stage(**stage) for stage in plan["stages"])
             return cls(**(plan | paths), settings=validate(record["settings"], f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
@@ -313,6 +324,10 @@ def make_plan(
         f"{len(images)} {settings.kind} of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
+    for finding in input_findings(table, box, images.pixel_size, background, settings.invert):
+        if finding.severity == "error":
+            raise InputError(finding.sentence)
+        remarks.append(finding.sentence)
     if table.joined:
         remarks.append(f"Joined on uid with {', '.join(file.name for file in table.joined)}.")
     if images.cropped_odd:
@@ -356,6 +371,7 @@ def make_plan(
         particle_count=len(images),
         stages=_stages(box, len(images) // 2, settings),
         threads=settings.threads or max(1, cores // 2),
+        image_folders=table.image_folders,
     )
     if patches is not None:
         remarks.append(_noise_coverage(patches, images.table))
