@@ -66,6 +66,7 @@ def check(
     theorem, doubts = _theorem_1(plan)
     findings = input_findings(images.table, plan.box, plan.pixel_size, plan.background_radius, plan.settings.invert)
     doubts += [finding.sentence for finding in findings if finding.severity == "warning"]
+    facts |= {finding.code: finding.sentence for finding in findings if finding.severity == "note"}
     doubts += [remark for remark in remarks if "left out" in remark or "will fail" in remark]
     if settings.symmetry.upper() == "C1":
         doubts.append("No symmetry is imposed; give --symmetry if the molecule has one.")

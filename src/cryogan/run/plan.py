@@ -5,6 +5,7 @@ import platform
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -294,7 +295,7 @@ def make_plan(
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     _check_convolutional(settings)
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
-    table = read_particles(particles, data_dir)
+    table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.particles_per_um2 is not None:
         _check_unpicked(table, noise, settings)
     even = table.box - table.box % 2
@@ -385,6 +386,15 @@ def make_plan(
     if plan.device.type == "cuda":
         remarks.append(_gpu_memory(plan, torch.cuda.mem_get_info(plan.device)[0]))
     return plan, images, remarks
+
+
+def _folders_of_run(particles: Path) -> tuple[Path, ...]:
+    """Return where the images of a run were found, if the particle file stands in the run's folder."""
+    for folder in particles.absolute().parents:
+        if (folder / RUN_FILE).is_file():
+            with suppress(InputError):
+                return Plan.read(folder).image_folders
+    return ()
 
 
 def needs(plan: Plan, cores: int) -> tuple[float, float]:
