@@ -34,7 +34,7 @@ from cryogan.files import replacing
 from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import critic_reach
+from cryogan.physics.unpicked import search_radii
 
 RUN_FILE = "run.toml"
 VIEWS_FILE = "views.star"  # from where half 1 simulates, where that is not uniform
@@ -136,7 +136,7 @@ class Plan:
         """From so many the view critic looks at an image."""
         width, farthest = self.box * self.pixel_size, self.settings.max_shift
         if self.settings.particles_per_um2 is not None:
-            farthest = critic_reach(width, self.mask_radius)[stage.method == "sharpening"]
+            farthest = search_radii(width, self.mask_radius)[stage.method == "sharpening"]
         return len(shift_grid(farthest, SHIFT_SPACING * width, torch.device("cpu")))
 
     @property
