@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis, fit_spectrum, frequency_axis
 
 # RELION's D2 setting: identity and the half turns about z, y and x, as signs of (x, y, z).
 _D2_SIGNS = np.array([(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)], dtype=float)
@@ -193,11 +194,9 @@ def _crop_and_sharpen(fine: NDArray[np.float64], box: int, excess_variance: floa
 
     The Nyquist planes are left out: one of their two halves alone would break the map's symmetry.
     """
-    keep = np.arange(-((box - 1) // 2), (box - 1) // 2 + 1)
-    positive = keep[keep >= 0]
-    spectrum = np.zeros((box, box, box // 2 + 1), dtype=complex)
-    spectrum[np.ix_(keep, keep, positive)] = np.fft.rfftn(fine)[np.ix_(keep, keep, positive)]
-    gain = np.exp(2 * math.pi**2 * excess_variance * np.fft.fftfreq(box) ** 2)
+    spectrum = fit_spectrum(np.fft.rfftn(fine), box, axes=3)
+    gain = np.exp(2 * math.pi**2 * excess_variance * frequency_axis(box, 1.0) ** 2)
+    gain[np.abs(frequency_axis(box)) == box / 2] = 0
     spectrum *= gain[:, None, None] * gain[:, None] * gain[: box // 2 + 1]
     return np.fft.irfftn(spectrum, s=(box, box, box), axes=(0, 1, 2))
 
@@ -280,7 +279,7 @@ def _sum_of_gaussians(points: NDArray[np.float64], sigma: float, box: int) -> ND
 
     A Gaussian is the product of its three profiles, so the sum over points is a matrix product.
     """
-    grid = np.arange(box) - box // 2
+    grid = centred_axis(box)
     volume = np.zeros((box * box, box))
     for part in np.array_split(points, math.ceil(len(points) / 256)):
         x, y, z = np.exp(-0.5 * ((grid - part.T[:, :, None]) / sigma) ** 2)
