@@ -55,7 +55,7 @@ def scene() -> dict[str, object]:
     projector = FourierProjector(BOX, device=CPU)
     simulator = Simulator(projector, optics, WhiteNoise(BOX), pixel_size=PIXEL, max_shift=10.0, generator=generator)
     spectrum = projector.transform(torch.randn(BOX, BOX, BOX, generator=generator))
-    phi = simulator.draw(COUNT)
+    phi = simulator.sample(COUNT)
     with torch.no_grad():
         images, transfer = to_half_planes(simulator(spectrum, phi)), simulator.transfer(phi.particles)
     return {"simulator": simulator, "spectrum": spectrum, "phi": phi, "images": images, "transfer": transfer}
