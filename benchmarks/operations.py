@@ -21,7 +21,7 @@ from cryogan.critics.matching.trainer import BANK_SHELL, SHIFT_SPACING
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate
 from cryogan.fourier import Disc, to_half_planes
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector

@@ -18,7 +18,7 @@ import torch
 from cryogan.config import Settings
 from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening, sharpening_steps
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution

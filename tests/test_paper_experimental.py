@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from cryogan.config import resolve
+from cryogan.critics import Stage
 from cryogan.critics.wasserstein.trainer import Training
 from cryogan.errors import InputError
 from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import Plan, Stage, make_plan
+from cryogan.run.plan import Plan, make_plan
 from cryogan.validation import fsc
 
 FEW: dict[str, object] = {"critic_width": 4, "symmetry": "D2", "max_shift": 4.0, "free_beyond": 20.0, "threads": 1}
@@ -31,7 +32,7 @@ def trained(plan: Plan, particles: Path, index: int, until: int | None = None) -
 def test_two_stages_of_8_and_12_epochs(particles: Path) -> None:
     plan = planned(particles)
     epoch = 200 / (8 * 4)  # of a half of 200 particles, a batch of 8 and 4 critic steps
-    assert plan.stages == (Stage(32, round(8 * epoch), "stable"), Stage(32, round(12 * epoch)))
+    assert plan.stages == (Stage(32, round(8 * epoch), "stable"), Stage(32, round(12 * epoch), "convolutional"))
     shortened = planned(particles, steps=30)
     assert [stage.steps for stage in shortened.stages] == [20, 30]
 

@@ -13,11 +13,12 @@ from torch.nn.functional import pad
 
 from cryogan.cli import main
 from cryogan.config import Settings
+from cryogan.critics.matching.method import shift_count
 from cryogan.critics.matching.trainer import Sharpening
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
 from cryogan.physics.ctf import CtfParameters
@@ -187,7 +188,7 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     training = build_training(plan, len(plan.stages) - 1, files[0], 1)
     assert isinstance(training, Sharpening)
     for index in (0, len(plan.stages) - 1):
-        assert plan.shifts(plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
+        assert shift_count(plan.task, plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
     training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cryogan.config import Settings
 from cryogan.critics.matching.trainer import Search
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution

@@ -15,7 +15,7 @@ from cryogan.config import Settings
 from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening
 from cryogan.critics.micro_batch import MicroBatch, T
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import LOTS, Ranks, lot_size, lots
 from cryogan.physics.pose_distribution import PoseDistribution
 

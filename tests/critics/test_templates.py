@@ -13,7 +13,7 @@ from torch import Tensor
 from cryogan.critics.matching.templates import Observed, Views, shift_grid
 from cryogan.critics.matching.trainer import Search, Sharpening, sharpening_steps
 from cryogan.fourier import Disc, to_half_planes, to_images
-from cryogan.models.density import conformations
+from cryogan.models.phantom import conformations
 from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.rotations import super_fibonacci, uniform_rotations
 from cryogan.validation import align, fsc
