@@ -175,7 +175,7 @@ def _views(plan: Plan) -> ViewDistribution:
         torch.from_numpy(each).float().to(plan.device)
         for each in (table.directions, table.concentrations, table.weights)
     )
-    if s.critic == "views":
+    if s.critic == "matching":
         views.prior = views.mixture(directions, concentrations, weights)
         return views
     parts = [

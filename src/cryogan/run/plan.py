@@ -68,16 +68,16 @@ class Stage:
     def seconds(self, step: int, particles: int, settings: Settings, shifts: int) -> float:
         """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run.
 
-        Most of it goes as the views of the bank: `settings.views` from so many `shifts`.
+        Most of it goes as the views of the bank: `settings.orientations` from so many `shifts`.
         """
         if self.method in ("convolutional", "stable"):
             return 1.3e-4 * self.box**2
-        searching, sharpening = (each * settings.views * shifts for each in _LOOKING[settings.kind])
+        searching, sharpening = (each * settings.orientations * shifts for each in _LOOKING[settings.kind])
         if self.method == "search":
             return settings.search_batch * (6e-4 + searching * (search_cutoff(step, self.steps) / 9) ** 5)
         cutoff = sharpening_cutoff(step, self.box, held_steps(settings))
         sharpening /= len(point_group(settings.symmetry))
-        return min(particles, settings.sharpen_images) * settings.classes * (6e-4 + sharpening + 9e-6 * cutoff**2)
+        return min(particles, settings.marching_images) * settings.classes * (6e-4 + sharpening + 9e-6 * cutoff**2)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Plan:
             return Memory(fixed, _ACTIVATIONS[s.architecture] * 4 * s.critic_width * box**2, s.batch_size)
         search = stage.method == "search"
         cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
-        views = s.views / (1 if search else len(point_group(s.symmetry)))
+        views = s.orientations / (1 if search else len(point_group(s.symmetry)))
         bank = 16 * views * _half_disc(cutoff)
         agreements = 4 * self.shifts(stage) * (3 * views + 6 * _half_disc(cutoff))
         climbing = 0.0 if search else _CLIMBING * 8 * _half_disc(box / 2)
@@ -269,19 +269,8 @@ def make_plan(
     """
     point_group(settings.symmetry)
     require_device(settings.device)
-    if (settings.aperture_diameter is None) != (settings.focal_length is None):
-        raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
-    if settings.learn_scales and settings.critic == "views":
-        raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
-    if settings.learn_poses and settings.critic == "convolutional":
-        raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
-    if settings.classes > 1 and settings.critic == "convolutional":
-        raise InputError("--classes needs --critic views: that critic looks at each class from its own views.")
-    if (settings.noise_model == "poisson") != (settings.dose is not None):
-        raise InputError("--noise-model poisson and --dose need each other.")
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    _check_convolutional(settings)
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
     table = read_particles(particles, data_dir)
     if settings.particles_per_um2 is not None:
@@ -360,7 +349,7 @@ def make_plan(
     if patches is not None:
         remarks.append(_noise_coverage(patches, images.table))
     if prior is not None:
-        turned = settings.critic == "views"
+        turned = settings.critic == "matching"
         remarks.append(
             f"Views are drawn as in {settings.pose_prior} ({len(prior)} rows), "
             + ("turned into the map's frame after the search." if turned else "in whose frame the map will be.")
@@ -389,35 +378,8 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
         raise InputError(f"There is no device {name!r} here; {remedy}") from error
 
 
-def _check_convolutional(settings: Settings) -> None:
-    """Refuse what the view critic has not, and a second stage that continues nothing."""
-    if settings.critic == "views":
-        for name in ("smoothing", "stable_epochs", "free_beyond", "scale_clip"):
-            if getattr(settings, name):
-                raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
-        if settings.stages is not None:
-            raise InputError(
-                "--stages needs --critic convolutional: the view critic goes from coarse to fine by itself."
-            )
-    if settings.stages is not None:
-        last = parse_stages(settings.stages)[-1][0]
-        if settings.box not in (None, last):
-            raise InputError(f"--stages ends with a box of {last}, --box is {settings.box}; leave out --box.")
-        if settings.stable_epochs > 0:
-            raise InputError("--stages and --stable-epochs both say what goes before the last stage; give one of them.")
-    if settings.free_beyond is not None and settings.stable_epochs == 0:
-        raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
-
-
 def _check_unpicked(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
     """What patches with particles anywhere need, and what picked particles alone can have."""
-    if settings.critic != "views":
-        raise InputError("--particles-per-um2 needs --critic views.")
-    for name in ("learn_poses", "refine"):
-        if getattr(settings, name):
-            raise InputError(f"--{name.replace('_', '-')} needs picked particles; leave out --particles-per-um2.")
-    if settings.classes > 1:
-        raise InputError("--classes needs picked particles; leave out --particles-per-um2.")
     if noise is None:
         raise InputError(
             "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "
@@ -478,9 +440,9 @@ def _gpu_memory(plan: Plan, free: float) -> str:
 
 def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
     """The stages of a run; the first of several is tried several times."""
-    if settings.critic == "views":
+    if settings.critic == "matching":
         search = Stage(min(box, _SEARCH_BOX), settings.search_steps, "search")
-        steps = sharpening_steps(box, settings.sharpen_steps, held_steps(settings))
+        steps = sharpening_steps(box, settings.marching_steps, held_steps(settings))
         return (*[search] * settings.starts, Stage(box, steps, "sharpening"))
     if settings.stages is not None:
         stages = [Stage(*each) for each in parse_stages(settings.stages)]

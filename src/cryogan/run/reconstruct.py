@@ -143,7 +143,7 @@ def _log(folder: Path, text: str) -> None:
 def require_images(plan: Plan, processes: int) -> None:
     """That each of the processes of a distributed run has a part of a batch. Raises InputError."""
     s = plan.settings
-    batch, name = (s.search_batch, "search-batch") if s.critic == "views" else (s.batch_size, "batch-size")
+    batch, name = (s.search_batch, "search-batch") if s.critic == "matching" else (s.batch_size, "batch-size")
     if lots(batch) < processes // 2:
         raise InputError(
             f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
