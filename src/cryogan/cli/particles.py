@@ -144,7 +144,8 @@ def _density(
     """Density of the maps, (K, D, D, D), of the model, or of a phantom, and its pixel size, A."""
     import numpy as np
 
-    from cryogan.models.density import density_from_model, phantom
+    from cryogan.models.atomic_model import density_from_model
+    from cryogan.models.phantom import phantom
     from cryogan.particles import read_volume
 
     if model is not None and maps:
