@@ -478,7 +478,7 @@ def test_python_has_what_the_package_promises() -> None:
     for name in cryogan.__all__:
         assert callable(getattr(cryogan, name))
     assert Path(cryogan.__file__).with_name("py.typed").exists()
-    with pytest.raises(AttributeError, match="no attribute 'reconstrut'"):
+    with pytest.raises(AttributeError, match="No cryogan attribute reconstrut"):
         _ = cryogan.reconstrut
 
 
