@@ -1,6 +1,5 @@
 """What a run would find in a user's files, before it computes anything; and what it needs of the machine."""
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.fourier import radial_power, shells
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
 from cryogan.report import draw_particles
 from cryogan.run.half import build_simulator
@@ -105,7 +105,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 
 def _cost(plan: Plan) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     minutes, gib = needs(plan, cores)
     return {
         "device": plan.machine.removeprefix("Device: ").removesuffix("."),
@@ -157,7 +157,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
 
 def doctor() -> Report:
     """The installation: versions, devices, threads, arithmetic, disk."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     packages = (torch, np, scipy, mrcfile, gemmi, matplotlib)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -1,6 +1,5 @@
 """From a user's files and settings to a plan: what two half sets are trained on, with every number resolved."""
 
-import os
 import platform
 import sys
 import tomllib
@@ -22,6 +21,7 @@ from cryogan.config import Settings, parse_stages, validate
 from cryogan.critics import Critic, Memory, Stage, Task, load_critic
 from cryogan.errors import InputError
 from cryogan.files import replacing
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
@@ -149,7 +149,7 @@ class Plan:
             # Not from installed metadata: a checkout on PYTHONPATH has none.
             "versions": {each.__name__: str(each.__version__) for each in (cryogan, torch, np, scipy, mrcfile)}
             | {"python": platform.python_version()},
-            "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
+            "machine": {"system": platform.platform(), "cores": available_cores(), "gpu": gpu},
         }
         with replacing(folder / RUN_FILE) as temporary:
             temporary.write_text(tomli_w.dumps(record))
@@ -262,7 +262,7 @@ def make_plan(
             f"{settings.batch_size} each; give more particles or a smaller --batch-size."
         )
 
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     plan = Plan(
         settings=settings,
         particles=particles.resolve(),
