@@ -17,7 +17,7 @@ from cryogan.config import Settings
 from cryogan.fourier import radial_power, shells
 from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
-from cryogan.report import draw_particles
+from cryogan.report import plot_particles
 from cryogan.run.half import build_simulator
 from cryogan.run.plan import Plan, make_plan, needs
 
@@ -59,7 +59,7 @@ def check(
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_particles(picture, images.batch(images.spread(SHOWN)))
+        plot_particles(picture, images.batch(images.spread(SHOWN)))
     facts = {settings.kind: remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)

@@ -101,7 +101,7 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
         seed: Seed of the random phases.
     """
     from cryogan.particles import read_volume
-    from cryogan.report import draw_fsc
+    from cryogan.report import plot_fsc
     from cryogan.run.postprocess import write_fsc
     from cryogan.validation import fsc_curves, resolution_at
 
@@ -114,7 +114,7 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     shown = {"unmasked": curves.unmasked}
     if mask is not None:
         shown |= {"masked": curves.masked, "phase-randomised": curves.phase_randomised, "corrected": curves.corrected}
-    draw_fsc(out / "fsc.png", curves.frequency, shown, pixel_size)
+    plot_fsc(out / "fsc.png", curves.frequency, shown, pixel_size)
     resolutions = {
         name: {level: resolution_at(curve, pixel_size, level, len(first)) for level in (0.5, 0.143)}
         for name, curve in shown.items()
