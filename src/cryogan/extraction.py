@@ -21,7 +21,7 @@ from cryogan.particles.micrographs import (
     read_micrographs,
 )
 from cryogan.particles.preprocess import fourier_crop
-from cryogan.report import draw_places
+from cryogan.report import plot_places
 
 NOISE_SHARE = 10  # patches for each background patch
 CTF_COLUMNS = (
@@ -87,7 +87,7 @@ def extract_noise(
     for name in track(files, "Background patches", console=console, disable=not console.is_terminal):
         micrograph = read_micrograph(files[name])
         found = quiet_places(micrograph, places[name], side, radius, len(places[name]))
-        draw_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
+        plot_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
         if not len(found):
             crowded.append(name)
             continue
