@@ -18,6 +18,7 @@ from cryogan import __version__
 from cryogan.config import Settings, first_complaint, resolve
 from cryogan.errors import InputError, Interrupted, RankFailed
 from cryogan.parallel.launch import STOPPING, Launch
+from cryogan.simulation.disturbances import Disturbances
 
 if TYPE_CHECKING:
     from cryogan.checking import Report
@@ -472,6 +473,9 @@ def simulate_command(
     model: Path | None = None,
     volume: list[Path] | None = None,
     resolution: float = 5.0,
+    symmetry: str | None = None,
+    chains: list[str] | None = None,
+    without_chains: list[str] | None = None,
     box: int = 64,
     pixel_size: float = 3.822,
     poses: Path | None = None,
@@ -483,6 +487,8 @@ def simulate_command(
     micrographs: int = 100,
     write_micrographs: bool = False,
     particles_per_um2: float | None = None,
+    float32: Annotated[bool, Parameter(negative="")] = False,
+    disturbances: Annotated[Disturbances | None, Parameter(name="*", group="Disturbances")] = None,
     seed: int = 0,
 ) -> Answer:
     """Particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
@@ -497,6 +503,13 @@ def simulate_command(
         Map, MRC; box and pixel size are the map's. Given again for other maps, which the particles show in turn.
     resolution
         Of the map made from the model, A.
+    symmetry
+        Point group of the model, whose axes are then brought into RELION's setting; default: its principal axes along
+        those of the map, the longest along z.
+    chains
+        Name of a chain of the model; given again for others. Default: all.
+    without_chains
+        Name of a chain of the model to leave out; given again for others.
     box
         Pixels.
     pixel_size
@@ -520,18 +533,23 @@ def simulate_command(
     particles_per_um2
         Of the micrographs; they then stand anywhere, by chance one over another, and
         their CTF reaches out of their box; for extract-patches.
+    float32
+        Write stacks as float32 instead of float16, which RELION reads from version 4 on.
     seed
         Of everything random.
     """
     import numpy as np
 
-    from cryogan.models.atomic_model import density_from_model
+    from cryogan.models.atomic_model import AtomicModel
     from cryogan.models.phantom import phantom
     from cryogan.particles import read_volume
     from cryogan.simulation import simulate
+    from cryogan.simulation.symmetry_axes import on_symmetry_axes
 
     if model is not None and volume:
         raise InputError("Give --model or --volume, not both.")
+    if model is None and (symmetry is not None or chains or without_chains):
+        raise InputError("--symmetry, --chains and --without-chains are of an atomic model; give it with --model.")
     if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0 or dose <= 0:
         raise InputError("Box: an even number from 16; particles, micrographs, pixel size, SNR and dose: above 0.")
     if volume:
@@ -540,7 +558,10 @@ def simulate_command(
             raise InputError("The maps given with --volume differ in box or pixel size; resample them.")
         density, pixel_size = np.concatenate([each[None] for each in densities]), pixel_sizes[0]
     elif model is not None:
-        density = density_from_model(model, resolution, box, pixel_size, orient=True)
+        atoms = AtomicModel.read(model, chains or (), without_chains or ()).on_principal_axes()
+        if symmetry is not None:
+            atoms = on_symmetry_axes(atoms, symmetry, box, pixel_size)
+        density = atoms.density(resolution, box, pixel_size)
     else:
         density = phantom(box, pixel_size, seed)
     simulate(
@@ -556,6 +577,8 @@ def simulate_command(
         micrographs=micrographs,
         write_micrographs=write_micrographs,
         particles_per_um2=particles_per_um2,
+        float32=float32,
+        disturbances=disturbances,
         seed=seed,
     )
     truth = out / ("truth.mrc" if not volume or len(volume) == 1 else "truth1.mrc")

@@ -134,6 +134,8 @@ def _check_disturbances(
     d: Disturbances, write_micrographs: bool, noise: str, particles_per_um2: float | None, poses: Path | None
 ) -> None:
     """Refuse disturbances beside options that leave no place for them."""
+    if sum(d.junk.values()) > 1:
+        raise InputError(f"The shares of junk sum to {sum(d.junk.values()):g}; give shares of at most 1 in all.")
     if d.preferred_views and poses is not None:
         raise InputError("--preferred-views draws poses, and --poses gives them; leave out one.")
     if noise == "none" and (d.snr_spread or d.ice_gradient):

@@ -1,8 +1,6 @@
 """The options with which `simulate` makes particles as untidy as those of a microscope."""
 
-from typing import Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 PARTICLE = "particle"
 JUNK_KINDS = ("empty", "contaminant", "broken", "aggregate")
@@ -73,13 +71,6 @@ class Disturbances(BaseModel):
     belt_position: float = Field(
         default=0.0, description="Height of the belt's middle over the box's centre, A along z."
     )
-
-    @model_validator(mode="after")
-    def _junk_is_a_part(self) -> Self:
-        total = sum(self.junk.values())
-        if total > 1:
-            raise ValueError(f"the shares of junk sum to {total:g}; give shares of at most 1 in all")
-        return self
 
     @property
     def junk(self) -> dict[str, float]:
