@@ -1,10 +1,14 @@
 """Commands that make particles and background patches: extract-noise, extract-patches, simulate."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from cryogan.cli.app import Answer, DataDir, Say, app, examples
 from cryogan.errors import InputError
+from cryogan.simulation.disturbances import Disturbances
 
 
 @app.command(
@@ -78,6 +82,9 @@ def simulate_command(
     model: Path | None = None,
     volume: list[Path] | None = None,
     resolution: float = 5.0,
+    symmetry: str | None = None,
+    chains: list[str] | None = None,
+    without_chains: list[str] | None = None,
     box: int = 64,
     pixel_size: float = 3.822,
     poses: Path | None = None,
@@ -89,6 +96,8 @@ def simulate_command(
     micrographs: int = 100,
     write_micrographs: bool = False,
     particles_per_um2: float | None = None,
+    float32: Annotated[bool, Parameter(negative="")] = False,
+    disturbances: Annotated[Disturbances | None, Parameter(name="*", group="Disturbances")] = None,
     seed: int = 0,
 ) -> Answer:
     """Simulate particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
@@ -98,6 +107,10 @@ def simulate_command(
         model: Atomic model, mmCIF or PDB, also gzipped.
         volume: Map, MRC; box and pixel size are the map's. Repeat it for other maps, which the particles show in turn.
         resolution: Resolution of the map made from the model, A.
+        symmetry: Point group of the model, whose axes are then brought into RELION's setting. Default: its principal
+            axes along those of the map, the longest along z.
+        chains: Name of a chain of the model; repeat it for others. Default: all.
+        without_chains: Name of a chain of the model to leave out; repeat it for others.
         box: Box size, pixels.
         pixel_size: Pixel size, A.
         poses: STAR with poses, shifts and CTF to use instead of random ones.
@@ -111,13 +124,22 @@ def simulate_command(
             extract-noise.
         particles_per_um2: Particles per square micrometre of the micrographs; they then stand anywhere, also one over
             another, and their CTF reaches out of their box; for extract-patches.
+        float32: Write stacks as float32 instead of float16, which RELION reads from version 4 on.
+        disturbances: What microscopes add; see docs/simulate.md.
         seed: Seed of every random number.
     """
     from cryogan.simulation import simulate
 
     if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0 or dose <= 0:
         raise InputError("Box: an even number from 16; particles, micrographs, pixel size, SNR and dose: above 0.")
-    density, pixel_size = _density(model, volume or [], resolution, box, pixel_size, seed)
+    if model is not None and volume:
+        raise InputError("Give --model or --volume, not both.")
+    if model is None and (symmetry is not None or chains or without_chains):
+        raise InputError("--symmetry, --chains and --without-chains are of an atomic model; give it with --model.")
+    if model is not None:
+        density = _model_density(model, chains or (), without_chains or (), symmetry, resolution, box, pixel_size)
+    else:
+        density, pixel_size = _density(volume or [], box, pixel_size, seed)
     simulate(
         density,
         pixel_size,
@@ -131,6 +153,8 @@ def simulate_command(
         micrographs=micrographs,
         write_micrographs=write_micrographs,
         particles_per_um2=particles_per_um2,
+        float32=float32,
+        disturbances=disturbances,
         seed=seed,
     )
     truth = out / ("truth.mrc" if not volume or len(volume) == 1 else "truth1.mrc")
@@ -138,20 +162,32 @@ def simulate_command(
     return Answer({"folder": out} | made | ({} if noise == "none" else {"noise": out / "noise.star"}))
 
 
-def _density(
-    model: Path | None, maps: list[Path], resolution: float, box: int, pixel_size: float, seed: int
-) -> tuple[Any, float]:
-    """Density of the maps, (K, D, D, D), of the model, or of a phantom, and its pixel size, A."""
+def _model_density(
+    model: Path,
+    chains: Sequence[str],
+    without_chains: Sequence[str],
+    symmetry: str | None,
+    resolution: float,
+    box: int,
+    pixel_size: float,
+) -> Any:
+    """Density (D, D, D) of an atomic model; arguments as of `simulate_command`."""
+    from cryogan.models.atomic_model import AtomicModel
+    from cryogan.simulation.symmetry_axes import on_symmetry_axes
+
+    atoms = AtomicModel.read(model, chains, without_chains).on_principal_axes()
+    if symmetry is not None:
+        atoms = on_symmetry_axes(atoms, symmetry, box, pixel_size)
+    return atoms.density(resolution, box, pixel_size)
+
+
+def _density(maps: list[Path], box: int, pixel_size: float, seed: int) -> tuple[Any, float]:
+    """Density of the maps, (K, D, D, D), or of a phantom, and its pixel size, A."""
     import numpy as np
 
-    from cryogan.models.atomic_model import density_from_model
     from cryogan.models.phantom import phantom
     from cryogan.particles import read_volume
 
-    if model is not None and maps:
-        raise InputError("Give --model or --volume, not both.")
-    if model is not None:
-        return density_from_model(model, resolution, box, pixel_size, orient=True), pixel_size
     if not maps:
         return phantom(box, pixel_size, seed), pixel_size
     densities, pixel_sizes = zip(*map(read_volume, maps), strict=True)
