@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from cryogan.config import PRESETS, Settings, resolve, validate
+from cryogan.critics import Stage
 from cryogan.errors import InputError
 from cryogan.particles import write_star
 from cryogan.run.half import build_simulator
-from cryogan.run.plan import Plan, Stage, make_plan
+from cryogan.run.plan import Plan, make_plan
+
+
+def usual(box: int, steps: int) -> Stage:
+    return Stage(box, steps, "convolutional")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -156,14 +161,19 @@ def test_stages_grow_to_the_working_box(particles: Path) -> None:
     chosen = {"critic": "convolutional", "steps": 5, "batch_size": 8, "coarse_steps": 3, "starts": 3}
     plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
     assert plan.box == images.box == 32
-    assert plan.stages == (Stage(24, 3), Stage(24, 3), Stage(24, 3), Stage(32, 5))
+    assert plan.stages == (
+        usual(24, 3),
+        usual(24, 3),
+        usual(24, 3),
+        usual(32, 5),
+    )
     assert plan.total_steps == 14
     assert [plan.work(step) for step in (0, 14)] == [0, 1]
     assert plan.work(9) == pytest.approx(9 * 24**2 / (9 * 24**2 + 5 * 32**2))
     small, images, _ = make_plan(
         particles / "particles.star", None, None, resolve("default", None, chosen | {"box": 16, "starts": 1})
     )
-    assert small.stages == (Stage(16, 5),)
+    assert small.stages == (usual(16, 5),)
     assert small.box == images.box == 16
     assert small.pixel_size == pytest.approx(8.0)
 
@@ -171,10 +181,15 @@ def test_stages_grow_to_the_working_box(particles: Path) -> None:
 def test_stages_of_the_users_choice(particles: Path, tmp_path: Path) -> None:
     file = write(tmp_path, 'critic = "convolutional"\nstarts = 2\nstages = "16:4, 24:3,32:5"\n')
     plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", file, {"batch_size": 8}))
-    assert plan.stages == (Stage(16, 4), Stage(16, 4), Stage(24, 3), Stage(32, 5))
+    assert plan.stages == (
+        usual(16, 4),
+        usual(16, 4),
+        usual(24, 3),
+        usual(32, 5),
+    )
     chosen = resolve("paper", None, {"stages": "16:4,24:3", "batch_size": 8})
     plan, images, _ = make_plan(particles / "particles.star", None, None, chosen)
-    assert plan.stages == (Stage(16, 4), Stage(24, 3))
+    assert plan.stages == (usual(16, 4), usual(24, 3))
     assert plan.box == images.box == 24
     plan.write(tmp_path)
     assert Plan.read(tmp_path) == plan
@@ -218,7 +233,7 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
         _, simulator = build_simulator(plan, 16, star, 1, 0)
-        drawn = simulator.draw(2000).rotations[:, :, 2]
+        drawn = simulator.sample(2000).rotations[:, :, 2]
         near = [
             float((drawn @ torch.tensor([np.cos(a), np.sin(a), 0.0]).float() > 0.9).float().mean())
             for a in (0.35, 3.49)
@@ -231,7 +246,7 @@ def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:
     chosen = {"steps": 0, "epochs": 3.0, "batch_size": 4, "critic_steps": 2, "coarse_to_fine": False}
     chosen |= {"critic": "convolutional", "starts": 1}
     plan, images, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, chosen))
-    assert plan.stages == (Stage(32, round(3 * (len(images) // 2) / 8)),)
+    assert plan.stages == (usual(32, round(3 * (len(images) // 2) / 8)),)
 
 
 def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> None:

@@ -13,17 +13,18 @@ from torch.nn.functional import pad
 
 from cryogan.cli import main
 from cryogan.config import Settings
+from cryogan.critics.matching.method import shift_count
 from cryogan.critics.matching.trainer import Sharpening
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise, background_mask
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.unpicked import Crowd, CrowdSimulator
+from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
 from cryogan.run.half import build_training
 from cryogan.run.plan import PARTICLE_FRACTION, make_plan
@@ -145,7 +146,7 @@ def truth_in_patches(folder: Path, clean: Path, snr: float) -> torch.Tensor:
 
 def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
     """Patches that the simulator makes of the truth, in the micrographs' unit."""
-    simulator = CrowdSimulator(
+    simulator = UnpickedSimulator(
         FourierProjector(PATCH, device=CPU),
         CtfParameters.from_columns(read_particles(clear / "patches" / "particles.star").ctf, device=CPU),
         WhiteNoise(PATCH),
@@ -156,7 +157,7 @@ def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
     )
     truth = truth_in_patches(clear, clear / f"clean{density:.0f}", CLEAR_SNR)
     with torch.no_grad():
-        return simulator(simulator.projector.transform(truth), simulator.draw(count))
+        return simulator(simulator.projector.transform(truth), simulator.sample(count))
 
 
 def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
@@ -187,16 +188,16 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     training = build_training(plan, len(plan.stages) - 1, files[0], 1)
     assert isinstance(training, Sharpening)
     for index in (0, len(plan.stages) - 1):
-        assert plan.shifts(plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
+        assert shift_count(plan.task, plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
     training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
     angle = 2 * torch.pi * torch.rand(96, generator=generator)
-    phi = Crowd(
+    phi = Unpicked(
         uniform_rotations(96, generator),
         distance[:, None] * torch.stack([angle.cos(), angle.sin()], 1),
-        simulator.draw_particles(96),
-        simulator.draw_seeds(96),
+        simulator.sample_particles(96),
+        simulator.sample_seeds(96),
         patch=torch.arange(96),
     )
     with torch.no_grad():

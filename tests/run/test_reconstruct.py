@@ -24,7 +24,7 @@ from rich.console import Console
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.files import locked
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.launch import STOPPING
 from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
 from cryogan.refinement.refine import refine
@@ -459,8 +459,8 @@ def planned(folder: Path, particles: Path, chosen: Settings) -> Path:
 def test_a_half_is_resumed_within_and_between_stages(
     critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._COARSE_BOXES", (16,))  # smaller than by default, for speed
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.wasserstein.method.COARSE_BOXES", (16,))  # smaller than by default, for speed
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     if critic == "views":
         chosen = settings(critic, search_steps=5, sharpen_steps=1)
     else:
@@ -512,7 +512,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     if not in_memory:
         monkeypatch.setattr(ParticleImages.__init__, "__defaults__", (False, 0, None))
     chosen = settings(search_steps=5, sharpen_steps=1, starts=1)
@@ -548,7 +548,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
 def test_a_clock_that_goes_backwards_changes_nothing(
     particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     monkeypatch.setattr("cryogan.run.half.LATEST_SECONDS", 0.0)
     seconds = itertools.count(2e9, -3600.0)
     monkeypatch.setattr(time, "time", lambda: next(seconds))
@@ -576,7 +576,7 @@ def test_a_record_that_was_cut_off_is_left_out(particles: Path, tmp_path: Path) 
 def test_a_half_ends_in_time_with_the_map_that_it_has(
     critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     folder = planned(tmp_path / "run", particles, settings(critic, max_minutes=0.5001))
     messages: queue.Queue[Message] = queue.Queue()
     train_half(folder, 2, messages)  # type: ignore[arg-type]

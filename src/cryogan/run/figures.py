@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryogan.critics.matching.trainer import ViewTraining
-from cryogan.critics.wasserstein.trainer import Training
+from cryogan.critics import Trainer
 from cryogan.fourier import radial_power, to_images
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.projector import FourierProjector
@@ -70,12 +69,12 @@ def snapshots(folder: Path, half: int, plan: Plan) -> dict[int, Snapshot]:
 
 
 @torch.no_grad()
-def draw_simulation(folder: Path, training: Training | ViewTraining) -> None:
+def draw_simulation(folder: Path, training: Trainer) -> None:
     """Gallery of clean, CTF-modulated, simulated and real images, and the power spectra of the last two."""
     simulator, s = training.simulator, training.settings
     # A generator of their own: drawing pictures must not change the run.
     state = simulator.generator.get_state()
-    phi = simulator.draw(SPECTRUM_IMAGES)
+    phi = simulator.sample(SPECTRUM_IMAGES)
     spectrum = simulator.projector.transform(training.volume())
     simulated = torch.cat([simulator(spectrum, phi[i : i + s.batch_size]) for i in range(0, len(phi), s.batch_size)])
     some = phi[:VIEWS]
@@ -130,9 +129,8 @@ def agreement_over_time(folder: Path, plan: Plan, alignment: Alignment) -> dict[
     """FSC of the half maps, (D // 2 + 1,), by step; half 2 in half 1's frame as at the end, NaN beyond a coarse box."""
     recorded = {r["step"] for r in records(folder, 1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
-    last = plan.stages[-1]
     # A search ends in a frame of its own; the axes are found afterwards.
-    in_frame = plan.total_steps - last.steps if last.method == "sharpening" else 0
+    in_frame = sum(stage.steps for stage in plan.stages if not plan.critic.keeps_frame(stage))
     grown = {}
     for step in sorted(each for each in first.keys() & second.keys() & recorded if each > in_frame):
         grown[step] = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))

@@ -93,7 +93,7 @@ def judge_convergence(
         said = f", and the half maps' FSC {'grew' if gain > -0.05 else 'fell'} by {abs(gain):.1f} shells over the last "
         said += f"{1 - plan.work(before):.0%}"
     reached = change <= STILL_MOVING and gain <= STILL_GAINING
-    more = "--sharpen-steps" if plan.settings.critic == "views" else "--steps"
+    more = f"--{plan.critic.longer_setting.replace('_', '-')}"
     return Convergence(
         reached,
         f"{'Converged' if reached else 'Not converged'}: over the last {LAST_PART:.0%} of the run's work the map "
