@@ -66,7 +66,7 @@ def read_map(path: Path | str) -> tuple[NDArray[np.float32], MapHeader]:
     stored = np.frombuffer(content, header.dtype, int(np.prod(header.shape)), header.offset).reshape(header.shape)
     of_array = header.axes[::-1]
     with np.errstate(invalid="ignore"):  # a damaged float16 may be a signalling NaN
-        volume = np.ascontiguousarray(stored.transpose([of_array.index(axis) for axis in (3, 2, 1)]), dtype=np.float32)
+        volume = np.array(stored.transpose([of_array.index(axis) for axis in (3, 2, 1)]), np.float32, order="C")
     wrong = np.count_nonzero(~np.isfinite(volume))
     if wrong:
         raise InputError(
