@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, optimize
 
+from cryogan.grids import frequency_axis, frequency_radius
 from cryogan.particles.images import ParticleImages
 
 FINEST_A = 20.0  # what is finer shows the molecule's insides, which vary with direction
@@ -98,8 +99,8 @@ def _frequencies(images: ParticleImages) -> Array:
 def _radial_means(images: ParticleImages, rows: NDArray[np.int64], shells: int) -> Array:
     """Mean (B, S) of the real part of each image's transform about its centre, in the shells 1 to S."""
     box = images.box
-    ky, kx = np.rint(np.fft.fftfreq(box, 1 / box)).astype(np.int64)[:, None], np.arange(box // 2 + 1)
-    shell = np.rint(np.hypot(ky, kx)).astype(np.int64)
+    ky, kx = frequency_axis(box)[:, None], np.arange(box // 2 + 1)
+    shell = np.rint(frequency_radius(box)).astype(np.int64)
     inside = (shell > 0) & (shell <= shells)
     # At the centre pixel, box // 2, the phase of (kx, ky) is that of kx + ky half periods.
     sign = (1 - 2 * ((ky + kx) % 2))[inside]
