@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from accuracy import measure
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.simulation import simulate
 
 D2 = ["--symmetry", "D2"]

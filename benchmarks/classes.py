@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from accuracy import processor
-from cryogan.models.density import conformations
+from cryogan.models.phantom import conformations
 from cryogan.particles import read_star, read_volume
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc, resolution_at

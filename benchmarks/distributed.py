@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cryogan.config import Settings
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import Ranks
 from cryogan.particles import read_volume
 from cryogan.run.half import build_training

@@ -21,7 +21,7 @@ from cryogan.critics.matching.trainer import BANK_SHELL, SHIFT_SPACING
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate
 from cryogan.fourier import Disc, to_half_planes
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector
@@ -55,7 +55,7 @@ def scene() -> dict[str, object]:
     projector = FourierProjector(BOX, device=CPU)
     simulator = Simulator(projector, optics, WhiteNoise(BOX), pixel_size=PIXEL, max_shift=10.0, generator=generator)
     spectrum = projector.transform(torch.randn(BOX, BOX, BOX, generator=generator))
-    phi = simulator.draw(COUNT)
+    phi = simulator.sample(COUNT)
     with torch.no_grad():
         images, transfer = to_half_planes(simulator(spectrum, phi)), simulator.transfer(phi.particles)
     return {"simulator": simulator, "spectrum": spectrum, "phi": phi, "images": images, "transfer": transfer}

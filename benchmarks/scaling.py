@@ -21,7 +21,7 @@ import torch
 from accuracy import measure
 from cryogan.config import resolve
 from cryogan.critics.matching.trainer import sharpening_steps
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.refinement.pose_search import HalfSet
 from cryogan.run.half import build_training
 from cryogan.run.plan import make_plan

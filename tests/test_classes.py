@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from cryogan.config import Settings
 from cryogan.errors import InputError
-from cryogan.models.density import conformations
+from cryogan.models.phantom import conformations
 from cryogan.particles import read_star, read_volume
 from cryogan.run.postprocess import Result
 from cryogan.run.reconstruct import reconstruct

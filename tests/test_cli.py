@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 import cryogan
 from cryogan.cli import main
 from cryogan.config import resolve
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_particles, read_star, read_volume, write_stack, write_volume
 from cryogan.run.plan import make_plan
 from cryogan.validation import Alignment, align, fsc

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cryogan.cli import app, main
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import write_volume
 from cryogan.simulation import simulate
 

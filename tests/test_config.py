@@ -233,7 +233,7 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
         _, simulator = build_simulator(plan, 16, star, 1, 0)
-        drawn = simulator.draw(2000).rotations[:, :, 2]
+        drawn = simulator.sample(2000).rotations[:, :, 2]
         near = [
             float((drawn @ torch.tensor([np.cos(a), np.sin(a), 0.0]).float() > 0.9).float().mean())
             for a in (0.35, 3.49)

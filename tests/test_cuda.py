@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryogan.config import resolve
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.run.half import build_training, start_from
 from cryogan.run.plan import make_plan
 from cryogan.simulation import simulate

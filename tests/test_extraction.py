@@ -14,7 +14,7 @@ from cryogan.cli import main
 from cryogan.errors import InputError
 from cryogan.extraction import extract_noise
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_particles, read_star, write_stack, write_star
 from cryogan.particles.micrographs import quiet_places, read_micrograph, read_micrographs
 from cryogan.simulation import _noise_power, simulate

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cryogan.config import resolve
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.run.half import build_training
 from cryogan.run.plan import Memory, make_plan
 from cryogan.simulation import simulate

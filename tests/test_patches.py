@@ -18,13 +18,13 @@ from cryogan.critics.matching.trainer import Sharpening
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise, background_mask
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.unpicked import Crowd, CrowdSimulator
+from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
 from cryogan.run.half import build_training
 from cryogan.run.plan import PARTICLE_FRACTION, make_plan
@@ -146,7 +146,7 @@ def truth_in_patches(folder: Path, clean: Path, snr: float) -> torch.Tensor:
 
 def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
     """Patches that the simulator makes of the truth, in the micrographs' unit."""
-    simulator = CrowdSimulator(
+    simulator = UnpickedSimulator(
         FourierProjector(PATCH, device=CPU),
         CtfParameters.from_columns(read_particles(clear / "patches" / "particles.star").ctf, device=CPU),
         WhiteNoise(PATCH),
@@ -157,7 +157,7 @@ def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
     )
     truth = truth_in_patches(clear, clear / f"clean{density:.0f}", CLEAR_SNR)
     with torch.no_grad():
-        return simulator(simulator.projector.transform(truth), simulator.draw(count))
+        return simulator(simulator.projector.transform(truth), simulator.sample(count))
 
 
 def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
@@ -193,11 +193,11 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
     angle = 2 * torch.pi * torch.rand(96, generator=generator)
-    phi = Crowd(
+    phi = Unpicked(
         uniform_rotations(96, generator),
         distance[:, None] * torch.stack([angle.cos(), angle.sin()], 1),
-        simulator.draw_particles(96),
-        simulator.draw_seeds(96),
+        simulator.sample_particles(96),
+        simulator.sample_seeds(96),
         patch=torch.arange(96),
     )
     with torch.no_grad():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cryogan.config import Settings
     from cryogan.critics.wasserstein.trainer import Training
     from cryogan.errors import InputError
-    from cryogan.models.density import phantom
+    from cryogan.models.phantom import phantom
     from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_volume, write_volume
     from cryogan.physics.ctf import CtfParameters
     from cryogan.physics.noise import Noise
@@ -38,7 +38,7 @@ _PLACES = {
     "read_volume": "particles",
     "write_volume": "particles",
     "CtfParameters": "physics.ctf",
-    "phantom": "models.density",
+    "phantom": "models.phantom",
     "Noise": "physics.noise",
     "FourierProjector": "physics.projector",
     "Simulator": "physics.simulator",

@@ -118,7 +118,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
     width = plan.box * plan.pixel_size
     images, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
     rows = torch.from_numpy(images.spread(PROBED))
-    power = radial_power(simulator.noise.sample(simulator.draw(len(rows)).particles, simulator.generator)).numpy()[1:]
+    power = radial_power(simulator.noise.sample(simulator.sample(len(rows)).particles, simulator.generator)).numpy()[1:]
     weakest = int(power[: plan.box // 2 - 1].argmin())
     transfer = simulator.transfer(rows)
     shell = shells(plan.box, device=transfer.device)

@@ -13,8 +13,8 @@ from torch import Tensor
 from cryogan.critics.matching.templates import Observed, Views, shift_grid
 from cryogan.critics.matching.trainer import Search, Sharpening, sharpening_steps
 from cryogan.fourier import Disc, to_half_planes, to_images
-from cryogan.models.density import conformations
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.models.phantom import conformations
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.rotations import super_fibonacci, uniform_rotations
 from cryogan.validation import align, fsc
 
@@ -223,7 +223,7 @@ def test_preferred_views_and_small_shifts_are_learned(preferred: "Experiment") -
 def test_a_prior_of_another_run_is_turned_onto_a_mirrored_map(preferred: "Experiment") -> None:
     """The other run has other particles, a frame and a hand of its own."""
     random = torch.Generator().manual_seed(11)
-    views, seen = ViewDistribution(torch.device("cpu")), preferred.phi.rotations[:, :, 2]
+    views, seen = PoseDistribution(torch.device("cpu")), preferred.phi.rotations[:, :, 2]
     others = seen[torch.randint(len(seen), (400,), generator=random)]
     half_turn = torch.tensor([1.0, -1.0, -1.0])  # what mirroring in x does to the directions
     turned = others @ uniform_rotations(1, random)[0].T
@@ -231,7 +231,7 @@ def test_a_prior_of_another_run_is_turned_onto_a_mirrored_map(preferred: "Experi
 
     def training(**settings: bool) -> Sharpening:
         made: Sharpening = preferred.training(Sharpening, sharpening_steps(BOX, 1), **settings)
-        made.simulator.views = ViewDistribution(torch.device("cpu"), views.prior)
+        made.simulator.views = PoseDistribution(torch.device("cpu"), views.prior)
         return made
 
     first, second = training(), training()

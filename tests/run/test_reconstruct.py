@@ -24,7 +24,7 @@ from rich.console import Console
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.files import locked
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.launch import STOPPING
 from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
 from cryogan.refinement.refine import refine

@@ -525,7 +525,8 @@ def simulate_command(
     """
     import numpy as np
 
-    from cryogan.models.density import density_from_model, phantom
+    from cryogan.models.atomic_model import density_from_model
+    from cryogan.models.phantom import phantom
     from cryogan.particles import read_volume
     from cryogan.simulation import simulate
 

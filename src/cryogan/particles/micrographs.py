@@ -1,4 +1,4 @@
-"""Micrographs, and the places in them where nothing but background is."""
+"""Micrographs, and where in them background is found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,20 @@ from cryogan.particles.mrc import open_stack, read_header
 from cryogan.particles.star import StarTable, read_star
 from cryogan.particles.table import common_pixel_size, find_file
 
-_BINS = 32  # of a patch's side, at which its variance is judged
+_BINS = 32  # along a patch's side, for its variance
 
 
 @dataclass(frozen=True)
 class Micrographs:
-    """N micrographs: names as in the STAR file, files, one pixel size in A, and the STAR file's tables."""
+    """N micrographs of one pixel size.
+
+    Attributes:
+        names: as in the STAR file.
+        files: where they were found.
+        pixel_size: A.
+        table: rows of the STAR file.
+        optics: its optics table, if it has one.
+    """
 
     names: list[str]
     files: list[Path]
@@ -31,10 +39,12 @@ class Micrographs:
 def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
     """Read a RELION micrograph STAR (3.0, or 3.1 with optics).
 
-    Files are looked for beside it, in the folders above, and in data_dir.
+    Args:
+        path: the STAR file. The micrographs are searched for beside it and in the folders above.
+        data_dir: another folder in which to look for them.
 
     Raises:
-        InputError: no column or pixel size, several pixel sizes, a file that is not there.
+        InputError: no column or pixel size, several pixel sizes, or a missing file.
     """
     blocks = read_star(path)
     table = next((block for block in blocks.values() if "rlnMicrographName" in block), None)
@@ -69,7 +79,7 @@ def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: P
 
 
 def read_micrograph(path: Path) -> NDArray[np.float32]:
-    """A micrograph (H, W), MRC or TIFF, x fastest.
+    """Read a micrograph (H, W), MRC or TIFF.
 
     Raises:
         InputError: it cannot be read, or is a movie.
@@ -93,13 +103,16 @@ def read_micrograph(path: Path) -> NDArray[np.float32]:
 
 
 def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Centres (n, 2) x, y of square patches that cover a micrograph (H, W), from a random corner on.
+    """Place square patches on a grid that covers a micrograph and begins at a random corner.
 
     Args:
-        shape: (H, W).
+        shape: (H, W) of the micrograph.
         side: of a patch, pixels.
-        overlap: share, 0 to below 1, of a patch's side that its neighbour has too.
-        generator: draws the corner.
+        overlap: fraction of its side, 0 to below 1, by which a patch overlaps its neighbour.
+        generator: for the corner.
+
+    Returns:
+        Centres (n, 2) x, y.
     """
     step = max(1, round(side * (1 - overlap)))
     y, x = (
@@ -112,16 +125,20 @@ def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np
 def quiet_places(
     micrograph: NDArray[np.float32], particles: NDArray[np.float64], side: int, radius: float, count: int
 ) -> NDArray[np.int64]:
-    """Centres (n, 2) x, y of at most `count` square patches of background, the quietest first.
+    """Find square patches of background, those of lowest variance first.
 
-    No patch comes nearer to a particle than `radius`. Patches do not overlap, or by half where there is no
-    room otherwise.
+    No patch comes nearer to a particle's centre than `radius`. Patches do not overlap, or by at most half if
+    there is no room otherwise.
 
     Args:
         micrograph: (H, W).
-        particles: (m, 2) x, y.
-        side, radius: of a patch and of a particle; all in pixels.
-        count: wanted.
+        particles: centres (m, 2) x, y, pixels.
+        side: of a patch, pixels.
+        radius: of a particle, pixels.
+        count: the most patches to return.
+
+    Returns:
+        Centres (n, 2) x, y, pixels.
     """
     bin_ = max(1, side // _BINS)
     height, width = (length // bin_ for length in micrograph.shape)
@@ -151,6 +168,6 @@ def quiet_places(
 
 
 def cut(micrograph: NDArray[np.float32], places: NDArray[np.int64], side: int) -> NDArray[np.float32]:
-    """Patches (n, side, side) about the given centres, moved inside where they stick out by a pixel."""
+    """Cut patches (n, side, side) about centres (n, 2) x, y; one that sticks out by a pixel is moved inside."""
     top = np.clip(places[:, ::-1] - side // 2, 0, np.array(micrograph.shape) - side)
     return np.stack([micrograph[r : r + side, c : c + side] for r, c in top])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cryogan.fourier import Disc
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
 
@@ -48,7 +48,7 @@ class BackProjector:
         result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
         return result
 
-    def curvature(self, disc: Disc, weights: Tensor, images: float, views: ViewDistribution | None = None) -> Tensor:
+    def curvature(self, disc: Disc, weights: Tensor, images: float, views: PoseDistribution | None = None) -> Tensor:
         """P* diag(weights) P summed over images of these views (None: uniform): a number for each 3-D coefficient.
 
         By the slice theorem the mean of the weights (K,) over a shell, falling as 1 / |k|: a slice has |k|
@@ -63,7 +63,7 @@ class BackProjector:
         # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
         return inside + CURVATURE_FLOOR * by_shell[1:].mean()
 
-    def _cells(self, views: ViewDistribution) -> Tensor:
+    def _cells(self, views: PoseDistribution) -> Tensor:
         """The cell of each coefficient's direction."""
         if self._cell is None:
             axis = torch.fft.fftfreq(len(self.radius), 1.0 / len(self.radius), device=self.radius.device)

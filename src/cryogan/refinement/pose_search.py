@@ -70,7 +70,7 @@ class HalfSet:
         self.images, simulator = build_simulator(plan, plan.box, particles, half, seed)
         self.simulator, self._views, self._generator = simulator, s.views, simulator.generator
         self._width = plan.box * plan.pixel_size
-        rows = simulator.draw(NOISE_IMAGES).particles
+        rows = simulator.sample(NOISE_IMAGES).particles
         self._noise_power = radial_power(simulator.noise.sample(rows, self._generator))
         self.volume = Volume(plan.box, plan.mask_radius / plan.pixel_size, s.symmetry, plan.device)
         self.back = BackProjector(simulator.projector, self.volume)

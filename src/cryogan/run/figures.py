@@ -74,7 +74,7 @@ def draw_simulation(folder: Path, training: Trainer) -> None:
     simulator, s = training.simulator, training.settings
     # A generator of their own: drawing pictures must not change the run.
     state = simulator.generator.get_state()
-    phi = simulator.draw(SPECTRUM_IMAGES)
+    phi = simulator.sample(SPECTRUM_IMAGES)
     spectrum = simulator.projector.transform(training.volume())
     simulated = torch.cat([simulator(spectrum, phi[i : i + s.batch_size]) for i in range(0, len(phi), s.batch_size)])
     some = phi[:VIEWS]

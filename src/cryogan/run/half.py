@@ -44,11 +44,11 @@ from cryogan.physics.noise import (
     background_mask,
     background_power,
 )
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import CrowdSimulator
+from cryogan.physics.unpicked import UnpickedSimulator
 from cryogan.run.checkpoint import load_checkpoint, save_checkpoint
 from cryogan.run.figures import class_path, classes_path, draw_simulation, latest_path, snapshot_path
 from cryogan.run.plan import VIEWS_FILE, Plan
@@ -107,7 +107,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
     kind: Callable[..., Simulator] = partial(Simulator, max_shift=s.max_shift)
     if s.particles_per_um2 is not None:
-        kind = partial(CrowdSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
+        kind = partial(UnpickedSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
     simulator = kind(
         FourierProjector(box, s.oversampling, device=device),
         CtfParameters.from_columns(optics, device=device),
@@ -149,9 +149,9 @@ def _build(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks) -> 
     return plan.critic.trainer(inputs)
 
 
-def _views(plan: Plan) -> ViewDistribution:
+def _views(plan: Plan) -> PoseDistribution:
     """Uniform at first, and for the convolutional critic, whose map takes the prior's frame, the prior."""
-    s, views = plan.settings, ViewDistribution(plan.device)
+    s, views = plan.settings, PoseDistribution(plan.device)
     if s.pose_prior is None:
         return views
     table = read_view_table(s.pose_prior)
@@ -416,7 +416,7 @@ def _write_classes(folder: Path, half: int, training: Trainer) -> None:
 
 
 def _picture(folder: Path, training: Trainer) -> None:
-    """What the simulator makes of the map, and from where (`ViewDistribution.coverage`), where that is not uniform."""
+    """What the simulator makes of the map, and from where (`PoseDistribution.coverage`), where that is not uniform."""
     draw_simulation(folder, training)
     views = training.simulator.views
     if views is None:

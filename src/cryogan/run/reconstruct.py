@@ -64,7 +64,7 @@ def reconstruct(
         Interrupted: Ctrl-C; go on with `resume`.
     """
     console = console or Console(stderr=True)
-    require_new(out, f"give another --out, or --resume {out} to go on with a run.")
+    require_new(out, f"Give another --out, or --resume {out} to go on with a run.")
     columns = (TextColumn("Cropping"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=cache is None, transient=True) as bar:
         task = bar.add_task("", total=1.0)

@@ -1,4 +1,4 @@
-"""What a reconstruction is worth: alignment of maps, FSC and masks."""
+"""Measures of a reconstruction: alignment of maps, FSC and masks."""
 
 from cryogan.validation.alignment import Alignment, align, resample
 from cryogan.validation.axes import find_axes

@@ -18,7 +18,7 @@ from cryogan.critics.matching.trainer import (
     sharpening_steps,
 )
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import critic_reach
+from cryogan.physics.unpicked import search_radii
 
 SEARCH, MARCHING = "search", "sharpening"  # as run.toml has them
 SEARCH_BOX = 32  # holds the search's frequencies well
@@ -79,7 +79,7 @@ def shift_count(task: Task, stage: Stage) -> int:
     """Number of in-plane shifts at which each image is matched."""
     width, farthest = task.box * task.pixel_size, task.settings.max_shift
     if task.settings.particles_per_um2 is not None:
-        farthest = critic_reach(width, task.mask_radius)[stage.method == MARCHING]
+        farthest = search_radii(width, task.mask_radius)[stage.method == MARCHING]
     return len(shift_grid(farthest, SHIFT_SPACING * width, torch.device("cpu")))
 
 

@@ -1,35 +1,22 @@
-"""Maps from an atomic model and the phantom."""
+"""Maps from an atomic model."""
 
 import re
-import time
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
+from half_turns import HALF_TURNS, centre_of_mass, half_turn
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.models.density import density_from_model, phantom
+from cryogan.models.atomic_model import density_from_model
 from development_data import DATA
 
 needs_data = pytest.mark.skipif(
     not (DATA / "bgal_paper" / "truth.mrc").is_file(),
     reason=f"no development data in {DATA}; set CRYOGAN_DATA",
 )
-HALF_TURNS = [(1, 2), (0, 2), (0, 1)]  # the volume axes (z, y, x) that the half turns about z, y, x reverse
-
-
-def half_turn(volume: NDArray[np.float32], axes: tuple[int, int]) -> NDArray[np.float32]:
-    """Half turn about voxel D//2: index i goes to 2 (D//2) - i, modulo D."""
-    shift = 1 - volume.shape[0] % 2
-    return np.roll(np.flip(volume, axes), (shift, shift), axes)
-
-
-def centre_of_mass(volume: NDArray[np.float32]) -> NDArray[np.float64]:
-    """z, y, x in voxels from voxel D//2."""
-    offset = np.indices(volume.shape) - volume.shape[0] // 2
-    return (offset * volume).sum(axis=(1, 2, 3)) / volume.sum(dtype=float)
 
 
 def shell_correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -49,48 +36,6 @@ def write_pdb(path: Path, positions: list[tuple[float, float, float]], residue: 
     ]
     path.write_text("\n".join([*rows, "END", ""]))
     return path
-
-
-@pytest.mark.parametrize(("box", "pixel_size_A"), [(32, 1.0), (32, 8.0), (48, 3.0), (63, 4.0), (64, 3.822)])
-def test_phantom_is_a_centred_d2_assembly_that_fills_two_thirds_of_the_box(box, pixel_size_A):
-    volume = phantom(box, pixel_size_A, seed=1)
-    assert volume.shape == (box, box, box)
-    assert volume.dtype == np.float32
-    assert volume.min() >= 0
-    assert volume.max() == 1
-    for axes in HALF_TURNS:
-        np.testing.assert_allclose(half_turn(volume, axes), volume, atol=1e-5)
-    assert np.abs(centre_of_mass(volume)).max() < 0.05
-    offset = np.indices(volume.shape) - box // 2
-    diameter = 2 * np.sqrt((offset**2).sum(axis=0)[volume > 0.1].max())
-    blur = 4 * max(2 / pixel_size_A, 0.45)  # of the Gaussians, both sides
-    assert 0.6 < diameter / box < 0.72 + blur / box
-
-
-def test_phantom_is_no_ball():
-    volume = phantom(64, 3.822, seed=0)
-    offset = np.indices(volume.shape) - 32
-    extent = np.sqrt((offset**2 * volume).sum(axis=(1, 2, 3)) / volume.sum())
-    assert extent.max() / extent.min() > 1.3
-    for axis in range(3):  # no symmetry beyond D2: a single mirror changes it
-        mirrored = np.roll(np.flip(volume, axis), 1, axis)
-        assert np.corrcoef(mirrored.ravel(), volume.ravel())[0, 1] < 0.9
-
-
-def test_phantom_is_well_sampled():
-    spectrum = np.abs(np.fft.fftshift(np.fft.fftn(phantom(64, 3.822, seed=0))))
-    assert spectrum[0].max() < 0.02 * spectrum.max()  # little left at Nyquist
-
-
-def test_phantom_follows_its_seed():
-    np.testing.assert_array_equal(phantom(32, 4.0, seed=3), phantom(32, 4.0, seed=3))
-    assert np.corrcoef(phantom(32, 4.0, seed=3).ravel(), phantom(32, 4.0, seed=4).ravel())[0, 1] < 0.9
-
-
-def test_phantom_is_quick():
-    start = time.process_time()
-    phantom(64, 3.822, seed=0)
-    assert time.process_time() - start < 5  # half a second here; slow shared runners get room
 
 
 def test_model_is_placed_on_voxel_half_d(tmp_path):
@@ -188,7 +133,3 @@ def test_sizes_must_be_positive(tmp_path):
     path = write_pdb(tmp_path / "one.pdb", [(0, 0, 0)])
     with pytest.raises(InputError, match="resolution_A"):
         density_from_model(path, 0.0, 32, 3.0)
-    with pytest.raises(InputError, match="pixel_size_A"):
-        phantom(32, -1.0, seed=0)
-    with pytest.raises(InputError, match="at least 16"):
-        phantom(8, 3.0, seed=0)
