@@ -108,7 +108,9 @@ def test_packages_named_in_the_layout_exist(page: str) -> None:
 
 def test_the_drawing_shows_the_layers_of_the_contract() -> None:
     (contract,) = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
-    layers = [{part.strip().removeprefix("cryogan.") for part in re.split(r"[|:]", layer)} for layer in contract["layers"]]
+    layers = [
+        {part.strip().removeprefix("cryogan.") for part in re.split(r"[|:]", layer)} for layer in contract["layers"]
+    ]
     drawing = ROOT / "docs" / "images" / "architecture.svg"
     assert drawing.stat().st_size < 100_000
     rows: dict[int, set[str]] = {}
