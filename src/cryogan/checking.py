@@ -16,6 +16,7 @@ import torch
 from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.fourier import radial_power, shells
+from cryogan.grids import centred_radius
 from cryogan.particles import ParticleImages, open_stack
 from cryogan.report import draw_particles
 from cryogan.run.half import build_simulator
@@ -92,8 +93,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     table = images.table
     rows = images.spread(PROBED)
     radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
-    axis = np.arange(table.box) - table.box // 2
-    outside = np.hypot(axis[:, None], axis) > radius
+    outside = centred_radius(table.box) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
     background = pixels[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)

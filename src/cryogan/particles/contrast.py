@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryogan.grids import frequency_radius
 from cryogan.particles.images import ParticleImages
 
 # 1,539 noise patches of EMPIAR-10061 stay within 1.6, 101 of its particles reach 18.
@@ -48,7 +49,7 @@ def contrast_sign(images: ParticleImages, count: int = 1000) -> ContrastReport:
 def _correlations(images: ParticleImages, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     box, pixel_size = images.box, images.pixel_size
     assert images.radius_A is not None  # of patches no place is known
-    frequency = np.hypot(np.fft.fftfreq(box, pixel_size)[:, None], np.fft.rfftfreq(box, pixel_size))
+    frequency = frequency_radius(box, pixel_size=pixel_size)
     blob = np.exp(-2 * np.square(np.pi * _BLOB_RADII * images.radius_A * frequency))
     spectra = fft.rfft2(images.batch(rows)) * blob * _mean_ctf(images, rows, frequency)
     filtered: NDArray[np.float64] = fft.irfft2(spectra, s=(box, box))[:, box // 2, box // 2]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_radius, fit_spectrum, frequency_radius
 from cryogan.particles.mrc import read_images
 from cryogan.particles.table import ParticleTable
 
@@ -100,16 +101,11 @@ def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
     exactly.
     """
     side = images.shape[-1]
-    half = box // 2
-    spectrum = fft.rfft2(images)[..., : half + 1]
-    rows = np.concatenate([spectrum[..., :half, :], spectrum[..., -half:, :]], axis=-2)
-    ky, kx = fft.fftfreq(box, 1 / box), np.arange(half + 1)
-    rows *= np.hypot(ky[:, None], kx) < half
-    cropped: NDArray[np.float32] = fft.irfft2(rows, s=(box, box)) * np.float32((box / side) ** 2)
+    spectrum = fit_spectrum(fft.rfft2(images), box) * (frequency_radius(box) < box // 2)
+    cropped: NDArray[np.float32] = fft.irfft2(spectrum, s=(box, box)) * np.float32((box / side) ** 2)
     return cropped
 
 
 def _outside_circle(box: int, radius: float | None) -> NDArray[np.int64]:
     """Flat indices of the pixels farther than `radius` pixels from pixel (box // 2, box // 2); None: of all."""
-    y, x = np.indices((box, box)) - box // 2
-    return np.flatnonzero(x**2 + y**2 > (-1 if radius is None else radius**2))
+    return np.flatnonzero(centred_radius(box) > (-1 if radius is None else radius))

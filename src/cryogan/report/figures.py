@@ -20,6 +20,7 @@ from matplotlib.typing import LineStyleType
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis, fit_spectrum, frequency_axis
 
 Array = NDArray[np.floating]
 
@@ -422,7 +423,7 @@ def _grey_range(images: Array) -> tuple[float, float]:
 
 def _thinnest_axis(volume: Array) -> int:
     weight = np.maximum(volume - _surface_level(volume), 0)
-    offset = np.arange(len(volume)) - len(volume) // 2
+    offset = centred_axis(len(volume))
     others = ((1, 2), (0, 2), (0, 1))
     return int(np.argmin([(offset**2 * weight.sum(axis=axes)).sum() for axes in others]))
 
@@ -472,11 +473,7 @@ def _shaded_surface(volume: Array, axis: int) -> Array:
 def _smooth_and_refine(volume: Array, factor: int) -> NDArray[np.float64]:
     """Gaussian low-pass to three pixels, then Fourier interpolation by a whole factor."""
     box = len(volume)
-    k = np.fft.fftfreq(box)
-    gain = np.exp(-0.5 * (k / 0.22) ** 2)
-    half = box // 2 + 1
-    spectrum = np.fft.rfftn(volume.astype(np.float64)) * gain[:, None, None] * gain[:, None] * gain[:half]
-    padded = np.zeros((factor * box, factor * box, factor * box // 2 + 1), dtype=complex)
-    index = np.rint(k * box).astype(int)
-    padded[np.ix_(index, index, np.arange(half))] = spectrum
+    gain = np.exp(-0.5 * (frequency_axis(box, 1.0) / 0.22) ** 2)
+    spectrum = np.fft.rfftn(volume.astype(np.float64)) * gain[:, None, None] * gain[:, None] * gain[: box // 2 + 1]
+    padded = fit_spectrum(spectrum, factor * box, axes=3)
     return np.fft.irfftn(padded, s=(factor * box,) * 3, axes=(0, 1, 2)) * factor**3

@@ -24,6 +24,7 @@ from cryogan.critics.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller
 from cryogan.critics.records import Record
 from cryogan.errors import InputError
 from cryogan.files import locked, unwritable
+from cryogan.grids import centred_radius
 from cryogan.parallel.launch import STOPPING
 from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.particles import (
@@ -200,8 +201,7 @@ def signal(images: ParticleImages) -> float:
     """
     if images.radius_A is None:
         return 1.0
-    axis = np.arange(images.box) - images.box // 2
-    centre = np.hypot(axis[:, None], axis) < 0.7 * images.radius_A / images.pixel_size
+    centre = centred_radius(images.box) < 0.7 * images.radius_A / images.pixel_size
     variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0
     return float(np.sqrt(max(variance, LEAST_SIGNAL**2)))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryogan.grids import centred_radius
 from cryogan.particles import read_star
 from cryogan.report import Page, write_page
 from cryogan.run.plan import RUN_FILE, VIEWS_FILE, Plan
@@ -122,8 +123,7 @@ def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, 
             f"The half maps agree only to {resolution:.0f} A, little more than the outline. Two halves can agree on a "
             "wrong outline; run a second seed and compare."
         )
-    axis = np.arange(plan.box) - plan.box // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) * plan.pixel_size
+    radius = centred_radius(plan.box, axes=3) * plan.pixel_size
     beyond = float(mask[radius > NEAR_BORDER * plan.mask_radius].sum() / mask.sum())
     if beyond > TIGHT:
         said.append(

@@ -11,8 +11,9 @@ from scipy import ndimage, optimize, signal
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis, centred_radius, falling_cosine
 from cryogan.rotations import super_fibonacci
-from cryogan.validation.grid import Array, cubic, falling_cosine, half_frequency, positive, radius
+from cryogan.validation.checks import Array, cubic, half_frequency, positive
 
 COARSE_BOX = 24
 FINE_BOX = 48
@@ -185,7 +186,7 @@ class Comparison:
     def __init__(self, moving: Array, reference: Array, box: int, limit: float) -> None:
         self.box = box
         band = min(limit, box // 2 - 1)
-        axis = torch.arange(-(box // 2), (box + 1) // 2)
+        axis = torch.from_numpy(centred_axis(box))
         half = torch.cartesian_prod(axis, axis, torch.arange(box // 2 + 1))
         half = half[(half.square().sum(1) <= band**2) & (half.abs().sum(1) > 0)]
         self.index = ((half[:, 0] % box) * box + half[:, 1] % box) * (box // 2 + 1) + half[:, 2]
@@ -300,7 +301,7 @@ def inscribed(volume: Array) -> Array:
     """Subtract a map's background and mask it by the inscribed sphere, so that no rotation moves corners in."""
     box = volume.shape[0]
     edge = max(2.0, box / 16)
-    distance = radius(box)
+    distance = centred_radius(box, axes=3)
     background = volume[(distance > box // 2 - edge) & (distance <= box // 2)].mean()
     inside: Array = (volume - background) * falling_cosine(distance, box // 2 - edge, edge)
     return inside
@@ -329,7 +330,14 @@ def _spectrum(volume: Array) -> torch.Tensor:
     here.
     """
     box = volume.shape[0]
-    sinc = np.sinc((np.arange(box) - box // 2) / (2 * box)) ** 2
+    sinc = np.sinc(centred_axis(box) / (2 * box)) ** 2
     corrected = volume / (sinc[:, None, None] * sinc[:, None] * sinc)
     transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(_fit(corrected, 2 * box))))
     return torch.from_numpy(np.stack([transform.real, transform.imag])[None])
+
+
+def flip_hand(volume: npt.ArrayLike) -> Array:
+    """The mirror image of a map (D, D, D), x to -x about voxel D // 2: `relion_image_handler --invert_hand`."""
+    array = cubic(volume)
+    flipped = array[:, :, ::-1]
+    return np.roll(flipped, 1, axis=2) if len(array) % 2 == 0 else flipped

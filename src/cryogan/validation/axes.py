@@ -19,7 +19,7 @@ from cryogan.validation.alignment import (
     inscribed,
     spiral,
 )
-from cryogan.validation.grid import Array, cubic, positive
+from cryogan.validation.checks import Array, cubic, positive
 
 
 def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: int = 0) -> Alignment:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryogan.errors import InputError
-from cryogan.validation.grid import Array, cubic, half_frequency, positive
+from cryogan.validation.checks import Array, cubic, half_frequency, positive
 
 RANDOMISE_BELOW = 0.8  # relion_postprocess --randomize_at_fsc
 # RELION: the shells next to the first randomised one still leak unrandomised signal through the mask.

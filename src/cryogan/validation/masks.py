@@ -5,7 +5,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cryogan.errors import InputError
-from cryogan.validation.grid import Array, cubic, falling_cosine, half_frequency, positive, radius
+from cryogan.grids import centred_radius, falling_cosine
+from cryogan.validation.checks import Array, cubic, half_frequency, positive
 
 FILTER_WIDTH = 0.4  # of the cut-off frequency: soft enough that a molecule's surface does not ring
 NOISE_MULTIPLE = 3.0
@@ -55,7 +56,7 @@ def spherical_mask(box: int, pixel_size: float, radius_A: float, edge_A: float) 
     """
     if not edge_A >= 0:
         raise InputError(f"The edge of the mask is {edge_A} A: give 0 or more.")
-    distance = radius(box) * positive(pixel_size, "pixel size")
+    distance = centred_radius(box, axes=3) * positive(pixel_size, "pixel size")
     return falling_cosine(distance, positive(radius_A, "radius of the mask"), edge_A).astype(np.float32)
 
 
@@ -107,7 +108,7 @@ def soft_mask(
 def _molecule(density: Array, smallest: float) -> npt.NDArray[np.bool_] | None:
     """Find the voxels (D, D, D) of the molecule in a low-passed map; None if it has under `smallest` voxels."""
     density = density - np.median(density)
-    outside = density[radius(density.shape[0]) > density.shape[0] / 2]
+    outside = density[centred_radius(density.shape[0], axes=3) > density.shape[0] / 2]
     negative = density[density < 0]
     if not negative.size:
         return None
