@@ -104,7 +104,7 @@ class Refinement:
 
     def write_poses(self, folder: Path, poses: list[Poses]) -> None:
         """`particles.star` and `particles.cs` with poses, and pictures of them."""
-        table = read_particles(self.particles, self.plan.data_dir)
+        table = read_particles(self.particles, self.plan.data_dir, found=self.plan.image_folders)
         rows = np.concatenate([rows_of_half(table, half, self.plan.settings) for half in HALVES])
         order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
         both = Poses.cat(poses)
@@ -128,7 +128,17 @@ class Refinement:
             columns={name: values[kept] for name, values in columns.items()},
         )
         vectors = Rotation.from_matrix(rotations).as_rotvec()
-        write_cs_particles(folder / "particles.cs", table, vectors, shifts, subset[order])
+        for name, chosen in (("particles", kept), ("particles_rejected", ~kept)):
+            if chosen.any():
+                write_cs_particles(
+                    folder / f"{name}.cs",
+                    table.select(chosen),
+                    vectors[chosen],
+                    shifts[chosen],
+                    subset[order][chosen],
+                    source=self.plan.particles,
+                    dark=self.plan.settings.invert,
+                )
         (folder / "figures").mkdir(exist_ok=True)
         plot_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
         margins = folder / "figures" / "margins.png"
