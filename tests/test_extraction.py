@@ -18,7 +18,8 @@ from cryogan.fourier import radial_power
 from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_particles, read_star, write_stack, write_star
 from cryogan.particles.micrographs import quiet_places, read_micrograph, read_micrographs
-from cryogan.simulation import _noise_power, simulate
+from cryogan.simulation import simulate
+from cryogan.simulation.noise import noise_power
 
 QUIET = Console(quiet=True)
 BOX, PIXEL, SIDE, RADIUS = 32, 3.0, 512, 20
@@ -231,7 +232,7 @@ def test_simulated_micrographs_give_patches_like_their_noise(tmp_path: Path) -> 
     assert len(patches) == len(particles) == 60
     assert set(patches.micrographs) == set(particles.micrographs)
     noise = np.concatenate([np.asarray(open_stack(path), dtype="f4") for path in patches.stacks])
-    ratio = (radial_power(torch.from_numpy(noise)) / _noise_power(32))[1:-1]
+    ratio = (radial_power(torch.from_numpy(noise)) / noise_power(32))[1:-1]
     np.testing.assert_allclose(ratio / ratio.mean(), 1, atol=0.2)
     table = read_star(data / "truth.star")["particles"]
     micrograph = read_micrograph(data / table.texts("rlnMicrographName")[0])

@@ -22,8 +22,8 @@ from cryogan.particles.micrographs import (
     read_micrographs,
     whole_places,
 )
-from cryogan.particles.preprocess import fourier_crop
-from cryogan.report import draw_places
+from cryogan.particles.resample import fourier_crop
+from cryogan.report import plot_places
 
 NOISE_SHARE = 10  # patches for each background patch
 CTF_COLUMNS = (
@@ -87,7 +87,7 @@ def extract_noise(
         micrograph, broken = fill_broken(read_micrograph(files[name]))
         _require_inside(particles, name, places[name], micrograph.shape, radius)
         found = quiet_places(micrograph, broken, places[name], side, radius, len(places[name]))
-        draw_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
+        plot_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
         if not len(found):
             crowded.append(name)
             continue
