@@ -78,7 +78,7 @@ def check_mask(mask: npt.ArrayLike, box: int) -> Array:
     array = cubic(mask, "mask")
     if array.shape[0] != box:
         raise InputError(f"The mask has {array.shape[0]} voxels a side, the map {box}: resample one.")
-    low, high = float(array.min()), float(array.max())
+    low, high = float(array.min()) + 0.0, float(array.max()) + 0.0  # no -0
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise InputError(f"The mask's values go from {low:g} to {high:g}: scale it to 0 outside and 1 inside.")
     if high <= ROUNDING:
