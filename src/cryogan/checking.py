@@ -100,6 +100,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
     outside = centred_radius(side) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
+    pixels = pixels.astype(np.float32)  # sums of float16 overflow
     background = pixels[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
     hot = int((deviation.max((1, 2)) > HOT_DEVIATIONS).sum())

@@ -44,7 +44,7 @@ _FILES = {
         "map.mrc": "the mean of the half maps, not sharpened",
         "half1_map_unfil.mrc, half2_map_unfil.mrc": "the half maps, in one frame",
         "mask.mrc": "soft mask around the molecule",
-        "fsc.star, fsc.csv": "FSC of the half maps",
+        "fsc.star, fsc.csv, fsc.xml": "FSC of the half maps; fsc.xml is for EMDB",
         "open.cxc": "shows the maps in ChimeraX",
         "figures/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
     },
