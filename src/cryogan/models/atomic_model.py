@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
+from cryogan.grids import fit_spectrum, frequency_axis
 from cryogan.models.scale import require_positive, unit_maximum
 
 
@@ -166,10 +167,8 @@ def _crop_and_sharpen(fine: NDArray[np.float64], box: int, excess_variance: floa
 
     The Nyquist planes are left out: one of their two halves alone would break the map's symmetry.
     """
-    keep = np.arange(-((box - 1) // 2), (box - 1) // 2 + 1)
-    positive = keep[keep >= 0]
-    spectrum = np.zeros((box, box, box // 2 + 1), dtype=complex)
-    spectrum[np.ix_(keep, keep, positive)] = np.fft.rfftn(fine)[np.ix_(keep, keep, positive)]
-    gain = np.exp(2 * math.pi**2 * excess_variance * np.fft.fftfreq(box) ** 2)
+    spectrum = fit_spectrum(np.fft.rfftn(fine), box, axes=3)
+    gain = np.exp(2 * math.pi**2 * excess_variance * frequency_axis(box, 1.0) ** 2)
+    gain[np.abs(frequency_axis(box)) == box / 2] = 0
     spectrum *= gain[:, None, None] * gain[:, None] * gain[: box // 2 + 1]
     return np.fft.irfftn(spectrum, s=(box, box, box), axes=(0, 1, 2))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis
 from cryogan.models.scale import require_positive, unit_maximum
 
 # RELION's D2 setting: identity and the half turns about z, y and x, as signs of (x, y, z).
@@ -174,7 +175,7 @@ def _sum_of_gaussians(points: NDArray[np.float64], sigma: float, box: int) -> ND
 
     A Gaussian is the product of its three profiles, so the sum over points is a matrix product.
     """
-    grid = np.arange(box) - box // 2
+    grid = centred_axis(box)
     volume = np.zeros((box * box, box))
     for part in np.array_split(points, math.ceil(len(points) / 256)):
         x, y, z = np.exp(-0.5 * ((grid - part.T[:, :, None]) / sigma) ** 2)

@@ -64,7 +64,7 @@ def reconstruct(
         Interrupted: Ctrl-C; go on with `resume`.
     """
     console = console or Console(stderr=True)
-    require_new(out, f"give another --out, or --resume {out} to go on with a run.")
+    require_new(out, f"Give another --out, or --resume {out} to go on with a run.")
     columns = (TextColumn("Cropping"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=cache is None, transient=True) as bar:
         task = bar.add_task("", total=1.0)
@@ -142,8 +142,8 @@ def _log(folder: Path, text: str) -> None:
 
 def require_images(plan: Plan, processes: int) -> None:
     """That each of the processes of a distributed run has a part of a batch. Raises InputError."""
-    s = plan.settings
-    batch, name = (s.search_batch, "search-batch") if s.critic == "views" else (s.batch_size, "batch-size")
+    setting = plan.critic.batch_setting
+    batch, name = getattr(plan.settings, setting), setting.replace("_", "-")
     if lots(batch) < processes // 2:
         raise InputError(
             f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
