@@ -8,6 +8,7 @@ from scipy import fft
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_radius, fit_spectrum, frequency_radius
+from cryogan.particles.aberrations import Columns, correct
 from cryogan.particles.mrc import read_images
 from cryogan.particles.table import ParticleTable
 
@@ -18,9 +19,10 @@ class ImageReader:
     """The images of a particle table at the working box, read and preprocessed each time.
 
     Each image is cropped to an even box (an odd one loses its last row and column, which leaves the centre
-    at box // 2), Fourier-cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that the
-    pixels outside the circle of radius_A (A, about pixel box // 2) have mean 0 and s.d. 1. With radius_A None
-    (patches, with particles anywhere) shift and scale stay as they are in the file.
+    at box // 2), corrected for the aberrations that the table's `ctf` names (see `aberrations.correct`), Fourier-
+    cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that the pixels outside the circle of
+    radius_A (A, about pixel box // 2) have mean 0 and s.d. 1. With radius_A None (patches, with particles anywhere)
+    shift and scale stay as they are in the file.
 
     pixel_size: A at the working box. cropped_odd: the file's box was odd.
     Raises InputError if `box` is odd or larger than the file's, or the circle does not fit; then and later, if an
@@ -71,15 +73,16 @@ class ImageReader:
         stack = self.table.stack_index[rows[0]]
         stored = read_images(self.table.stacks[stack], self.table.headers[stack], self.table.image_index[rows])
         with np.errstate(over="ignore", invalid="ignore"):  # damaged images are left out, not warned of
-            return self._preprocess(stored[:, : self._even_box, : self._even_box].astype(np.float32))
+            raw = stored[:, : self._even_box, : self._even_box].astype(np.float32)
+            return self._preprocess(raw, {name: values[rows] for name, values in self.table.ctf.items()})
 
-    def _preprocess(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _preprocess(self, raw: NDArray[np.float32], ctf: Columns) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         good = np.isfinite(raw).all(axis=(1, 2))
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
         outside = np.take(raw.reshape(len(raw), -1), self._file_background, axis=1)
         good &= outside.max(axis=1) > outside.min(axis=1)
-        images = fourier_crop(raw, self.box)
+        images = fourier_crop(correct(raw, ctf, self.table.pixel_size), self.box)
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
         mean, deviation = background.mean(axis=1), background.std(axis=1)

@@ -18,6 +18,7 @@ from cryogan.critics.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.files import require_new
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.particles.aberrations import shifts_in_file
 from cryogan.refinement.pose_search import HalfSet, Poses
 from cryogan.report import draw_histogram, draw_particles, draw_view_distribution
 from cryogan.rotations import rotations_to_euler
@@ -112,10 +113,10 @@ class Refinement:
             getattr(both, field.name).double().cpu().numpy()[order] for field in fields(both)
         )
         kept = is_like_the_others(amplitude, deviation)
-        euler = rotations_to_euler(torch.from_numpy(rotations))
+        euler, in_file = rotations_to_euler(torch.from_numpy(rotations)), shifts_in_file(shifts, table.ctf)
         columns = {
             **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
-            **{f"rlnOrigin{name}Angst": shifts[:, axis] for axis, name in enumerate("XY")},
+            **{f"rlnOrigin{name}Angst": in_file[:, axis] for axis, name in enumerate("XY")},
             "rlnLogLikeliContribution": agreement,
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
             "rlnParticleFigureOfMerit": amplitude,
@@ -128,7 +129,7 @@ class Refinement:
             columns={name: values[kept] for name, values in columns.items()},
         )
         vectors = Rotation.from_matrix(rotations).as_rotvec()
-        write_cs_particles(folder / "particles.cs", table, vectors, shifts, subset[order])
+        write_cs_particles(folder / "particles.cs", table, vectors, in_file, subset[order])
         (folder / "figures").mkdir(exist_ok=True)
         draw_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
         margins = folder / "figures" / "margins.png"
