@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cryogan.errors import InputError
 from cryogan.files import locked, replacing
-from cryogan.particles.aberrations import ABERRATIONS
+from cryogan.particles.correction import CORRECTED
 from cryogan.particles.mrc import read_header
 from cryogan.particles.preprocess import ImageReader
 from cryogan.particles.table import ParticleTable
@@ -35,10 +35,10 @@ def crop(
 ) -> Path:
     """The stack (.mrcs, float16) of a table's images as `ImageReader` gives them, in `folder`; made unless it is there.
 
-    Its name holds a digest of the images' places, of their files' sizes and times, of box, radius and sign, and of the
-    aberrations that are taken out: where one of them changes another stack is made. One that was left half-made is
-    gone on with; the checksum of each `CHUNK` of images says how much of it is whole. Images that cannot be used are
-    zero. Beside it, `.npz` says which image is where, and `.json` how far it is and which images cannot be used.
+    Its name holds a digest of the images' places, of their files' sizes and times, and of box, radius and sign:
+    where one of them changes another stack is made. One that was left half-made is gone on with; the checksum of
+    each `CHUNK` of images says how much of it is whole. Images that cannot be used are zero. Beside it, `.npz`
+    says which image is where, and `.json` how far it is and which images cannot be used.
 
     Args:
         table, box, radius_A, invert: as for `ImageReader`.
@@ -52,8 +52,10 @@ def crop(
     files = _states(table)
     digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert]).encode())
     digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
-    for name in sorted(ABERRATIONS & table.ctf.keys()):
+    for name in sorted(CORRECTED & table.ctf.keys()):
         digest.update(name.encode() + table.ctf[name].tobytes())
+    if table.pixel_sizes is not None:
+        digest.update(table.pixel_sizes.tobytes())
     stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(stack.with_suffix(".lock"), wait=True):
@@ -118,7 +120,8 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
         image_index=rows,
         box=box,
         pixel_size=table.pixel_size * even / box,
-        ctf={name: values for name, values in table.ctf.items() if name not in ABERRATIONS},  # they are taken out
+        pixel_sizes=None,
+        ctf={name: values for name, values in table.ctf.items() if name not in CORRECTED},
     )
     return placed, usable[rows]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cryogan.fourier import frequencies
-from cryogan.optics import wavelength
+from cryogan.optics import ctf_phase, wavelength
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def ctf(
     defocus = column(mean) + column(difference) * torch.cos(2 * (angle - column(torch.deg2rad(p.defocus_angle))))
     amplitude = torch.asin(p.amplitude_contrast)  # = atan(Q / sqrt(1 - Q^2)), and finite at Q = 1
     constant = column(torch.deg2rad(p.phase_shift) + amplitude)
-    cs = column(p.spherical_aberration * 1e7)
-    gamma = -torch.pi * wave * defocus * k2 + torch.pi / 2 * cs * wave**3 * k2.square() - constant
+    gamma = ctf_phase(k2, wave, defocus, column(p.spherical_aberration), constant)
     envelope = torch.exp(-column(p.b_factor) / 4 * k2) * envelope_at_nyquist ** (k2 * (2 * pixel_size) ** 2)
     aperture = k2 <= aperture_cutoff**2
     transfer = -torch.sin(gamma) * envelope * aperture * column(p.scale)

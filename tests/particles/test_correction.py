@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cryogan.optics import wavelength
 from cryogan.particles import read_volume, write_stack
-from cryogan.particles.aberrations import MAGNIFICATION, ODD, correct, odd_phase, shifts_in_file, undo_magnification
+from cryogan.particles.correction import MAGNIFICATION, ODD, correct, odd_phase, shifts_in_file, undo_magnification
 
 Array = NDArray[np.float64]
 
