@@ -155,7 +155,7 @@ def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int,
     arithmetic = settings.starts * seconds / speed
     communication, steps = 0.0, sharpening_steps(box, LAST)
     for index in range(steps):
-        images = last if index >= steps - LAST else settings.sharpen_images
+        images = last if index >= steps - LAST else settings.marching_images
         each = step(cost, assumed, speed, images, box, sharpening_cutoff(index, box), ranks)
         arithmetic, communication = arithmetic + each["arithmetic"], communication + each["communication"]
     return turns * (arithmetic + communication) / 3600, communication / (arithmetic + communication)
@@ -238,7 +238,7 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
     rows: list[list[object]] = []
     for gpus in RANKS:
         row: list[object] = [gpus]
-        for last in (Settings().sharpen_images, PARTICLES / 2):
+        for last in (Settings().marching_images, PARTICLES / 2):
             hours, share = run_hours(cost, assumed, speed, last, BOX, gpus)
             row += [f"{60 * hours:.2g}" if hours < 1 else f"{60 * hours:.0f}", f"{share:.1%}"]
         pass_seconds = cost.images(PARTICLES / 2, BOX, BOX / 2) / speed / max(1, gpus // 2)

@@ -113,7 +113,7 @@ def test_match(benchmark, tmp_path) -> None:
     half, density = HalfSet(plan, star, 1), torch.from_numpy(volume)
     coarse, fine = (len(Disc(BOX, cutoff, device=CPU)) for cutoff in (BANK_SHELL, BOX / 2))
     shifts = len(shift_grid(10.0, SHIFT_SPACING * BOX * PIXEL, CPU))
-    bank = 2.0 * COUNT * plan.settings.views * (shifts * 2 * coarse + coarse)
+    bank = 2.0 * COUNT * plan.settings.orientations * (shifts * 2 * coarse + coarse)
     steps = CANDIDATES * (COARSE_STEPS + 1) * coarse + 2 * (FINE_STEPS + 1) * fine
     measure(benchmark, lambda: half.match(density, BOX / 2), bank + COUNT * steps * CLIMB)
 

@@ -74,7 +74,7 @@ def main() -> None:
     prior = preferred().mixture(other[:, :, 2], torch.full((COUNT,), torch.nan), torch.ones(COUNT))
 
     def start(kind: type, steps: int, learn: bool, views: PoseDistribution | None) -> Search | Sharpening:
-        s = Settings(views=1500, search_batch=150, sharpen_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
+        s = Settings(orientations=1500, search_batch=150, marching_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
         simulator = build_simulator(a.seed, views)
         simulator.optics = source.optics
         batch = s.search_batch if kind is Search else CHUNK

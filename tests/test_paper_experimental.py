@@ -75,7 +75,7 @@ def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"critic": "views", "learn_scales": False}, "--smoothing needs --critic convolutional"),
+        ({"critic": "matching", "learn_scales": False}, "--smoothing needs --critic wasserstein"),
         ({"stable_epochs": 0.0}, "--free-beyond needs --stable-epochs"),
         ({"free_beyond": 7.0}, r"nothing finer than 8\.00 A; give a larger --box"),
     ],

@@ -182,7 +182,7 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
 
 def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     """A particle that the edge cuts is seen where it is; taken for one within reach, it would move the map, too."""
-    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300)
+    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, orientations=300)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, _ = make_plan(*files, None, s)
     training = build_training(plan, len(plan.stages) - 1, files[0], 1)
@@ -211,7 +211,12 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
 def test_a_map_without_picking(noisy: Path) -> None:
     """A short search of one half, from a ball: the first shells of the molecule, whose coordinates nobody gave."""
     s = Settings(
-        particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300, search_steps=24, search_batch=100, starts=1
+        particles_per_um2=DENSITY,
+        particle_diameter=DIAMETER,
+        orientations=300,
+        search_steps=24,
+        search_batch=100,
+        starts=1,
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, said = make_plan(*files, None, s)
@@ -246,8 +251,8 @@ def test_reconstruct_from_patches(
     assert made == {"folder": "patches", "patches": "patches/particles.star", "noise": "patches/noise.star"}
     arguments = [
         *(made["patches"], "--noise", made["noise"], "--particles-per-um2", "1350", "--particle-diameter", "84"),
-        *("--starts", "1", "--views", "100", "--search-steps", "2", "--search-batch", "20"),
-        *("--sharpen-steps", "1", "--sharpen-images", "40"),
+        *("--starts", "1", "--orientations", "100", "--search-steps", "2", "--search-batch", "20"),
+        *("--marching-steps", "1", "--marching-images", "40"),
     ]
     main(["check", *arguments[:7], "--json"])
     assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["patches"]
@@ -266,7 +271,7 @@ def test_reconstruct_from_patches(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"critic": "convolutional"}, "needs --critic views"),
+        ({"critic": "wasserstein"}, "needs --critic matching"),
         ({"learn_poses": True}, "--learn-poses needs picked particles"),
         ({"refine": True}, "--refine needs picked particles"),
         ({"particle_diameter": None}, "needs --particle-diameter, which like --mask-diameter is at most 144 A"),
@@ -275,10 +280,9 @@ def test_reconstruct_from_patches(
     ],
 )
 def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
-    chosen = Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     with pytest.raises(InputError, match=said):
-        make_plan(*files, None, chosen)
+        make_plan(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
 
 
 def test_patches_need_noise_and_two_micrographs(noisy: Path, tmp_path: Path) -> None:

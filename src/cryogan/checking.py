@@ -1,6 +1,5 @@
 """What a run would find in a user's files, before it computes anything; and what it needs of the machine."""
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.fourier import radial_power, shells
 from cryogan.grids import centred_radius
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
-from cryogan.report import draw_particles
+from cryogan.report import plot_particles
 from cryogan.run.half import build_simulator
 from cryogan.run.plan import Plan, make_plan, needs
 
@@ -60,7 +60,7 @@ def check(
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_particles(picture, images.batch(images.spread(SHOWN)))
+        plot_particles(picture, images.batch(images.spread(SHOWN)))
     facts = {settings.kind: remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
@@ -105,7 +105,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 
 def _cost(plan: Plan) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     minutes, gib = needs(plan, cores)
     return {
         "device": plan.machine.removeprefix("Device: ").removesuffix("."),
@@ -157,7 +157,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
 
 def doctor() -> Report:
     """The installation: versions, devices, threads, arithmetic, disk."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     packages = (torch, np, scipy, mrcfile, gemmi, matplotlib)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

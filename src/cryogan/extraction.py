@@ -15,13 +15,15 @@ from cryogan.particles import ParticleTable, read_particles, write_stack, write_
 from cryogan.particles.micrographs import (
     Micrographs,
     cut,
+    fill_broken,
     grid_places,
     quiet_places,
     read_micrograph,
     read_micrographs,
+    whole_places,
 )
 from cryogan.particles.preprocess import fourier_crop
-from cryogan.report import draw_places
+from cryogan.report import plot_places
 
 NOISE_SHARE = 10  # patches for each background patch
 CTF_COLUMNS = (
@@ -49,8 +51,9 @@ def extract_noise(
 ) -> Path:
     """Extract background patches: from each micrograph as many as it has particles, at their box and pixel size.
 
-    They are placed where no particle is and the variance is lowest, as in the paper's supplement. Each patch is
-    normalised to mean 0 and s.d. 1 and keeps its micrograph's name. A picture of each micrograph shows the places.
+    They are placed where no particle is, no pixel is blank, repeated or NaN, and the variance is lowest, as in the
+    paper's supplement. Each patch is normalised to mean 0 and s.d. 1 and keeps its micrograph's name. A picture of
+    each micrograph shows the places.
 
     Args:
         micrographs: RELION micrograph STAR.
@@ -64,7 +67,8 @@ def extract_noise(
         The patches' STAR file, for `reconstruct --noise`.
 
     Raises:
-        InputError: input that cannot be used, or no micrograph with room for a patch.
+        InputError: input that cannot be used, particles outside their micrograph, or no micrograph with room for a
+            patch.
     """
     console = console or Console(stderr=True)
     require_new(out)
@@ -72,12 +76,7 @@ def extract_noise(
     table = read_particles(particles, data_dir)
     places = _coordinates(particles, table)
     box = table.box - table.box % 2
-    side = 2 * round(box * table.pixel_size / images.pixel_size / 2)
-    if side < box:
-        raise InputError(
-            f"{micrographs}: the micrographs' pixels ({images.pixel_size:.3f} A) are coarser than the particles' "
-            f"({table.pixel_size:.3f} A); give the micrographs that the particles were extracted from."
-        )
+    side = _side(micrographs, images, table)
     radius = (particle_diameter or PARTICLE_FRACTION * box * table.pixel_size) / 2 / images.pixel_size
     files = _picked(micrographs, particles, images, places)
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -85,9 +84,10 @@ def extract_noise(
     crowded = []
     stems = _stems(list(files))
     for name in track(files, "Background patches", console=console, disable=not console.is_terminal):
-        micrograph = read_micrograph(files[name])
-        found = quiet_places(micrograph, places[name], side, radius, len(places[name]))
-        draw_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
+        micrograph, broken = fill_broken(read_micrograph(files[name]))
+        _require_inside(particles, name, places[name], micrograph.shape, radius)
+        found = quiet_places(micrograph, broken, places[name], side, radius, len(places[name]))
+        plot_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
         if not len(found):
             crowded.append(name)
             continue
@@ -124,8 +124,8 @@ def extract_patches(
     """Extract patches on a grid that covers each micrograph; a patch holds no particle, one, or several.
 
     The mean of the whole micrograph is subtracted from a patch, and the patch is divided by the micrograph's s.d.;
-    it carries the micrograph's CTF. For every `NOISE_SHARE` patches one more, of the lowest variance, goes to
-    noise.star as background, in the same unit.
+    it carries the micrograph's CTF. Patches with blank, repeated or NaN pixels are left out. For every `NOISE_SHARE`
+    patches one more, of the lowest variance, goes to noise.star as background, in the same unit.
 
     Args:
         micrographs: RELION micrograph STAR with CTFs.
@@ -153,20 +153,23 @@ def extract_patches(
     noise: dict[str, list[object]] = defaultdict(list)
     out.mkdir(parents=True, exist_ok=True)
     stems = _stems(images.names)
+    left_out = 0
     shown = track(images.names, "Patches", console=console, disable=not console.is_terminal)
     for number, name in enumerate(shown):
-        micrograph = read_micrograph(images.files[number])
-        if min(micrograph.shape) < box:
-            raise InputError(f"{images.files[number]}: is smaller than a patch of {box} px; give a smaller --box.")
-        micrograph -= micrograph.mean(dtype=np.float64)
-        micrograph /= micrograph.std(dtype=np.float64)
+        micrograph, broken = _normalised(images.files[number], box)
         places = grid_places(micrograph.shape, box, overlap, generator)
-        quiet = quiet_places(micrograph, np.zeros((0, 2)), box, 0.0, max(1, len(places) // NOISE_SHARE))
+        whole = whole_places(places, broken, box)
+        places, left_out = places[whole], left_out + int(np.count_nonzero(~whole))
+        wanted = max(1, len(places) // NOISE_SHARE)
+        quiet = quiet_places(micrograph, broken, np.zeros((0, 2)), box, 0.0, wanted)
         of_micrograph = {column: values[number] for column, values in columns.items()}
         for rows, centres, kind in ((patches, places, "patches"), (noise, quiet, "noise")):
-            stack = f"{stems[name]}_{kind}.mrcs"
-            write_stack(out / stack, cut(micrograph, centres, box), images.pixel_size)
-            _add_rows(rows, stack, name, centres, of_micrograph)
+            if len(centres):
+                stack = f"{stems[name]}_{kind}.mrcs"
+                write_stack(out / stack, cut(micrograph, centres, box), images.pixel_size)
+                _add_rows(rows, stack, name, centres, of_micrograph)
+    if not patches or not noise:
+        raise InputError(f"{micrographs}: no patch of {box} px is free of blank, repeated and NaN pixels.")
     for rows, file in ((patches, "particles.star"), (noise, "noise.star")):
         write_star(out / file, {"optics": optics, "particles": dict(rows)})
     _print(
@@ -174,7 +177,46 @@ def extract_patches(
         f"{len(patches['rlnImageName'])} patches of {len(images.names)} micrographs: {out / 'particles.star'}; "
         f"{len(noise['rlnImageName'])} of background: {out / 'noise.star'}",
     )
+    if left_out:
+        _print(console, f"{left_out} patches with blank, repeated or NaN pixels were left out.")
     return out / "particles.star"
+
+
+def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
+    """Side of the particles' box in pixels of the micrographs, even."""
+    box = table.box - table.box % 2
+    side = 2 * round(box * table.pixel_size / images.pixel_size / 2)
+    if side < box:
+        raise InputError(
+            f"{path}: the micrographs' pixels ({images.pixel_size:.3f} A) are coarser than the particles' "
+            f"({table.pixel_size:.3f} A); give the micrographs that the particles were extracted from."
+        )
+    return side
+
+
+def _require_inside(path: Path, name: str, centres: NDArray[np.float64], shape: tuple[int, ...], radius: float) -> None:
+    """Refuse particles beyond the borders: their coordinates belong to another micrograph or pixel size."""
+    size = np.array(shape[::-1])
+    outside = ~((centres >= -radius) & (centres <= size + radius)).all(axis=1)
+    if outside.any():
+        x, y = centres[outside][0]
+        raise InputError(
+            f"{path}: {outside.sum()} of the {len(centres)} particles of {name} lie outside it (the first at x {x:g}, "
+            f"y {y:g}; it has {size[0]} x {size[1]} px); give the micrographs that the coordinates were picked in, at "
+            "that pixel size."
+        )
+
+
+def _normalised(file: Path, box: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A micrograph of mean 0 and s.d. 1 over its good pixels, and where it is broken."""
+    micrograph, broken = fill_broken(read_micrograph(file))
+    if min(micrograph.shape) < box:
+        raise InputError(f"{file}: is smaller than a patch of {box} px; give a smaller --box.")
+    good = micrograph[~broken] if broken.any() else micrograph
+    if good.size:  # of equal pixels none is good
+        micrograph -= good.mean(dtype=np.float64)
+        micrograph /= good.std(dtype=np.float64)
+    return micrograph, broken
 
 
 def _picked(

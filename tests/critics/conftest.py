@@ -48,7 +48,12 @@ class Experiment:
 
     def training(self, kind: type[Any], steps: int, seed: int = 0, **settings: Any) -> Any:
         """A `Search` or a `Sharpening` of these particles, from a zero map."""
-        values = {"views": 1000, "search_batch": 100, "sharpen_images": COUNT, "max_shift": MAX_SHIFT} | settings
+        values = {
+            "orientations": 1000,
+            "search_batch": 100,
+            "marching_images": COUNT,
+            "max_shift": MAX_SHIFT,
+        } | settings
         volume = Volume(BOX, 15, "C1", CPU)
         simulator = self.simulator(COUNT, seed + 1)
         simulator.views = PoseDistribution(CPU) if values.get("learn_poses") else None

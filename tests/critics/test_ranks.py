@@ -52,7 +52,7 @@ def two_steps(name: str, ranks: Ranks) -> dict[str, Tensor]:
         other.simulator.views = PoseDistribution(CPU)
         other.volume.start_from(torch.from_numpy(phantom(BOX, PIXEL, 1)).float())
         one, batch_size = (Search, 50) if kind == "search" else (Sharpening, CHUNK)
-        settings = Settings(views=200, learn_poses=True, search_batch=50, classes=2, class_steps=1)
+        settings = Settings(orientations=200, learn_poses=True, search_batch=50, classes=2, class_steps=1)
         images = HeldImages(particles())
         training = one(settings, 10, images, other.simulator, other.volume, 1.0, batch_size, 0, ranks)
     if kind != name and ranks.index == 1:

@@ -278,7 +278,7 @@ def test_search_finds_the_map_from_zero(experiment: "Experiment") -> None:
 def test_equal_seeds_give_equal_maps_also_from_a_saved_state(experiment: "Experiment") -> None:
     for kind in (Search, Sharpening):
         whole, first, second = (
-            experiment.training(kind, 3, views=300, search_batch=20, sharpen_images=256) for _ in range(3)
+            experiment.training(kind, 3, orientations=300, search_batch=20, marching_images=256) for _ in range(3)
         )
         for training in (whole, first, second):
             training.volume.start_from(experiment.truth)
@@ -292,7 +292,8 @@ def test_equal_seeds_give_equal_maps_also_from_a_saved_state(experiment: "Experi
 
 def test_classes_go_on_from_a_saved_state(experiment: "Experiment") -> None:
     whole, first, second = (
-        experiment.training(Sharpening, 5, views=150, sharpen_images=256, classes=3, class_steps=2) for _ in range(3)
+        experiment.training(Sharpening, 5, orientations=150, marching_images=256, classes=3, class_steps=2)
+        for _ in range(3)
     )
     for training in (whole, first):
         training.volume.start_from(experiment.truth)
@@ -321,7 +322,7 @@ def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None
         parts = [slice(start, start + 200) for start in (0, 200, 400)]  # of each conformation, and of noise
         images = [simulator(simulator.projector.transform(x), phi[each]) for x, each in zip(maps, parts, strict=True)]
     mixed = replace(experiment, images=torch.cat(images))
-    training = mixed.training(Sharpening, 7, views=500, classes=3, class_steps=3)
+    training = mixed.training(Sharpening, 7, orientations=500, classes=3, class_steps=3)
     training.volume.start_from(maps.mean(0))
 
     def counts(until: int) -> np.ndarray:

@@ -9,7 +9,6 @@ CRITICS = {
     "matching": "cryogan.critics.matching.method:Matching",
     "wasserstein": "cryogan.critics.wasserstein.method:Wasserstein",
 }
-RENAMED = {"views": "matching", "convolutional": "wasserstein"}
 __all__ = ["CRITICS", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerInputs", "load_critic"]
 
 
@@ -19,7 +18,7 @@ def load_critic(name: str) -> Critic:
     Raises:
         InputError: there is none of that name, or it is not a `Critic`.
     """
-    place = CRITICS.get(RENAMED.get(name, name), name)
+    place = CRITICS.get(name, name)
     module, _, attribute = place.partition(":")
     if not attribute:
         raise InputError(f"Unknown critic {name!r}. Give {', '.join(CRITICS)}, or your own as module:Class.")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryogan.errors import InputError
+from cryogan.particles.blank import broken_pixels
 from cryogan.particles.mrc import open_stack, read_header
 from cryogan.particles.star import StarTable, read_star
 from cryogan.particles.table import common_pixel_size, find_file
@@ -81,6 +82,9 @@ def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: P
 def read_micrograph(path: Path) -> NDArray[np.float32]:
     """Read a micrograph (H, W), MRC or TIFF.
 
+    The first row of a TIFF is at the top, y is largest there: RELION, IMOD, EMAN2 and MotionCor2 turn the rows over
+    when they read or write TIFF, so that coordinates are those in the MRC.
+
     Raises:
         InputError: it cannot be read, or is a movie.
     """
@@ -93,13 +97,38 @@ def read_micrograph(path: Path) -> NDArray[np.float32]:
             raise InputError(
                 f"{path}: cannot be read as TIFF ({error}); copy it again, or convert it to MRC."
             ) from None
-        image = image[None] if image.ndim == 2 else image
+        image = image[None, ::-1] if image.ndim == 2 else image
     else:
         image = open_stack(path)
     if image.ndim != 3 or len(image) != 1:
         raise InputError(f"{path}: is not one image (shape {image.shape}); give the sum of the movie.")
     micrograph: NDArray[np.float32] = np.array(image[0], dtype=np.float32)
     return micrograph
+
+
+def fill_broken(micrograph: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Find the broken pixels of a micrograph (H, W) and put the mean of the others there.
+
+    Returns:
+        The micrograph, all 0 if no pixel is good, and where it is broken (H, W); see `broken_pixels`.
+    """
+    broken = broken_pixels(micrograph)
+    if not broken.any():
+        return micrograph, broken
+    mean = 0.0 if broken.all() else micrograph[~broken].mean(dtype=np.float64)
+    return np.where(broken, np.float32(mean), micrograph), broken
+
+
+def whole_places(places: NDArray[np.int64], broken: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Tell which patches about centres (..., 2) x, y hold no broken pixel; see `cut`."""
+    height, width = broken.shape
+    counts = np.zeros((height + 1, width + 1), dtype=np.int64)
+    counts[1:, 1:] = broken.cumsum(0, dtype=np.int64).cumsum(1)
+    top = np.clip(places[..., 1] - side // 2, 0, height - side)
+    left = np.clip(places[..., 0] - side // 2, 0, width - side)
+    inside = counts[top + side, left + side] - counts[top, left + side] - counts[top + side, left] + counts[top, left]
+    whole: NDArray[np.bool_] = inside == 0
+    return whole
 
 
 def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -123,15 +152,21 @@ def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np
 
 
 def quiet_places(
-    micrograph: NDArray[np.float32], particles: NDArray[np.float64], side: int, radius: float, count: int
+    micrograph: NDArray[np.float32],
+    broken: NDArray[np.bool_],
+    particles: NDArray[np.float64],
+    side: int,
+    radius: float,
+    count: int,
 ) -> NDArray[np.int64]:
     """Find square patches of background, those of lowest variance first.
 
-    No patch comes nearer to a particle's centre than `radius`. Patches do not overlap, or by at most half if
-    there is no room otherwise.
+    No patch comes nearer to a particle's centre than `radius`, and none holds a broken pixel. Patches do not overlap,
+    or by at most half if there is no room otherwise.
 
     Args:
-        micrograph: (H, W).
+        micrograph: (H, W), finite.
+        broken: (H, W), pixels that are no measurement; see `fill_broken`.
         particles: centres (m, 2) x, y, pixels.
         side: of a patch, pixels.
         radius: of a particle, pixels.
@@ -154,9 +189,19 @@ def quiet_places(
         # From the particle's centre to the nearest point of the patch.
         dx, dy = np.maximum(np.abs(x - px) - half, 0), np.maximum(np.abs(y - py) - half, 0)
         free &= np.hypot(dx, dy[:, None]) >= radius
+    if broken.any() and min(broken.shape) >= side:
+        centres = np.stack(np.meshgrid(np.rint(x), np.rint(y)), axis=-1).astype(np.int64)
+        free &= whole_places(centres, broken, side)
+    return _lowest(np.where(free, variance, np.inf), x, y, side, count)
+
+
+def _lowest(
+    variance: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], side: int, count: int
+) -> NDArray[np.int64]:
+    """Centres (n, 2) x, y of the lowest finite variance (y, x), apart by `side`, then by half of it."""
     places: list[tuple[int, int]] = []
     for apart in (side, side / 2):
-        left = np.where(free, variance, np.inf)
+        left = variance.copy()
         for px, py in places:
             left[(np.abs(y - py) < apart)[:, None] & (np.abs(x - px) < apart)] = np.inf
         while len(places) < count and np.isfinite(left.min()):

@@ -13,14 +13,14 @@ from cryogan.fourier import radial_power, to_images
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.projector import FourierProjector
 from cryogan.report import (
-    draw_fsc,
-    draw_fsc_over_time,
-    draw_gallery,
-    draw_power_spectra,
-    draw_progress,
-    draw_projections_over_time,
-    draw_view_density,
-    draw_volume_over_time,
+    plot_fsc,
+    plot_fsc_over_time,
+    plot_gallery,
+    plot_power_spectra,
+    plot_progress,
+    plot_projections_over_time,
+    plot_view_density,
+    plot_volume_over_time,
 )
 from cryogan.rotations import uniform_rotations
 from cryogan.run.plan import VIEWS_FILE, Plan
@@ -81,13 +81,13 @@ def draw_simulation(folder: Path, training: Trainer) -> None:
     clean, modulated = to_images(simulator.project(spectrum, some)), simulator.clean(spectrum, some)
     simulator.generator.set_state(state)
     real, _ = training.particles.first(SPECTRUM_IMAGES)
-    draw_gallery(
+    plot_gallery(
         folder / "figures" / "gallery.png",
         *(images.cpu().numpy() for images in (clean, modulated, simulated[:VIEWS], real[:VIEWS])),
     )
     box = simulator.projector.box
     frequency = np.arange(box // 2 + 1) / (box * simulator.pixel_size)
-    draw_power_spectra(
+    plot_power_spectra(
         folder / "figures" / "power_spectra.png",
         frequency,
         radial_power(real).cpu().numpy(),
@@ -101,16 +101,16 @@ def draw_history(folder: Path, plan: Plan) -> None:
     course = records(folder, 1)
     minutes = {r["step"]: r["minutes"] for r in course}
     labels = {step: f"{minutes[step]:.1f} min" if step in minutes else f"step {step}" for step in maps}
-    draw_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], m.volume) for s, m in maps.items()])
+    plot_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], m.volume) for s, m in maps.items()])
     projector = FourierProjector(plan.box, device=torch.device("cpu"))
     rotations = uniform_rotations(VIEWS, torch.Generator().manual_seed(plan.settings.seed))
     rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
-    draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
-    draw_progress(folder / "figures" / "progress.png", course)
+    plot_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
+    plot_progress(folder / "figures" / "progress.png", course)
     if plan.uneven_views:
         views = read_star(folder / VIEWS_FILE)["views"]
         columns = (views.floats(name) for name in ("rlnAngleRot", "rlnAngleTilt", "cryoganViewDensity"))
-        draw_view_density(folder / "figures" / "views.png", *columns)
+        plot_view_density(folder / "figures" / "views.png", *columns)
 
 
 def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:
@@ -122,7 +122,7 @@ def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:
         "phase-randomised": curves.phase_randomised,
         f"corrected, 0.143 at {resolution:.1f} Å": curves.corrected,
     }
-    draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
+    plot_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
 
 
 def agreement_over_time(folder: Path, plan: Plan, alignment: Alignment) -> dict[int, np.ndarray]:
@@ -144,7 +144,7 @@ def draw_agreement(folder: Path, plan: Plan, curves: FscCurves, grown: dict[int,
     minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
     if grown:
         labelled = [(f"{minutes[step]:.1f} min", curve) for step, curve in grown.items()]
-        draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, labelled)
+        plot_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, labelled)
 
 
 def records(folder: Path, half: int) -> list[dict[str, float]]:

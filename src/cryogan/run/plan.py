@@ -1,6 +1,5 @@
 """From a user's files and settings to a plan: what two half sets are trained on, with every number resolved."""
 
-import os
 import platform
 import sys
 import tomllib
@@ -22,6 +21,7 @@ from cryogan.config import Settings, parse_stages, validate
 from cryogan.critics import Critic, Memory, Stage, Task, load_critic
 from cryogan.errors import InputError
 from cryogan.files import replacing
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
@@ -149,7 +149,7 @@ class Plan:
             # Not from installed metadata: a checkout on PYTHONPATH has none.
             "versions": {each.__name__: str(each.__version__) for each in (cryogan, torch, np, scipy, mrcfile)}
             | {"python": platform.python_version()},
-            "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
+            "machine": {"system": platform.platform(), "cores": available_cores(), "gpu": gpu},
         }
         with replacing(folder / RUN_FILE) as temporary:
             temporary.write_text(tomli_w.dumps(record))
@@ -201,19 +201,8 @@ def make_plan(
     point_group(settings.symmetry)
     critic = load_critic(settings.critic)
     require_device(settings.device)
-    if (settings.aperture_diameter is None) != (settings.focal_length is None):
-        raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
-    if settings.learn_scales and settings.critic == "views":
-        raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
-    if settings.learn_poses and settings.critic == "convolutional":
-        raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
-    if settings.classes > 1 and settings.critic == "convolutional":
-        raise InputError("--classes needs --critic views: that critic looks at each class from its own views.")
-    if (settings.noise_model == "poisson") != (settings.dose is not None):
-        raise InputError("--noise-model poisson and --dose need each other.")
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    _check_convolutional(settings)
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
     table = read_particles(particles, data_dir)
     if settings.particles_per_um2 is not None:
@@ -273,7 +262,7 @@ def make_plan(
             f"{settings.batch_size} each; give more particles or a smaller --batch-size."
         )
 
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     plan = Plan(
         settings=settings,
         particles=particles.resolve(),
@@ -324,35 +313,8 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
         raise InputError(f"There is no device {name!r} here; {remedy}") from error
 
 
-def _check_convolutional(settings: Settings) -> None:
-    """Refuse what the view critic has not, and a second stage that continues nothing."""
-    if settings.critic == "views":
-        for name in ("smoothing", "stable_epochs", "free_beyond", "scale_clip"):
-            if getattr(settings, name):
-                raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
-        if settings.stages is not None:
-            raise InputError(
-                "--stages needs --critic convolutional: the view critic goes from coarse to fine by itself."
-            )
-    if settings.stages is not None:
-        last = parse_stages(settings.stages)[-1][0]
-        if settings.box not in (None, last):
-            raise InputError(f"--stages ends with a box of {last}, --box is {settings.box}; leave out --box.")
-        if settings.stable_epochs > 0:
-            raise InputError("--stages and --stable-epochs both say what goes before the last stage; give one of them.")
-    if settings.free_beyond is not None and settings.stable_epochs == 0:
-        raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
-
-
 def _check_unpicked(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
     """What patches with particles anywhere need, and what picked particles alone can have."""
-    if settings.critic != "views":
-        raise InputError("--particles-per-um2 needs --critic views.")
-    for name in ("learn_poses", "refine"):
-        if getattr(settings, name):
-            raise InputError(f"--{name.replace('_', '-')} needs picked particles; leave out --particles-per-um2.")
-    if settings.classes > 1:
-        raise InputError("--classes needs picked particles; leave out --particles-per-um2.")
     if noise is None:
         raise InputError(
             "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "

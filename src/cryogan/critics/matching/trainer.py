@@ -154,7 +154,7 @@ class ViewTraining(ABC):
         return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
 
     def _rotations(self, share: float = 1.0) -> Tensor:
-        count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
+        count = max(1, round(share * self.settings.orientations / len(self.volume.point_group)))
         rotations = spread_rotations(count, self.volume.point_group, self.simulator.host_generator)
         return rotations.to(self._device, non_blocking=True)
 
@@ -379,7 +379,7 @@ class Sharpening(ViewTraining):
     @property
     def _batches(self) -> int:
         """Of either stream in a step: pairs, so that both halves have as many images."""
-        return 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
+        return 2 * max(1, round(min(self._count, self.settings.marching_images) / (2 * CHUNK)))
 
     def _looks(self, look: Look, spectra: Tensor) -> Iterator[tuple[int, int, Looked]]:
         """Look at this process's batches: yields the batch, 0 if it is real and 1 if simulated, and what is seen."""
