@@ -22,7 +22,7 @@ from cryogan.particles.micrographs import (
     read_micrographs,
     whole_places,
 )
-from cryogan.particles.preprocess import fourier_crop
+from cryogan.particles.resample import fourier_crop
 from cryogan.report import plot_places
 
 NOISE_SHARE = 10  # patches for each background patch
