@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cryogan.cli import app
+from cryogan.config import RENAMED_SETTINGS, as_flag
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -58,6 +59,7 @@ def test_flags_of_each_command_line_are_those_of_its_command(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_in_the_text_are_those_of_some_command(page: str) -> None:
     known = frozenset(flag for command in COMMANDS for flag in flags(command)) | {"--install-completion"}
+    known |= {as_flag(old) for old in RENAMED_SETTINGS}
     for flag in re.findall(r"`(--[a-z][a-z0-9-]*)(?!_)\b[^`\n]*`", text_of(page)):
         assert flag in known | OTHER_PROGRAMS
 
