@@ -118,9 +118,6 @@ def test_the_drawing_is_that_of_its_script_and_shows_every_layer_of_the_contract
         assert set(re.findall(r"cryogan\.(\w+)", layer)) <= set(shown)
 
 
-HEADINGS = re.findall(r"^## (.*)$", text_of("docs/troubleshooting.md"), re.MULTILINE)
-
-
 def test_the_table_of_pain_points_names_tests_that_exist() -> None:
     text = text_of("docs/troubleshooting.md")
     rows = [line for line in text[text.index("| what users run into") :].splitlines()[2:] if line]
