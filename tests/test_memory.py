@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from cryogan.config import resolve
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.run.half import build_training
 from cryogan.run.plan import Memory, make_plan
 from cryogan.simulation import simulate
 
 BOX = 96
-FLAGS = {"box": BOX, "symmetry": "D2", "max_shift": 5.0, "sharpen_images": 256, "coarse_to_fine": False}
+FLAGS = {"box": BOX, "symmetry": "D2", "max_shift": 5.0, "marching_images": 256, "coarse_to_fine": False}
 FLAGS |= {"critic_warmup": 1, "critic_steps": 1, "batch_size": 48}
 
 
 def peak_of_a_step(folder: Path, critic: str, result: Any) -> None:
     plan, _, _ = make_plan(folder / "particles.star", None, None, resolve("default", None, FLAGS | {"critic": critic}))
     training = build_training(plan, len(plan.stages) - 1, folder / "particles.star", 1)
-    if critic == "views":
+    if critic == "matching":
         training.step = training.steps - 1  # all frequencies
     list(training.run(until=training.step + 1))
     result.put((plan.memory_gib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
@@ -34,7 +34,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("critic", ["views", "convolutional"])
+@pytest.mark.parametrize("critic", ["matching", "wasserstein"])
 def test_the_estimate_is_near_what_a_process_takes(critic: str, large: Path) -> None:
     context = multiprocessing.get_context("spawn")
     result = context.Queue()

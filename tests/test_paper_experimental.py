@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from cryogan.config import resolve
+from cryogan.critics import Stage
 from cryogan.critics.wasserstein.trainer import Training
 from cryogan.errors import InputError
 from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import Plan, Stage, make_plan
+from cryogan.run.plan import Plan, make_plan
 from cryogan.validation import fsc
 
 FEW: dict[str, object] = {"critic_width": 4, "symmetry": "D2", "max_shift": 4.0, "free_beyond": 20.0, "threads": 1}
@@ -31,7 +32,7 @@ def trained(plan: Plan, particles: Path, index: int, until: int | None = None) -
 def test_two_stages_of_8_and_12_epochs(particles: Path) -> None:
     plan = planned(particles)
     epoch = 200 / (8 * 4)  # of a half of 200 particles, a batch of 8 and 4 critic steps
-    assert plan.stages == (Stage(32, round(8 * epoch), "stable"), Stage(32, round(12 * epoch)))
+    assert plan.stages == (Stage(32, round(8 * epoch), "stable"), Stage(32, round(12 * epoch), "convolutional"))
     shortened = planned(particles, steps=30)
     assert [stage.steps for stage in shortened.stages] == [20, 30]
 
@@ -52,11 +53,11 @@ def test_schedules_fall_a_share_every_epoch_in_both_stages(particles: Path) -> N
 def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: Path) -> None:
     plan = planned(particles, steps=12)
     stable = trained(plan, particles, 0)
-    assert not stable.simulator.draw(50).shifts.any()
+    assert not stable.simulator.sample(50).shifts.any()
     fine = build_training(plan, 1, particles / "particles.star", 1)
     assert isinstance(fine, Training)
     start_from(fine, stable)
-    assert 2 < fine.simulator.draw(50).shifts.abs().max() <= 4
+    assert 2 < fine.simulator.sample(50).shifts.abs().max() <= 4
     before = fine.result() / fine.simulator.log_signal.exp().detach()
     torch.testing.assert_close(before, stable.volume().detach(), atol=1e-5 * float(before.abs().max()), rtol=0)
     list(fine.run())
@@ -74,7 +75,7 @@ def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"critic": "views", "learn_scales": False}, "--smoothing needs --critic convolutional"),
+        ({"critic": "matching", "learn_scales": False}, "--smoothing needs --critic wasserstein"),
         ({"stable_epochs": 0.0}, "--free-beyond needs --stable-epochs"),
         ({"free_beyond": 7.0}, r"nothing finer than 8\.00 A; give a larger --box"),
     ],

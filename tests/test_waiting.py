@@ -11,27 +11,35 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cryogan
 from cryogan.config import resolve
-from cryogan.run.half import AnyTraining, build_training
+from cryogan.critics import Trainer
+from cryogan.run.half import build_training
 from cryogan.run.plan import make_plan
 
-FEW = {"views": 200, "search_steps": 3, "search_batch": 20, "sharpen_images": 256, "sharpen_steps": 3, "starts": 1}
+FEW = {
+    "orientations": 200,
+    "search_steps": 3,
+    "search_batch": 20,
+    "marching_images": 256,
+    "marching_steps": 3,
+    "starts": 1,
+}
 FEW |= {"steps": 3, "critic_warmup": 2, "coarse_to_fine": False, "batch_size": 8}
 TRAININGS = {
-    "search": (0, {"critic": "views"}),
-    "sharpening": (1, {"critic": "views", "symmetry": "D2", "learn_poses": True}),
-    "convolutional": (0, {"critic": "convolutional", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
+    "search": (0, {"critic": "matching"}),
+    "sharpening": (1, {"critic": "matching", "symmetry": "D2", "learn_poses": True}),
+    "convolutional": (0, {"critic": "wasserstein", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
 }
 # Operations whose result, or its size, the CPU has to know; and what asks for a tensor's values.
 ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "_linalg_check_errors", "equal", "unique_dim"}
 ASKING |= {"_unique2", "is_nonzero", "repeat_interleave", "histc"}
 METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
 # These ask tensors that are always on the CPU: the rows of a batch, a rotation and the seeds of the CPU's generator.
-ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("poses.py", "spread_rotations")}
+ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("rotations.py", "spread_rotations")}
 ON_THE_CPU |= {("simulator.py", "forward")}
 PACKAGE = str(Path(cryogan.__file__).parent)
 
 
-def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> AnyTraining:
+def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> Trainer:
     index, flags = TRAININGS[name]
     plan, _, _ = make_plan(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
     return build_training(plan, index, particles, 1)

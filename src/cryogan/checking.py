@@ -1,6 +1,5 @@
 """What a run would find in a user's files, before it computes anything; and what it needs of the machine."""
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ import torch
 from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.fourier import radial_power, shells
+from cryogan.grids import centred_radius
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, input_findings, open_stack
-from cryogan.report import draw_particles
+from cryogan.report import plot_particles
 from cryogan.run.half import build_simulator
 from cryogan.run.plan import Plan, make_plan, needs
 
@@ -59,7 +60,7 @@ def check(
     plan, images, remarks = make_plan(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_particles(picture, images.batch(images.spread(SHOWN)))
+        plot_particles(picture, images.batch(images.spread(SHOWN)))
     facts = {settings.kind: remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
@@ -98,9 +99,9 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     rows, side = rows[sides == sides[0]], int(sides[0])
     pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
     radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
-    axis = np.arange(side) - side // 2
-    outside = np.hypot(axis[:, None], axis) > radius
+    outside = centred_radius(side) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
+    pixels = pixels.astype(np.float32)  # sums of float16 overflow
     background = pixels[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
     hot = int((deviation.max((1, 2)) > HOT_DEVIATIONS).sum())
@@ -111,7 +112,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 
 def _cost(plan: Plan) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     minutes, gib = needs(plan, cores)
     return {
         "device": plan.machine.removeprefix("Device: ").removesuffix("."),
@@ -124,7 +125,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
     width = plan.box * plan.pixel_size
     images, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
     rows = torch.from_numpy(images.spread(PROBED))
-    power = radial_power(simulator.noise.sample(simulator.draw(len(rows)).particles, simulator.generator)).numpy()[1:]
+    power = radial_power(simulator.noise.sample(simulator.sample(len(rows)).particles, simulator.generator)).numpy()[1:]
     weakest = int(power[: plan.box // 2 - 1].argmin())
     transfer = simulator.transfer(rows)
     shell = shells(plan.box, device=transfer.device)
@@ -163,7 +164,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
 
 def doctor() -> Report:
     """The installation: versions, devices, threads, arithmetic, disk."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     packages = (torch, np, scipy, mrcfile, gemmi, matplotlib)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -24,7 +24,7 @@ from rich.console import Console
 from cryogan.config import Settings, resolve
 from cryogan.errors import InputError
 from cryogan.files import locked
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.launch import STOPPING
 from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
 from cryogan.refinement.refine import refine
@@ -39,19 +39,19 @@ from processes import cryogan
 
 SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
 VALUES: dict[str, dict[str, object]] = {
-    "views": SHARED
+    "matching": SHARED
     | {
-        "critic": "views",
-        "views": 800,
+        "critic": "matching",
+        "orientations": 800,
         "search_steps": 10,
         "search_batch": 50,
-        "sharpen_steps": 1,
-        "sharpen_images": 200,
+        "marching_steps": 1,
+        "marching_images": 200,
         "starts": 2,
     },
-    "convolutional": SHARED
+    "wasserstein": SHARED
     | {
-        "critic": "convolutional",
+        "critic": "wasserstein",
         "steps": 30,
         "critic_steps": 2,
         "penalty_every": 2,
@@ -61,11 +61,11 @@ VALUES: dict[str, dict[str, object]] = {
         "critic_warmup": 4,
     },
 }
-STEPS = {"views": 10 + 10 + 4, "convolutional": 30}
+STEPS = {"matching": 10 + 10 + 4, "wasserstein": 30}
 MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc", "map.mrc")
 
 
-def settings(critic: str = "views", **changes: object) -> Settings:
+def settings(critic: str = "matching", **changes: object) -> Settings:
     return resolve("default", None, VALUES[critic] | changes)
 
 
@@ -210,7 +210,7 @@ def test_progress_and_run_record(critic: str, result: Result) -> None:
 
 
 def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None:
-    chosen = settings(box=16, search_steps=2, starts=1, sharpen_steps=1)
+    chosen = settings(box=16, search_steps=2, starts=1, marching_steps=1)
     done = [
         reconstruct(
             particles / "particles.star",
@@ -242,7 +242,7 @@ def test_learned_poses_are_written_and_drawn(particles: Path, tmp_path: Path) ->
 def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_path: Path) -> None:
     columns = {"rlnAngleRot": [10.0, 80.0], "rlnAngleTilt": [30.0, 90.0], "cryoganViewDensity": [1.0, 3.0]}
     write_star(tmp_path / "prior.star", {"views": columns})
-    few = {"box": 16, "search_steps": 2, "starts": 1, "sharpen_steps": 1}
+    few = {"box": 16, "search_steps": 2, "starts": 1, "marching_steps": 1}
     folder, chosen = tmp_path / "run", settings(pose_prior=tmp_path / "prior.star", **few)
     reconstruct(particles / "particles.star", folder, chosen, console=Console(file=io.StringIO()))
     found = read_star(folder / "views.star")
@@ -258,7 +258,7 @@ def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_p
 
 def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_path: Path) -> None:
     write_star(tmp_path / "prior.star", {"views": {"rlnAngleRot": [10.0], "rlnAngleTilt": [30.0]}})
-    values = VALUES["convolutional"] | {"stages": "16:3,24:2", "pose_prior": str(tmp_path / "prior.star")}
+    values = VALUES["wasserstein"] | {"stages": "16:3,24:2", "pose_prior": str(tmp_path / "prior.star")}
     for name in ("steps", "coarse_to_fine"):
         del values[name]
     folder = tmp_path / "run"
@@ -271,8 +271,8 @@ def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_p
 
 
 def test_poses_are_learned_by_the_view_critic_only(particles: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--learn-poses needs --critic views"):
-        reconstruct(particles / "particles.star", tmp_path / "run", settings("convolutional", learn_poses=True))
+    with pytest.raises(InputError, match="--learn-poses needs --critic matching"):
+        reconstruct(particles / "particles.star", tmp_path / "run", settings("wasserstein", learn_poses=True))
 
 
 def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:
@@ -459,10 +459,10 @@ def planned(folder: Path, particles: Path, chosen: Settings) -> Path:
 def test_a_half_is_resumed_within_and_between_stages(
     critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._COARSE_BOXES", (16,))  # smaller than by default, for speed
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
-    if critic == "views":
-        chosen = settings(critic, search_steps=5, sharpen_steps=1)
+    monkeypatch.setattr("cryogan.critics.wasserstein.method.COARSE_BOXES", (16,))  # smaller than by default, for speed
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
+    if critic == "matching":
+        chosen = settings(critic, search_steps=5, marching_steps=1)
     else:
         chosen = settings(critic, steps=4, coarse_to_fine=True, coarse_steps=5, starts=2)
     whole, parts = (planned(tmp_path / name, particles, chosen) for name in ("whole", "parts"))
@@ -512,10 +512,10 @@ def test_a_stack_that_changes_under_a_run_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     if not in_memory:
         monkeypatch.setattr(ParticleImages.__init__, "__defaults__", (False, 0, None))
-    chosen = settings(search_steps=5, sharpen_steps=1, starts=1)
+    chosen = settings(search_steps=5, marching_steps=1, starts=1)
     folders = [planned(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(folders[0], 2, undisturbed)  # type: ignore[arg-type]
@@ -548,11 +548,11 @@ def test_a_stack_that_changes_under_a_run_is_named(
 def test_a_clock_that_goes_backwards_changes_nothing(
     particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     monkeypatch.setattr("cryogan.run.half.LATEST_SECONDS", 0.0)
     seconds = itertools.count(2e9, -3600.0)
     monkeypatch.setattr(time, "time", lambda: next(seconds))
-    chosen = settings(search_steps=5, sharpen_steps=1, starts=1, checkpoint_minutes=1e-9)
+    chosen = settings(search_steps=5, marching_steps=1, starts=1, checkpoint_minutes=1e-9)
     folder = planned(tmp_path / "run", particles, chosen)
     latest = folder / "snapshots" / "half2_latest.mrc"
     written: list[tuple[bytes, bytes]] = []
@@ -576,7 +576,7 @@ def test_a_record_that_was_cut_off_is_left_out(particles: Path, tmp_path: Path) 
 def test_a_half_ends_in_time_with_the_map_that_it_has(
     critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryogan.run.plan._SEARCH_BOX", 16)
+    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
     folder = planned(tmp_path / "run", particles, settings(critic, max_minutes=0.5001))
     messages: queue.Queue[Message] = queue.Queue()
     train_half(folder, 2, messages)  # type: ignore[arg-type]
@@ -606,7 +606,7 @@ def test_the_seed_and_the_half_decide_the_map(critic: str, noise: bool, particle
 def test_critics_start_alike_only_if_asked(particles: Path) -> None:
     for shared in (True, False):
         plan, _, _ = make_plan(
-            particles / "particles.star", None, None, settings("convolutional", shared_critic_start=shared)
+            particles / "particles.star", None, None, settings("wasserstein", shared_critic_start=shared)
         )
         critics = [build_training(plan, 0, plan.particles, half).critic for half in (1, 2)]
         weights = [torch.cat([p.flatten() for p in critic.parameters()]) for critic in critics]

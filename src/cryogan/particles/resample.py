@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from cryogan.grids import centred_axis, fit_spectrum, frequency_radius
+
 
 def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
     """Resample images to a smaller box, of the same width in A, by cropping their spectrum.
@@ -20,12 +22,8 @@ def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
         (..., box, box).
     """
     side = images.shape[-1]
-    half = box // 2
-    spectrum = fft.rfft2(images)[..., : half + 1]
-    rows = np.concatenate([spectrum[..., :half, :], spectrum[..., -half:, :]], axis=-2)
-    ky, kx = fft.fftfreq(box, 1 / box), np.arange(half + 1)
-    rows *= np.hypot(ky[:, None], kx) < half
-    cropped: NDArray[np.float32] = fft.irfft2(rows, s=(box, box)) * np.float32((box / side) ** 2)
+    spectrum = fit_spectrum(fft.rfft2(images), box) * (frequency_radius(box) < box // 2)
+    cropped: NDArray[np.float32] = fft.irfft2(spectrum, s=(box, box)) * np.float32((box / side) ** 2)
     return cropped
 
 
@@ -48,8 +46,8 @@ class Resampler:
         padded = max(box, 2 * int(np.ceil(new_box * new_pixel_size / pixel_size / 2 - 1e-6)))
         self._source = _mirrored(box, padded, max(1, min(margin, box // 2)))
         highest = min(padded // 2, int(np.ceil(padded * pixel_size / (2 * new_pixel_size)))) - 1
-        place = (np.arange(new_box) - new_box // 2) * new_pixel_size / pixel_size
-        distance = place[:, None] - (np.arange(padded) - padded // 2)
+        place = centred_axis(new_box) * new_pixel_size / pixel_size
+        distance = place[:, None] - centred_axis(padded)
         kernel = np.ones_like(distance)
         for wave in range(1, highest + 1):
             kernel += 2 * np.cos(2 * np.pi * wave / padded * distance)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import Finding
-from cryogan.particles.aberrations import EXTRA_DEFAULTS, wavelength
+from cryogan.optics import wavelength
+from cryogan.particles.aberrations import EXTRA_DEFAULTS
 from cryogan.particles.table import ParticleTable
 
 MODELLED = frozenset({"magnification", "phase-flipped", "beam-tilt", "trefoil"})

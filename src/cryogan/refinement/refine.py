@@ -18,8 +18,9 @@ from cryogan.critics.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.files import require_new
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.particles.correction import shifts_in_file
 from cryogan.refinement.pose_search import HalfSet, Poses
-from cryogan.report import draw_histogram, draw_particles, draw_view_distribution
+from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
 from cryogan.rotations import rotations_to_euler
 from cryogan.run.figures import draw_comparison
 from cryogan.run.half import rows_of_half
@@ -112,10 +113,10 @@ class Refinement:
             getattr(both, field.name).double().cpu().numpy()[order] for field in fields(both)
         )
         kept = is_like_the_others(amplitude, deviation)
-        euler = rotations_to_euler(torch.from_numpy(rotations))
+        euler, in_file = rotations_to_euler(torch.from_numpy(rotations)), shifts_in_file(shifts, table.ctf)
         columns = {
             **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
-            **{f"rlnOrigin{name}Angst": shifts[:, axis] for axis, name in enumerate("XY")},
+            **{f"rlnOrigin{name}Angst": in_file[:, axis] for axis, name in enumerate("XY")},
             "rlnLogLikeliContribution": agreement,
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
             "rlnParticleFigureOfMerit": amplitude,
@@ -134,22 +135,22 @@ class Refinement:
                     folder / f"{name}.cs",
                     table.select(chosen),
                     vectors[chosen],
-                    shifts[chosen],
+                    in_file[chosen],
                     subset[order][chosen],
                     source=self.plan.particles,
                     dark=self.plan.settings.invert,
                 )
         (folder / "figures").mkdir(exist_ok=True)
-        draw_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
+        plot_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
         margins = folder / "figures" / "margins.png"
-        draw_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
+        plot_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
         scores = folder / "figures" / "scores.png"
-        draw_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
+        plot_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
         worst = np.argsort(amplitude)[:SHOWN]
         images = ParticleImages(
             table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
         )
-        draw_particles(folder / "figures" / "worst_particles.png", images.batch(np.arange(len(images))))
+        plot_particles(folder / "figures" / "worst_particles.png", images.batch(np.arange(len(images))))
 
     def _of_both(self, task: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
         with ThreadPoolExecutor(len(HALVES)) as pool:

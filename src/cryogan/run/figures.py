@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryogan.critics.matching.trainer import ViewTraining
-from cryogan.critics.wasserstein.trainer import Training
+from cryogan.critics import Trainer
 from cryogan.fourier import radial_power, to_images
 from cryogan.particles import read_star, read_volume
 from cryogan.physics.projector import FourierProjector
 from cryogan.report import (
-    draw_fsc,
-    draw_fsc_over_time,
-    draw_gallery,
-    draw_power_spectra,
-    draw_progress,
-    draw_projections_over_time,
-    draw_view_density,
-    draw_volume_over_time,
+    plot_fsc,
+    plot_fsc_over_time,
+    plot_gallery,
+    plot_power_spectra,
+    plot_progress,
+    plot_projections_over_time,
+    plot_view_density,
+    plot_volume_over_time,
 )
 from cryogan.rotations import uniform_rotations
 from cryogan.run.plan import VIEWS_FILE, Plan
@@ -70,25 +69,25 @@ def snapshots(folder: Path, half: int, plan: Plan) -> dict[int, Snapshot]:
 
 
 @torch.no_grad()
-def draw_simulation(folder: Path, training: Training | ViewTraining) -> None:
+def draw_simulation(folder: Path, training: Trainer) -> None:
     """Gallery of clean, CTF-modulated, simulated and real images, and the power spectra of the last two."""
     simulator, s = training.simulator, training.settings
     # A generator of their own: drawing pictures must not change the run.
     state = simulator.generator.get_state()
-    phi = simulator.draw(SPECTRUM_IMAGES)
+    phi = simulator.sample(SPECTRUM_IMAGES)
     spectrum = simulator.projector.transform(training.volume())
     simulated = torch.cat([simulator(spectrum, phi[i : i + s.batch_size]) for i in range(0, len(phi), s.batch_size)])
     some = phi[:VIEWS]
     clean, modulated = to_images(simulator.project(spectrum, some)), simulator.clean(spectrum, some)
     simulator.generator.set_state(state)
     real, _ = training.particles.first(SPECTRUM_IMAGES)
-    draw_gallery(
+    plot_gallery(
         folder / "figures" / "gallery.png",
         *(images.cpu().numpy() for images in (clean, modulated, simulated[:VIEWS], real[:VIEWS])),
     )
     box = simulator.projector.box
     frequency = np.arange(box // 2 + 1) / (box * simulator.pixel_size)
-    draw_power_spectra(
+    plot_power_spectra(
         folder / "figures" / "power_spectra.png",
         frequency,
         radial_power(real).cpu().numpy(),
@@ -102,16 +101,16 @@ def draw_history(folder: Path, plan: Plan) -> None:
     course = records(folder, 1)
     minutes = {r["step"]: r["minutes"] for r in course}
     labels = {step: f"{minutes[step]:.1f} min" if step in minutes else f"step {step}" for step in maps}
-    draw_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], m.volume) for s, m in maps.items()])
+    plot_volume_over_time(folder / "figures" / "volume_over_time.png", [(labels[s], m.volume) for s, m in maps.items()])
     projector = FourierProjector(plan.box, device=torch.device("cpu"))
     rotations = uniform_rotations(VIEWS, torch.Generator().manual_seed(plan.settings.seed))
     rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
-    draw_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
-    draw_progress(folder / "figures" / "progress.png", course)
+    plot_projections_over_time(folder / "figures" / "projections_over_time.png", rows)
+    plot_progress(folder / "figures" / "progress.png", course)
     if plan.uneven_views:
         views = read_star(folder / VIEWS_FILE)["views"]
         columns = (views.floats(name) for name in ("rlnAngleRot", "rlnAngleTilt", "cryoganViewDensity"))
-        draw_view_density(folder / "figures" / "views.png", *columns)
+        plot_view_density(folder / "figures" / "views.png", *columns)
 
 
 def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:
@@ -123,16 +122,15 @@ def draw_comparison(folder: Path, plan: Plan, curves: FscCurves) -> None:
         "phase-randomised": curves.phase_randomised,
         f"corrected, 0.143 at {resolution:.1f} Å": curves.corrected,
     }
-    draw_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
+    plot_fsc(folder / "figures" / "fsc.png", curves.frequency, named, plan.pixel_size)
 
 
 def agreement_over_time(folder: Path, plan: Plan, alignment: Alignment) -> dict[int, np.ndarray]:
     """FSC of the half maps, (D // 2 + 1,), by step; half 2 in half 1's frame as at the end, NaN beyond a coarse box."""
     recorded = {r["step"] for r in records(folder, 1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
-    last = plan.stages[-1]
     # A search ends in a frame of its own; the axes are found afterwards.
-    in_frame = plan.total_steps - last.steps if last.method == "sharpening" else 0
+    in_frame = sum(stage.steps for stage in plan.stages if not plan.critic.keeps_frame(stage))
     grown = {}
     for step in sorted(each for each in first.keys() & second.keys() & recorded if each > in_frame):
         grown[step] = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
@@ -146,7 +144,7 @@ def draw_agreement(folder: Path, plan: Plan, curves: FscCurves, grown: dict[int,
     minutes = {r["step"]: r["minutes"] for r in records(folder, 1)}
     if grown:
         labelled = [(f"{minutes[step]:.1f} min", curve) for step, curve in grown.items()]
-        draw_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, labelled)
+        plot_fsc_over_time(folder / "figures" / "fsc_over_time.png", curves.frequency, labelled)
 
 
 def records(folder: Path, half: int) -> list[dict[str, float]]:

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from cryogan.config import Settings
-from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening, ViewTraining
+from cryogan.critics import Trainer, TrainerInputs
+from cryogan.critics.matching.trainer import Sharpening
 from cryogan.critics.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
 from cryogan.critics.records import Record
-from cryogan.critics.wasserstein.discriminator import build_critic
-from cryogan.critics.wasserstein.trainer import Training
 from cryogan.errors import InputError
 from cryogan.files import locked, unwritable
+from cryogan.grids import centred_radius
 from cryogan.parallel.launch import STOPPING
 from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.particles import (
@@ -45,18 +45,16 @@ from cryogan.physics.noise import (
     background_mask,
     background_power,
 )
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import CrowdSimulator
-from cryogan.physics.volume import Volume
+from cryogan.physics.unpicked import UnpickedSimulator
 from cryogan.run.checkpoint import load_checkpoint, save_checkpoint
 from cryogan.run.figures import class_path, classes_path, draw_simulation, latest_path, snapshot_path
 from cryogan.run.plan import VIEWS_FILE, Plan
 from cryogan.validation import find_axes, resample
 
-AnyTraining = Training | ViewTraining
 SNAPSHOTS = 8  # of the map over a run, for the figures
 LATEST_SECONDS = 5.0  # between the maps for those who watch
 DRAWN_SECONDS = 60.0  # between pictures of the simulation; one takes about a second
@@ -110,7 +108,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
     kind: Callable[..., Simulator] = partial(Simulator, max_shift=s.max_shift)
     if s.particles_per_um2 is not None:
-        kind = partial(CrowdSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
+        kind = partial(UnpickedSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
     simulator = kind(
         FourierProjector(box, s.oversampling, device=device),
         CtfParameters.from_columns(optics, device=device),
@@ -135,7 +133,7 @@ def _half_table(
     return replace(table.select(rows_of_half(table, half, settings)), star=None)
 
 
-def build_training(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> AnyTraining:
+def build_training(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> Trainer:
     """The training of one half at one stage (`index`), by `ranks`, from a zero volume; else as `build_simulator`."""
     training = _build(plan, index, particles, half, ranks)
     if plan.device.type == "cuda":  # the halves share it
@@ -144,32 +142,19 @@ def build_training(plan: Plan, index: int, particles: Path, half: int, ranks: Ra
     return training
 
 
-def _build(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks) -> AnyTraining:
-    s, device, stage = plan.settings, plan.device, plan.stages[index]
-    seeds = np.random.SeedSequence([s.seed, half, index]).generate_state(3)
-    images, simulator = build_simulator(plan, stage.box, particles, half, int(seeds[0]))
-    radius = plan.mask_radius / simulator.pixel_size
-    if stage.method in ("search", "sharpening"):
-        # The search finds a molecule without its symmetry more surely; the axes are found afterwards.
-        search = stage.method == "search"
-        volume = Volume(stage.box, radius, "C1" if search else s.symmetry, device)
-        kind, batch_size = (Search, s.search_batch) if search else (Sharpening, CHUNK)
-        return kind(s, stage.steps, images, simulator, volume, signal(images), batch_size, int(seeds[2]), ranks)
-    start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else int(seeds[1]))
-    critic = build_critic(s, stage.box, start).to(device)
-    span, free_from = stage.steps, 0.0
-    if stage.method == "stable":
-        simulator.shift_width.zero_()
-        span = max(stage.steps, plan.stages[-1].steps)
-    elif s.free_beyond is not None and index == len(plan.stages) - 1:
-        free_from = stage.box * simulator.pixel_size / s.free_beyond
-    volume = Volume(stage.box, radius, s.symmetry, device, free_from)
-    return Training(s, stage.steps, images, simulator, volume, critic, signal(images), int(seeds[2]), span, ranks)
+def _build(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks) -> Trainer:
+    s, stage = plan.settings, plan.stages[index]
+    simulator_seed, critic_seed, order_seed = map(int, np.random.SeedSequence([s.seed, half, index]).generate_state(3))
+    images, simulator = build_simulator(plan, stage.box, particles, half, simulator_seed)
+    inputs = TrainerInputs(
+        plan.task, plan.stages, index, images, simulator, signal(images), critic_seed, order_seed, ranks
+    )
+    return plan.critic.trainer(inputs)
 
 
-def _views(plan: Plan) -> ViewDistribution:
+def _views(plan: Plan) -> PoseDistribution:
     """Uniform at first, and for the convolutional critic, whose map takes the prior's frame, the prior."""
-    s, views = plan.settings, ViewDistribution(plan.device)
+    s, views = plan.settings, PoseDistribution(plan.device)
     if s.pose_prior is None:
         return views
     table = read_view_table(s.pose_prior)
@@ -177,7 +162,7 @@ def _views(plan: Plan) -> ViewDistribution:
         torch.from_numpy(each).float().to(plan.device)
         for each in (table.directions, table.concentrations, table.weights)
     )
-    if s.critic == "views":
+    if plan.critic.finds_frame:
         views.prior = views.mixture(directions, concentrations, weights)
         return views
     parts = [
@@ -218,13 +203,12 @@ def signal(images: ParticleImages) -> float:
     """
     if images.radius_A is None:
         return 1.0
-    axis = np.arange(images.box) - images.box // 2
-    centre = np.hypot(axis[:, None], axis) < 0.7 * images.radius_A / images.pixel_size
+    centre = centred_radius(images.box) < 0.7 * images.radius_A / images.pixel_size
     variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0
     return float(np.sqrt(max(variance, LEAST_SIGNAL**2)))
 
 
-def start_from(training: AnyTraining, coarser: AnyTraining) -> None:
+def start_from(training: Trainer, coarser: Trainer) -> None:
     """Carry map and scales over from the stage before.
 
     Voxels are smaller now, so a projection sums more of them; and the images' unit, the s.d. of the
@@ -331,7 +315,7 @@ def _run_stages(
         tables.append(read_particles(plan.noise, plan.data_dir, need_ctf=False))
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None
     first = 0 if saved is None else saved["stage"]
-    best: AnyTraining | None = None
+    best: Trainer | None = None
     if saved is not None and saved["best"] is not None:
         best = build_training(plan, saved["best_stage"], particles, half, ranks)
         best.load_state_dict(saved["best"])
@@ -406,22 +390,22 @@ def _run_stages(
             best, best_stage = training, index
 
 
-def _require_finite(half: int, training: AnyTraining, record: Record) -> None:
+def _require_finite(half: int, training: Trainer, record: Record) -> None:
     if not np.isfinite(record["map_change"]):
         raise InputError(f"Half {half}: the map is not finite after step {training.step}; lower the rates.")
 
 
-def _save(path: Path, stage: int, training: AnyTraining, best_stage: int | None, best: AnyTraining | None) -> None:
+def _save(path: Path, stage: int, training: Trainer, best_stage: int | None, best: Trainer | None) -> None:
     """Write the stage that is running and the best one before it."""
     state = {"stage": stage, "training": training.state_dict(), "best_stage": best_stage}
     save_checkpoint(path, state | {"best": None if best is None else best.state_dict()})
 
 
-def _write(path: Path, training: AnyTraining) -> None:
+def _write(path: Path, training: Trainer) -> None:
     write_volume(path, training.result().cpu().numpy(), training.simulator.pixel_size)
 
 
-def _write_classes(folder: Path, half: int, training: AnyTraining) -> None:
+def _write_classes(folder: Path, half: int, training: Trainer) -> None:
     """What the comparison of the halves needs of the classes, if there are several."""
     if not isinstance(training, Sharpening) or len(training.classes) == 1:
         return
@@ -435,8 +419,8 @@ def _write_classes(folder: Path, half: int, training: AnyTraining) -> None:
     write_star(classes_path(folder, half), blocks)
 
 
-def _picture(folder: Path, training: AnyTraining) -> None:
-    """What the simulator makes of the map, and from where (`ViewDistribution.coverage`), where that is not uniform."""
+def _picture(folder: Path, training: Trainer) -> None:
+    """What the simulator makes of the map, and from where (`PoseDistribution.coverage`), where that is not uniform."""
     draw_simulation(folder, training)
     views = training.simulator.views
     if views is None:

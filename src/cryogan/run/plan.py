@@ -1,6 +1,5 @@
 """From a user's files and settings to a plan: what two half sets are trained on, with every number resolved."""
 
-import os
 import platform
 import sys
 import tomllib
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -20,18 +19,10 @@ import torch
 
 import cryogan
 from cryogan.config import Settings, parse_stages, validate
-from cryogan.critics.matching.templates import shift_grid
-from cryogan.critics.matching.trainer import (
-    BANK_SHELL,
-    CHUNK,
-    SHIFT_SPACING,
-    held_steps,
-    search_cutoff,
-    sharpening_cutoff,
-    sharpening_steps,
-)
+from cryogan.critics import Critic, Memory, Stage, Task, load_critic
 from cryogan.errors import InputError
 from cryogan.files import replacing
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import (
     ParticleImages,
     ParticleTable,
@@ -43,67 +34,18 @@ from cryogan.particles import (
 )
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import critic_reach
 
 RUN_FILE = "run.toml"
 VIEWS_FILE = "views.star"  # from where half 1 simulates, where that is not uniform
 _DEFAULT_BOX = 64
-_SEARCH_BOX = 32  # holds the search's frequencies well
-_COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _MASK_FRACTION = 0.95  # the paper: 171 of 180
 _LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
 COMPARISON_SECONDS = 40.0  # alignment, FSC and pictures at the end of a run
 
-# Seconds for a view of the bank and a pair of images, real and simulated: in the search, and in the sharpening.
-_LOOKING = {"particles": (5e-8, 2.6e-8), "patches": (5e-8, 6e-8)}
-
 # Of a half's memory, measured: benchmarks/scaling.py, benchmarks/million.py.
 _LIBRARIES_GIB = 0.42
 _READING, _TABLE = 460.0, 250.0  # bytes a particle: while the table of both halves is read, and later
-_SPECTRA = 7.5  # padded transforms of the volume
-_CLIMBING = 76.0  # an image's coefficients, where its best view is climbed to
-_ACTIVATIONS = {"paper": 14.0, "residual": 35.0, "ctf": 14.0}  # the first block's output
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the run; stages equal to the first are trials, the others go on from the best map."""
-
-    box: int
-    steps: int  # volume updates
-    method: Literal["convolutional", "stable", "search", "sharpening"] = "convolutional"  # stable: without shifts
-
-    def seconds(self, step: int, particles: int, settings: Settings, shifts: int) -> float:
-        """Of a step, for a half of so many particles: measured on one core (Zen 4), used for shares of a run.
-
-        Most of it goes as the views of the bank: `settings.views` from so many `shifts`.
-        """
-        if self.method in ("convolutional", "stable"):
-            return 1.3e-4 * self.box**2
-        searching, sharpening = (each * settings.views * shifts for each in _LOOKING[settings.kind])
-        if self.method == "search":
-            return settings.search_batch * (6e-4 + searching * (search_cutoff(step, self.steps) / 9) ** 5)
-        cutoff = sharpening_cutoff(step, self.box, held_steps(settings))
-        sharpening /= len(point_group(settings.symmetry))
-        return min(particles, settings.sharpen_images) * settings.classes * (6e-4 + sharpening + 9e-6 * cutoff**2)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a half takes at a stage: beside the images that are worked on, and for each of these."""
-
-    fixed: float
-    each: float
-    at_once: int  # images, where memory is enough
-
-    @property
-    def total(self) -> float:
-        return self.fixed + self.each * self.at_once
-
-    def images_within(self, free: float) -> int:
-        """How many images can be worked on at once in so many bytes; 1 at least."""
-        return int(min(max((free - self.fixed) / self.each, 1), self.at_once))
 
 
 @dataclass(frozen=True)
@@ -134,24 +76,24 @@ class Plan:
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
+    @property
+    def task(self) -> Task:
+        """What each half learns."""
+        return Task(self.settings, self.box, self.pixel_size, self.mask_radius, self.particle_count // 2)
+
+    @cached_property
+    def critic(self) -> Critic:
+        """The critic that the settings name."""
+        return load_critic(self.settings.critic)
+
     @cached_property
     def _seconds(self) -> list[float]:
-        costs = []
-        for stage in self.stages:
-            given = self.particle_count // 2, self.settings, self.shifts(stage)
-            costs += [stage.seconds(each, *given) for each in range(stage.steps)]
-        return list(accumulate(costs, initial=0.0))
-
-    def shifts(self, stage: Stage) -> int:
-        """From so many the view critic looks at an image."""
-        width, farthest = self.box * self.pixel_size, self.settings.max_shift
-        if self.settings.particles_per_um2 is not None:
-            farthest = critic_reach(width, self.mask_radius)[stage.method == "sharpening"]
-        return len(shift_grid(farthest, SHIFT_SPACING * width, torch.device("cpu")))
+        steps = ((stage, step) for stage in self.stages for step in range(stage.steps))
+        return list(accumulate((self.critic.step_seconds(self.task, *each) for each in steps), initial=0.0))
 
     @property
     def seconds(self) -> float:
-        """Of a half's training on one core like that of `Stage.seconds`."""
+        """Of a half's training on one core like that of `Critic.step_seconds`."""
         return self._seconds[-1]
 
     def work(self, step: int) -> float:
@@ -165,18 +107,7 @@ class Plan:
 
     def memory(self, stage: Stage) -> Memory:
         """On the device; the factors are measured on the CPU, from 32 to 192 px (`benchmarks/scaling.py`)."""
-        s, box = self.settings, stage.box
-        fixed = _SPECTRA * 4 * (s.oversampling * box) ** 3
-        if stage.method in ("convolutional", "stable"):
-            return Memory(fixed, _ACTIVATIONS[s.architecture] * 4 * s.critic_width * box**2, s.batch_size)
-        search = stage.method == "search"
-        cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
-        views = s.views / (1 if search else len(point_group(s.symmetry)))
-        bank = 16 * views * _half_disc(cutoff)
-        agreements = 4 * self.shifts(stage) * (3 * views + 6 * _half_disc(cutoff))
-        climbing = 0.0 if search else _CLIMBING * 8 * _half_disc(box / 2)
-        batch = min(s.search_batch, CHUNK) if search else CHUNK
-        return Memory(fixed + bank, agreements + climbing, batch)
+        return self.critic.memory(self.task, stage)
 
     @property
     def memory_gib(self) -> float:
@@ -229,7 +160,7 @@ class Plan:
             # Not from installed metadata: a checkout on PYTHONPATH has none.
             "versions": {each.__name__: str(each.__version__) for each in (cryogan, torch, np, scipy, mrcfile)}
             | {"python": platform.python_version()},
-            "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu},
+            "machine": {"system": platform.platform(), "cores": available_cores(), "gpu": gpu},
         }
         with replacing(folder / RUN_FILE) as temporary:
             temporary.write_text(tomli_w.dumps(record))
@@ -280,20 +211,10 @@ def make_plan(
         InputError: anything that would stop the run later.
     """
     point_group(settings.symmetry)
+    critic = load_critic(settings.critic)
     require_device(settings.device)
-    if (settings.aperture_diameter is None) != (settings.focal_length is None):
-        raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
-    if settings.learn_scales and settings.critic == "views":
-        raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
-    if settings.learn_poses and settings.critic == "convolutional":
-        raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
-    if settings.classes > 1 and settings.critic == "convolutional":
-        raise InputError("--classes needs --critic views: that critic looks at each class from its own views.")
-    if (settings.noise_model == "poisson") != (settings.dose is not None):
-        raise InputError("--noise-model poisson and --dose need each other.")
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    _check_convolutional(settings)
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.particles_per_um2 is not None:
@@ -357,7 +278,7 @@ def make_plan(
             f"{settings.batch_size} each; give more particles or a smaller --batch-size."
         )
 
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     plan = Plan(
         settings=settings,
         particles=particles.resolve(),
@@ -370,17 +291,20 @@ def make_plan(
         particle_radius=diameter / 2,
         mask_radius=mask_diameter / 2,
         particle_count=len(images),
-        stages=_stages(box, len(images) // 2, settings),
+        stages=critic.stages(Task(settings, box, images.pixel_size, mask_diameter / 2, len(images) // 2)),
         threads=settings.threads or max(1, cores // 2),
         image_folders=table.image_folders,
     )
     if patches is not None:
         remarks.append(_noise_coverage(patches, images.table))
     if prior is not None:
-        turned = settings.critic == "views"
         remarks.append(
             f"Views are drawn as in {settings.pose_prior} ({len(prior)} rows), "
-            + ("turned into the map's frame after the search." if turned else "in whose frame the map will be.")
+            + (
+                "turned into the map's frame after the search."
+                if critic.finds_frame
+                else "in whose frame the map will be."
+            )
         )
     remarks.append(f"About {plan.memory_gib:.1f} GiB of memory for each half.")
     if plan.device.type == "cuda":
@@ -415,35 +339,8 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
         raise InputError(f"There is no device {name!r} here; {remedy}") from error
 
 
-def _check_convolutional(settings: Settings) -> None:
-    """Refuse what the view critic has not, and a second stage that continues nothing."""
-    if settings.critic == "views":
-        for name in ("smoothing", "stable_epochs", "free_beyond", "scale_clip"):
-            if getattr(settings, name):
-                raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
-        if settings.stages is not None:
-            raise InputError(
-                "--stages needs --critic convolutional: the view critic goes from coarse to fine by itself."
-            )
-    if settings.stages is not None:
-        last = parse_stages(settings.stages)[-1][0]
-        if settings.box not in (None, last):
-            raise InputError(f"--stages ends with a box of {last}, --box is {settings.box}; leave out --box.")
-        if settings.stable_epochs > 0:
-            raise InputError("--stages and --stable-epochs both say what goes before the last stage; give one of them.")
-    if settings.free_beyond is not None and settings.stable_epochs == 0:
-        raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
-
-
 def _check_unpicked(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
     """What patches with particles anywhere need, and what picked particles alone can have."""
-    if settings.critic != "views":
-        raise InputError("--particles-per-um2 needs --critic views.")
-    for name in ("learn_poses", "refine"):
-        if getattr(settings, name):
-            raise InputError(f"--{name.replace('_', '-')} needs picked particles; leave out --particles-per-um2.")
-    if settings.classes > 1:
-        raise InputError("--classes needs picked particles; leave out --particles-per-um2.")
     if noise is None:
         raise InputError(
             "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "
@@ -484,11 +381,6 @@ def _noise_coverage(patches: ParticleTable, particles: ParticleTable) -> str:
     )
 
 
-def _half_disc(cutoff: float) -> float:
-    """Coefficients of half of an image's transform below a shell."""
-    return torch.pi * cutoff**2 / 2
-
-
 def _gpu_memory(plan: Plan, free: float) -> str:
     """A sentence on what both halves take of a GPU with so many bytes free."""
     most = max((plan.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
@@ -500,23 +392,3 @@ def _gpu_memory(plan: Plan, free: float) -> str:
     return f"Both halves take about {needed}" + (
         "." if size == most.at_once else f", with {size} images at a time, to the same result."
     )
-
-
-def _stages(box: int, particles: int, settings: Settings) -> tuple[Stage, ...]:
-    """The stages of a run; the first of several is tried several times."""
-    if settings.critic == "views":
-        search = Stage(min(box, _SEARCH_BOX), settings.search_steps, "search")
-        steps = sharpening_steps(box, settings.sharpen_steps, held_steps(settings))
-        return (*[search] * settings.starts, Stage(box, steps, "sharpening"))
-    if settings.stages is not None:
-        stages = [Stage(*each) for each in parse_stages(settings.stages)]
-    else:
-        coarse = [each for each in _COARSE_BOXES if each < 0.9 * box] if settings.coarse_to_fine else []
-        per_epoch = particles / (settings.batch_size * settings.critic_steps)
-        fine = settings.steps or max(1, round(settings.epochs * per_epoch))
-        stages = [Stage(each, settings.coarse_steps) for each in coarse]
-        if settings.stable_epochs > 0:
-            stages.append(Stage(box, max(1, round(fine * settings.stable_epochs / settings.epochs)), "stable"))
-        stages.append(Stage(box, fine))
-    trials = settings.starts if len(stages) > 1 else 1
-    return (*[stages[0]] * (trials - 1), *stages)

@@ -1,14 +1,12 @@
 """What two trained half sets have in common: alignment, FSC, the pairs of their classes, and the files of a run."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cryogan.files import replacing
-from cryogan.particles import read_particles, read_star, read_volume, write_particles, write_star, write_volume
+from cryogan.particles import read_particles, read_star, read_volume, write_particles, write_volume
 from cryogan.run.figures import (
     agreement_over_time,
     class_path,
@@ -21,7 +19,7 @@ from cryogan.run.figures import (
 from cryogan.run.half import rows_of_half
 from cryogan.run.plan import Plan
 from cryogan.run.report import Convergence, judge_convergence, write_report
-from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
+from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask, write_fsc
 
 HALVES = (1, 2)
 HALF_MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc")
@@ -148,22 +146,3 @@ def write_maps(
         "color #1 #a0a0a0\ncolor #2 #0072b2\ncolor #3 #d55e00\n"
         "hide #2,3 models\nset bgColor white\nlighting soft\nview\n"
     )
-
-
-def write_fsc(folder: Path, curves: FscCurves) -> None:
-    """`fsc.star`, with RELION's names, and the same as `fsc.csv`."""
-    columns = {
-        "rlnSpectralIndex": curves.shell,
-        "rlnResolution": curves.frequency,
-        "rlnAngstromResolution": np.where(curves.shell == 0, 999.0, curves.resolution),
-        "rlnFourierShellCorrelationCorrected": curves.corrected,
-        "rlnFourierShellCorrelationUnmaskedMaps": curves.unmasked,
-        "rlnFourierShellCorrelationMaskedMaps": curves.masked,
-        "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
-    }
-    write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
-    names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
-    with replacing(folder / "fsc.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))

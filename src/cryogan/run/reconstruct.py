@@ -142,8 +142,8 @@ def _log(folder: Path, text: str) -> None:
 
 def require_images(plan: Plan, processes: int) -> None:
     """That each of the processes of a distributed run has a part of a batch. Raises InputError."""
-    s = plan.settings
-    batch, name = (s.search_batch, "search-batch") if s.critic == "views" else (s.batch_size, "batch-size")
+    setting = plan.critic.batch_setting
+    batch, name = getattr(plan.settings, setting), setting.replace("_", "-")
     if lots(batch) < processes // 2:
         raise InputError(
             f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
@@ -222,7 +222,8 @@ class _Reports:
 
     def take(self, message: Message) -> None:
         if message.record is not None:
-            self._log.write(json.dumps({"half": message.half} | message.record) + "\n")
+            done = self._plan.work(int(message.record["step"]))
+            self._log.write(json.dumps({"half": message.half, "done": round(done, 6)} | message.record) + "\n")
             self._log.flush()
             _show(self._folder, self._bars, self._tasks[message.half], self._plan, message.record)
             return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryogan.grids import centred_radius
 from cryogan.particles import read_star
 from cryogan.report import Page, write_page
 from cryogan.run.plan import RUN_FILE, VIEWS_FILE, Plan
@@ -43,7 +44,7 @@ _FILES = {
         "map.mrc": "the mean of the half maps, not sharpened",
         "half1_map_unfil.mrc, half2_map_unfil.mrc": "the half maps, in one frame",
         "mask.mrc": "soft mask around the molecule",
-        "fsc.star, fsc.csv": "FSC of the half maps",
+        "fsc.star, fsc.csv, fsc.xml": "FSC of the half maps; fsc.xml is for EMDB",
         "open.cxc": "shows the maps in ChimeraX",
         "figures/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
     },
@@ -93,7 +94,7 @@ def judge_convergence(
         said = f", and the half maps' FSC {'grew' if gain > -0.05 else 'fell'} by {abs(gain):.1f} shells over the last "
         said += f"{1 - plan.work(before):.0%}"
     reached = change <= STILL_MOVING and gain <= STILL_GAINING
-    more = "--sharpen-steps" if plan.settings.critic == "views" else "--steps"
+    more = f"--{plan.critic.longer_setting.replace('_', '-')}"
     return Convergence(
         reached,
         f"{'Converged' if reached else 'Not converged'}: over the last {LAST_PART:.0%} of the run's work the map "
@@ -122,8 +123,7 @@ def warn(plan: Plan, alignment: Alignment, curves: FscCurves, mask: np.ndarray, 
             f"The half maps agree only to {resolution:.0f} A, little more than the outline. Two halves can agree on a "
             "wrong outline; run a second seed and compare."
         )
-    axis = np.arange(plan.box) - plan.box // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) * plan.pixel_size
+    radius = centred_radius(plan.box, axes=3) * plan.pixel_size
     beyond = float(mask[radius > NEAR_BORDER * plan.mask_radius].sum() / mask.sum())
     if beyond > TIGHT:
         said.append(

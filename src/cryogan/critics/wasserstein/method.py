@@ -1,0 +1,50 @@
+"""The paper's convolutional critic as a run sees it: boxes from coarse to fine, and what they cost."""
+
+import torch
+
+from cryogan.config import parse_stages
+from cryogan.critics.critic import SPECTRA, Critic, Memory, Stage, Task, Trainer, TrainerInputs
+from cryogan.critics.wasserstein.discriminator import build_critic
+from cryogan.critics.wasserstein.trainer import Training
+
+USUAL, STABLE = "convolutional", "stable"  # as run.toml has them; the stable stage is without shifts
+COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
+_ACTIVATIONS = {"paper": 14.0, "residual": 35.0, "ctf": 14.0}  # copies of the first block's output
+
+
+class Wasserstein(Critic):
+    """Figure 5, trained by Algorithm 1 with the loss (10)."""
+
+    def stages(self, task: Task) -> tuple[Stage, ...]:
+        s, box = task.settings, task.box
+        if s.stages is not None:
+            stages = [Stage(*each, USUAL) for each in parse_stages(s.stages)]
+        else:
+            coarse = [each for each in COARSE_BOXES if each < 0.9 * box] if s.coarse_to_fine else []
+            per_epoch = task.particles / (s.batch_size * s.critic_steps)
+            fine = s.steps or max(1, round(s.epochs * per_epoch))
+            stages = [Stage(each, s.coarse_steps, USUAL) for each in coarse]
+            if s.stable_epochs > 0:
+                stages.append(Stage(box, max(1, round(fine * s.stable_epochs / s.epochs)), STABLE))
+            stages.append(Stage(box, fine, USUAL))
+        trials = s.starts if len(stages) > 1 else 1
+        return (*[stages[0]] * (trials - 1), *stages)
+
+    def trainer(self, inputs: TrainerInputs) -> Trainer:
+        s, stage, simulator = inputs.task.settings, inputs.stage, inputs.simulator
+        start = torch.Generator().manual_seed(s.seed if s.shared_critic_start else inputs.critic_seed)
+        critic = build_critic(s, stage.box, start).to(simulator.generator.device)
+        span, free_from = stage.steps, 0.0
+        if stage.method == STABLE:
+            simulator.shift_width.zero_()
+            span = max(stage.steps, inputs.stages[-1].steps)
+        elif s.free_beyond is not None and inputs.index == len(inputs.stages) - 1:
+            free_from = stage.box * simulator.pixel_size / s.free_beyond
+        volume = inputs.volume(s.symmetry, free_from)
+        images, signal, seed = inputs.images, inputs.signal, inputs.order_seed
+        return Training(s, stage.steps, images, simulator, volume, critic, signal, seed, span, inputs.ranks)
+
+    def memory(self, task: Task, stage: Stage) -> Memory:
+        s = task.settings
+        fixed = SPECTRA * 4 * (s.oversampling * stage.box) ** 3
+        return Memory(fixed, _ACTIVATIONS[s.architecture] * 4 * s.critic_width * stage.box**2, s.batch_size)
