@@ -294,12 +294,16 @@ def _add_aberrations(columns: _Columns, ctf: dict[str, NDArray[np.float64]]) -> 
             left += [Aberrations(group, "_rlnOddZernike", terms)] if terms else []
             for key, value in modelled.items():
                 extra[key] = extra.get(key, np.zeros(len(members))) + value * members
-    for row, members in columns.groups():  # after the odd ones, which need the file's spherical aberration
+    cs = ctf["spherical_aberration"].copy()
+    for row, members in columns.groups():
         assert optics is not None
         if "rlnEvenZernike" in optics and (even := _vector(optics, "rlnEvenZernike", row)).any():
             group = f"optics group {optics.columns['rlnOpticsGroup'][row][:50]}"
             terms = apply_even(ctf, members, even)
             left += [Aberrations(group, "_rlnEvenZernike", terms)] if terms else []
+    changed = (ctf["spherical_aberration"] != cs) & (ctf["spherical_aberration"] != 0)
+    for key in TILT_COLUMNS.keys() & extra.keys():  # the phase of a tilt is that with the file's spherical aberration
+        extra[key] = np.where(changed, extra[key] * cs / np.where(changed, ctf["spherical_aberration"], 1), extra[key])
     ctf |= used_columns(extra)
     return tuple(left)
 
