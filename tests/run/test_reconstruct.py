@@ -26,7 +26,7 @@ from cryogan.errors import InputError
 from cryogan.files import locked
 from cryogan.models.phantom import phantom
 from cryogan.parallel.launch import STOPPING
-from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
+from cryogan.particles import ParticleImages, read_pose_prior, read_star, read_volume, write_particles, write_star
 from cryogan.refinement.refine import refine
 from cryogan.run.figures import records, snapshot_path
 from cryogan.run.half import Message, build_training, half_rows, train_half
@@ -253,7 +253,7 @@ def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_p
     assert ("The prior on the views does not fit" in report) == (fit < 0.5)
     assert (folder / "figures" / "views.png").exists()
     # What one run has found is a prior for another.
-    assert len(read_view_table(folder / "views.star")) == 768
+    assert len(read_pose_prior(folder / "views.star")) == 768
 
 
 def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_path: Path) -> None:

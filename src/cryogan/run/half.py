@@ -31,7 +31,7 @@ from cryogan.particles import (
     ParticleImages,
     ParticleTable,
     read_particles,
-    read_view_table,
+    read_pose_prior,
     write_star,
     write_volume,
 )
@@ -157,7 +157,7 @@ def _views(plan: Plan) -> PoseDistribution:
     s, views = plan.settings, PoseDistribution(plan.device)
     if s.pose_prior is None:
         return views
-    table = read_view_table(s.pose_prior)
+    table = read_pose_prior(s.pose_prior)
     directions, concentrations, weights = (
         torch.from_numpy(each).float().to(plan.device)
         for each in (table.directions, table.concentrations, table.weights)
