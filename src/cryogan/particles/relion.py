@@ -51,6 +51,10 @@ class _Columns:
             return None
         return self.optics.floats(name)[self.group_rows]
 
+    def shown(self, name: str) -> str:
+        """Return what messages call a column: that of an optics group is corrected elsewhere than in the row."""
+        return f"_{name}" if name in self.particles or self.optics is None else f"_{name} (in data_optics)"
+
     def groups(self) -> list[tuple[int, NDArray[np.bool_]]]:
         """Return the used rows of the optics table, each with the mask (N,) of its particles."""
         if self.group_rows is None:
@@ -87,7 +91,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
             ctf=ctf,
             micrographs=np.array(particles.columns.get("rlnMicrographName", [""] * len(particles)), dtype=np.str_),
             where=particles.where,
-            names={key: f"_{name}" for key, name in _COLUMNS.items()},
+            names={key: columns.shown(name) for key, name in _COLUMNS.items()},
             aberrations=aberrations,
             star=blocks,
             uids=_uids(particles),
