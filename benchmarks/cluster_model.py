@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 from cryogan.config import Settings
+from cryogan.critics import Stage
 from cryogan.critics.matching.trainer import CHUNK, sharpening_cutoff, sharpening_steps
 from cryogan.fourier import Disc
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
-from cryogan.run.plan import Stage
 from operations import CLIMB
 from report import DOCS, IMAGES, RUNS, table
 

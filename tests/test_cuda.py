@@ -8,8 +8,8 @@ import torch
 
 from cryogan.config import resolve
 from cryogan.models.density import phantom
-from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer, start_from
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 
@@ -21,8 +21,8 @@ def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
     star, noise = tmp_path / "set" / "particles.star", tmp_path / "set" / "noise.star"
     flags = {"device": "cuda", "symmetry": "D2", "batch_size": 8, "starts": 1, "critic": critic}
     few = {"steps": 2, "coarse_steps": 2, "views": 200, "search_steps": 2, "search_batch": 20, "sharpen_images": 40}
-    plan, _, _ = make_plan(star, noise, None, resolve("default", None, flags | few))
-    coarse, fine = (build_training(plan, index, star, 1) for index in range(2))
+    plan, _, _ = read_inputs(star, noise, None, resolve("default", None, flags | few))
+    coarse, fine = (build_trainer(plan, index, star, 1) for index in range(2))
     assert len(list(coarse.run())) == 2
     start_from(fine, coarse)
     assert len(list(fine.run(until=2))) == 2

@@ -25,7 +25,8 @@ from cryogan.cli import main
 from cryogan.config import resolve
 from cryogan.particles import read_volume, write_volume
 from cryogan.refinement.refine import find_poses
-from cryogan.run.reconstruct import STOP_FILE, reconstruct
+from cryogan.run.folder import RunFolder as Files
+from cryogan.run.reconstruct import reconstruct
 from cryogan.watch.folder import RunFolder, read_bytes
 from processes import cryogan
 
@@ -363,7 +364,7 @@ def test_writing_needs_the_token_and_the_own_page(server: Server) -> None:
     assert server.status("/stop", "POST", Origin=f"http://{own}", Cookie=cookie) == 409  # it is finished
     for method in ("PUT", "DELETE", "POST"):
         assert server.status("/figures/gallery", method, Cookie=cookie) == 405
-    assert not (server.run / STOP_FILE).exists()
+    assert not Files(server.run).stop_request.exists()
 
 
 def test_beyond_this_machine_reading_needs_the_token_too(finished: Path) -> None:
@@ -405,8 +406,8 @@ def test_the_button_stops_a_run_that_can_be_resumed(particles: Path, tmp_path: P
         again = cryogan("reconstruct", "--resume", out)
         expect(page.locator("#state")).to_have_text("running", timeout=60_000)
         expect(page.locator("#step1")).not_to_have_text(steps or "", timeout=60_000)  # it has gone on
-        assert not (out / STOP_FILE).exists()
-        (out / STOP_FILE).touch()  # as from another machine
+        assert not Files(out).stop_request.exists()
+        Files(out).stop_request.touch()  # as from another machine
         assert ended(again) == 130
         page.close()  # before its server: a browser complains of lost connections
 
@@ -416,7 +417,7 @@ def unfinished(finished: Path, tmp_path: Path) -> Path:
     """The run as it was before its halves were compared."""
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    for name in ("fsc.csv", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "log.txt"):
+    for name in ("fsc.csv", "outcome.json", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "log.txt"):
         (out / name).unlink()
     return out
 

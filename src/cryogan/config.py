@@ -55,7 +55,7 @@ class Settings(BaseModel):
         None, gt=0, description="Objective aperture in micrometres, equation (17); needs --focal-length."
     )
     focal_length: float | None = Field(None, gt=0, description="Focal length of the objective in millimetres.")
-    noise_model: Literal["white", "coloured", "poisson"] = Field(
+    noise_model: str = Field(
         "coloured",
         description="Noise without background patches: white, with the spectrum measured outside the particle, or the "
         "counting of --dose electrons.",
@@ -77,7 +77,7 @@ class Settings(BaseModel):
     )
 
     # View critic
-    critic: Literal["views", "convolutional"] = Field(
+    critic: str = Field(
         "views",
         description="views: compares images with views of the current map; convolutional: the paper's, Figure 5.",
     )

@@ -17,7 +17,7 @@ from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
 from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.rotations import euler_to_rotations, rotations_to_euler, uniform_rotations
-from cryogan.run.plan import PARTICLE_FRACTION
+from cryogan.run.inputs import PARTICLE_FRACTION
 
 Coordinates = np.ndarray  # (N, 2) x, y in pixels of the micrographs
 BATCH = 256

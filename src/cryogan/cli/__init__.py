@@ -143,10 +143,11 @@ def reconstruct_command(
     resume_from
         Go on with the run in this folder.
     """
-    from cryogan.parallel.ranks import joined
+    from cryogan.parallel.job import joined
     from cryogan.refinement.refine import refine
     from cryogan.run.plan import Plan
-    from cryogan.run.reconstruct import follow, reconstruct, resume
+    from cryogan.run.processes import follow
+    from cryogan.run.reconstruct import reconstruct, resume
 
     flags = _given(settings)
     with joined() as job:
@@ -186,6 +187,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "correlation_other_hand": result.alignment.correlation_other_hand,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
+        "findings": [vars(finding) for finding in result.findings],
         **({"classes": classes} if classes else {}),
     }
 
@@ -390,7 +392,8 @@ def _of_report(report: "Report") -> Answer:
     width = max(len(name) for name in report.facts)
     text = [f"{name:{width}s}  {fact}" for name, fact in report.facts.items()]
     text += [f"Look again: {doubt}" for doubt in report.doubts]
-    return Answer({"facts": report.facts, "doubts": report.doubts}, text)
+    findings = [vars(finding) for finding in report.findings]
+    return Answer({"facts": report.facts, "doubts": report.doubts, "findings": findings}, text)
 
 
 @app.command(name="figures", help_epilogue=_examples("cryogan figures run"))
@@ -675,7 +678,8 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     """
     from cryogan.particles import read_volume
     from cryogan.report import draw_fsc
-    from cryogan.run.postprocess import write_fsc
+    from cryogan.run.folder import MapFolder
+    from cryogan.run.maps import write_fsc
     from cryogan.validation import fsc_curves, resolution_at
 
     (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
@@ -683,7 +687,7 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
         raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}; resample one with cryogan align.")
     curves = fsc_curves(first, second, pixel_size, None if mask is None else read_volume(mask)[0], seed)
     out.mkdir(parents=True, exist_ok=True)
-    write_fsc(out, curves)
+    write_fsc(MapFolder(out), curves)
     shown = {"unmasked": curves.unmasked}
     if mask is not None:
         shown |= {"masked": curves.masked, "phase-randomised": curves.phase_randomised, "corrected": curves.corrected}

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from cryogan.errors import InputError
-from cryogan.files import is_locked
 from cryogan.particles import read_volume
-from cryogan.run.figures import latest_path, snapshot_path
+from cryogan.run.folder import HALVES
+from cryogan.run.folder import RunFolder as Files
 from cryogan.run.plan import Plan
-from cryogan.run.postprocess import HALF_MAPS, HALVES
-from cryogan.run.reconstruct import LOCK_FILE, LOG_FILE, STOP_FILE
 from cryogan.validation import align, fsc, resample, resolution_at
 
 LOG_LINES = 200  # shown
@@ -38,6 +36,7 @@ class RunFolder:
         self.plan = Plan.read(run)
         self.given = run
         self.run = run.resolve()
+        self.files = Files(self.run)
         self.records: list[dict[str, Any]] = []
         self.status: dict[str, Any] = {}
         self._read = 0  # bytes of progress.jsonl
@@ -51,40 +50,33 @@ class RunFolder:
     def maps(self) -> dict[str, tuple[Path, Path]]:
         """Files of the two half maps by a name for their time, in its order."""
         pairs = {}
-        for path in sorted(snapshot_path(self.run, 1, 0).parent.glob("half1_step*.mrc")):
-            step = path.stem.removeprefix("half1_step")
-            if step.isdigit():
-                pairs[step] = (path, snapshot_path(self.run, 2, int(step)))
+        for step in self.files.snapshot_steps(1):
+            pairs[f"{step:06d}"] = (self.files.snapshot(1, step), self.files.snapshot(2, step))
         # A kept map is the later one once its stage is over.
-        latest = (latest_path(self.run, 1), latest_path(self.run, 2))
+        latest = (self.files.latest(1), self.files.latest(2))
         kept = [pair for pair in pairs.values() if all(map(self.inside, pair))]
         if all(map(self.inside, latest)) and (not kept or _written(latest) > _written(kept[-1])):
             pairs["latest"] = latest
-        for name, folder in {"final": self.run, "refined": self.run / "refined"}.items():
-            pairs[name] = (folder / HALF_MAPS[0], folder / HALF_MAPS[1])
+        pairs |= {"final": self.files.half_maps, "refined": self.files.refined.half_maps}
         return {name: pair for name, pair in pairs.items() if all(map(self.inside, pair))}
 
     def figures(self) -> dict[str, Path]:
         """Pictures of the run by name."""
-        views = [self.run / name / "figures" / "view_distribution.png" for name in ("refined", "poses")]
-        views.append(self.run / "figures" / "views.png")
-        paths = {name: self.run / "figures" / f"{name}.png" for name in ("gallery", "power_spectra")}
+        views = [folder.figure("view_distribution") for folder in (self.files.refined, self.files.poses)]
+        views.append(self.files.figure("views"))
+        paths = {name: self.files.figure(name) for name in ("gallery", "power_spectra")}
         paths["views"] = next((path for path in views if path.exists()), views[0])
         return {name: path for name, path in paths.items() if self.inside(path)}
 
     def state(self) -> str:
         """running, stopping, comparing, stopped or finished."""
-        if not is_locked(self.run / LOCK_FILE):
-            return "finished" if (self.run / "fsc.csv").exists() else "stopped"
-        if all(snapshot_path(self.run, half, self.plan.total_steps).exists() for half in HALVES):
-            return "comparing"
-        return "stopping" if (self.run / STOP_FILE).exists() else "running"
+        return self.files.state()
 
     def request_stop(self) -> bool:
         """Ask the run to stop with a checkpoint; whether there is one to ask."""
         running = self.state() == "running"
         if running:
-            (self.run / STOP_FILE).touch()
+            self.files.request_stop()
         return running
 
     def poll(self) -> bool:
@@ -119,7 +111,7 @@ class RunFolder:
         self._agreement = steps[-1], shown
 
     def _read_records(self) -> None:
-        path = self.run / "progress.jsonl"
+        path = self.files.progress
         if not self.inside(path):
             return
         if path.stat().st_size < self._read:  # another run has taken its place
@@ -138,7 +130,7 @@ class RunFolder:
             self.records.append(record)
 
     def _read_status(self) -> dict[str, Any]:
-        plan, log = self.plan, self.run / LOG_FILE
+        plan, log = self.plan, self.files.log
         figures = {name: _written([path]) for name, path in self.figures().items()}
         minutes = {f"{record['step']:06.0f}": record["minutes"] for record in self.records if record["half"] == 1}
         maps = []
@@ -165,12 +157,12 @@ class RunFolder:
 
     def _progress(self, record: dict[str, Any]) -> dict[str, float]:
         step, minutes = min(int(record["step"]), self.plan.total_steps), record["minutes"]
-        left = self.plan.minutes_left(step, minutes)
-        return {"step": step, "done": self.plan.work(step), "minutes": minutes, "left": left}
+        left = self.plan.cost.minutes_left(step, minutes)
+        return {"step": step, "done": self.plan.cost.work(step), "minutes": minutes, "left": left}
 
     def _fsc(self) -> dict[str, Any] | None:
         """The FSC of the finished half maps, or else of the last ones that were compared."""
-        path = self.run / "fsc.csv"
+        path = self.files.fsc_csv
         if not self.inside(path):
             return None if self._agreement is None else self._agreement[1]
         with path.open() as file:
