@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cryogan.config import Settings
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import Ranks
 from cryogan.particles import read_volume
 from cryogan.run.build import build_trainer
@@ -46,7 +46,7 @@ class Counting(Ranks):
 def measure(name: str, box: int, folder: Path, ranks: Counting) -> dict[str, Any]:
     """Seconds and bytes of a step of one training; and its map."""
     torch.set_num_threads(1)
-    critic = "convolutional" if name == "convolutional" else "views"
+    critic = "wasserstein" if name == "convolutional" else "matching"
     settings = Settings(critic=critic, box=box, coarse_to_fine=False, starts=1, critic_warmup=2)  # type: ignore[arg-type]
     plan, images, _ = read_inputs(folder / "particles.star", folder / "noise.star", None, settings)
     index = {"convolutional": 0, "search": 0, "sharpening": len(plan.stages) - 1}[name]

@@ -32,7 +32,7 @@ from cryogan.run.plan import Plan
 COUNTS = (5_000, 1_000_000)
 PIECE = 5_000  # images written at once
 SPARE = 10 << 30  # bytes that stay free on the disk
-FLAGS = {"symmetry": "D2", "search_steps": 20, "starts": 1, "sharpen_steps": 1, "sharpen_images": 2048, "threads": 1}
+FLAGS = {"symmetry": "D2", "search_steps": 20, "starts": 1, "marching_steps": 1, "marching_images": 2048, "threads": 1}
 CROPPED, CROPPED_BOX = 50_000, 48  # images of the timed cache, and their box
 TIMED = {"search": 19, "sharpening": 4}  # steps of each stage
 Record = dict[str, Any]

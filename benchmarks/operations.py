@@ -21,7 +21,7 @@ from cryogan.critics.matching.trainer import BANK_SHELL, SHIFT_SPACING
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate
 from cryogan.fourier import Disc, to_half_planes
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector
@@ -55,7 +55,7 @@ def scene() -> dict[str, object]:
     projector = FourierProjector(BOX, device=CPU)
     simulator = Simulator(projector, optics, WhiteNoise(BOX), pixel_size=PIXEL, max_shift=10.0, generator=generator)
     spectrum = projector.transform(torch.randn(BOX, BOX, BOX, generator=generator))
-    phi = simulator.draw(COUNT)
+    phi = simulator.sample(COUNT)
     with torch.no_grad():
         images, transfer = to_half_planes(simulator(spectrum, phi)), simulator.transfer(phi.particles)
     return {"simulator": simulator, "spectrum": spectrum, "phi": phi, "images": images, "transfer": transfer}
@@ -113,7 +113,7 @@ def test_match(benchmark, tmp_path) -> None:
     half, density = HalfSet(plan, star, 1), torch.from_numpy(volume)
     coarse, fine = (len(Disc(BOX, cutoff, device=CPU)) for cutoff in (BANK_SHELL, BOX / 2))
     shifts = len(shift_grid(10.0, SHIFT_SPACING * BOX * PIXEL, CPU))
-    bank = 2.0 * COUNT * plan.settings.views * (shifts * 2 * coarse + coarse)
+    bank = 2.0 * COUNT * plan.settings.orientations * (shifts * 2 * coarse + coarse)
     steps = CANDIDATES * (COARSE_STEPS + 1) * coarse + 2 * (FINE_STEPS + 1) * fine
     measure(benchmark, lambda: half.match(density, BOX / 2), bank + COUNT * steps * CLIMB)
 

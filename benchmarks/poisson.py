@@ -24,7 +24,7 @@ DOSES = (1.0, 2.0, 5.0, 20.0, 50.0)  # electrons per square A
 def images(volume: torch.Tensor, noise: Noise, generator: torch.Generator) -> torch.Tensor:
     simulate = theorem1.simulator(generator, preferred=False)
     simulate.noise = noise
-    result: torch.Tensor = simulate(simulate.projector.transform(volume), simulate.draw(theorem1.IMAGES))
+    result: torch.Tensor = simulate(simulate.projector.transform(volume), simulate.sample(theorem1.IMAGES))
     return result
 
 

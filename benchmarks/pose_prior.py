@@ -18,10 +18,10 @@ import torch
 from cryogan.config import Settings
 from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening, sharpening_steps
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
@@ -32,7 +32,7 @@ CPU, BOX, PIXEL, COUNT, MAX_SHIFT, SIGNAL = torch.device("cpu"), 32, 4.0, 600, 6
 AXES, DEGREES, SHARE = torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.5]]), 20.0, 0.8
 
 
-def build_simulator(seed: int, views: ViewDistribution | None) -> Simulator:
+def build_simulator(seed: int, views: PoseDistribution | None) -> Simulator:
     """Of particles of different defocus, in white noise."""
     ones = torch.ones(COUNT)
     defocus = 8000 + 12000 * torch.linspace(0, 1, COUNT)
@@ -48,9 +48,9 @@ def build_simulator(seed: int, views: ViewDistribution | None) -> Simulator:
     )
 
 
-def preferred() -> ViewDistribution:
+def preferred() -> PoseDistribution:
     """The density of the particles' views."""
-    views = ViewDistribution(CPU)
+    views = PoseDistribution(CPU)
     near = ((views.directions @ torch.nn.functional.normalize(AXES, dim=1).T) > np.cos(np.radians(DEGREES))).any(1)
     views.density.copy_(torch.where(near, SHARE / near.sum(), (1 - SHARE) / (~near).sum()) * len(near))
     return views
@@ -65,16 +65,16 @@ def main() -> None:
     truth[:, : BOX // 2] *= 0.3  # the phantom has D2
     truth[:, :, : BOX // 2] *= 0.5
     source = build_simulator(7, preferred())
-    truth *= SIGNAL / source.projector(truth, source.draw(100).rotations).std()
-    phi = source.draw(COUNT)
+    truth *= SIGNAL / source.projector(truth, source.sample(100).rotations).std()
+    phi = source.sample(COUNT)
     with torch.no_grad():
         images = HeldImages(source(source.projector.transform(truth), phi).numpy())
     source.optics = source.optics[phi.particles]
-    other = uniform_rotations(1, source.generator) @ preferred().draw(COUNT, source.generator)
+    other = uniform_rotations(1, source.generator) @ preferred().sample(COUNT, source.generator)
     prior = preferred().mixture(other[:, :, 2], torch.full((COUNT,), torch.nan), torch.ones(COUNT))
 
-    def start(kind: type, steps: int, learn: bool, views: ViewDistribution | None) -> Search | Sharpening:
-        s = Settings(views=1500, search_batch=150, sharpen_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
+    def start(kind: type, steps: int, learn: bool, views: PoseDistribution | None) -> Search | Sharpening:
+        s = Settings(orientations=1500, search_batch=150, marching_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
         simulator = build_simulator(a.seed, views)
         simulator.optics = source.optics
         batch = s.search_batch if kind is Search else CHUNK
@@ -98,7 +98,7 @@ def main() -> None:
     list(search.run())
     records = [{"views": "search"} | judge(search)]
     for name in ("uniform", "prior", "learned", "prior, learned"):
-        views = None if name == "uniform" else ViewDistribution(CPU, prior if "prior" in name else None)
+        views = None if name == "uniform" else PoseDistribution(CPU, prior if "prior" in name else None)
         began = time.process_time()
         training = start(Sharpening, sharpening_steps(BOX, 4), "learned" in name, views)
         training.volume.start_from(search.result())

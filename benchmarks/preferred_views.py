@@ -17,7 +17,7 @@ import torch
 
 from accuracy import measure
 from cryogan.particles import read_star, read_volume, write_star
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.symmetry import point_group
 from cryogan.rotations import euler_to_rotations
 from cryogan.simulation import simulate
@@ -63,7 +63,7 @@ def correlation(data: Path, run: Path, symmetry: str) -> float:
     mirror = np.diag([-1.0, 1.0, 1.0]) if alignment.mirrored else np.eye(3)
     flip = np.diag([1.0, 1.0, -1.0]) if alignment.mirrored else np.eye(3)
     in_map = torch.from_numpy(mirror @ alignment.rotation.T @ true @ flip).float()
-    counts = ViewDistribution(CPU).counts(in_map, torch.from_numpy(point_group(symmetry)).float())
+    counts = PoseDistribution(CPU).counts(in_map, torch.from_numpy(point_group(symmetry)).float())
     learned = read_star(run / "views.star")["views"].floats("cryoganViewDensity")
     return float(np.corrcoef(counts.numpy(), learned)[0, 1])
 

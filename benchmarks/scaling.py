@@ -21,7 +21,7 @@ import torch
 from accuracy import measure
 from cryogan.config import resolve
 from cryogan.critics.matching.trainer import sharpening_steps
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.refinement.pose_search import HalfSet
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
@@ -38,7 +38,7 @@ def step(box: int, folder: Path, result: "multiprocessing.Queue[dict[str, float]
     torch.set_num_threads(1)
     volume = phantom(box, 240.0 / box, 0)
     simulate(volume, 240.0 / box, folder, count=2 * IMAGES, snr=0.5, max_shift=5.0, seed=0)
-    flags = {"symmetry": SYMMETRY, "box": box, "sharpen_images": IMAGES, "max_shift": 5.0}
+    flags = {"symmetry": SYMMETRY, "box": box, "marching_images": IMAGES, "max_shift": 5.0}
     plan, _, _ = read_inputs(folder / "particles.star", folder / "noise.star", None, resolve("default", None, flags))
     training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
     training.volume.start_from(torch.from_numpy(volume).to(training.volume.density))

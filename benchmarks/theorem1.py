@@ -25,7 +25,7 @@ from torch.nn.functional import conv2d, leaky_relu, max_pool2d
 from cryogan.fourier import shells
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.rotations import uniform_rotations
@@ -108,7 +108,7 @@ def simulator(generator: torch.Generator, preferred: bool) -> Simulator:
     optics = CtfParameters(
         defocus + 300, defocus - 300, 90 * ones, 300 * ones, 2.7 * ones, 0.07 * ones, 0 * ones, 0 * ones, ones
     )
-    views = ViewDistribution(CPU) if preferred else None
+    views = PoseDistribution(CPU) if preferred else None
     if views is not None:
         side = views.directions[:, 0] > 0.8
         views.density.copy_(torch.where(side, 0.8 / side.sum(), 0.2 / (~side).sum()) * len(side))
@@ -127,7 +127,7 @@ def simulator(generator: torch.Generator, preferred: bool) -> Simulator:
 def scale(molecule: Molecule) -> float:
     """By which its images have the signal-to-noise ratio SNR."""
     simulate = simulator(torch.Generator().manual_seed(0), preferred=False)
-    clean = simulate.clean(simulate.projector.transform(molecule.volume()), simulate.draw(200))
+    clean = simulate.clean(simulate.projector.transform(molecule.volume()), simulate.sample(200))
     return SNR**0.5 / float(clean.std())
 
 
@@ -137,7 +137,7 @@ def images(volume: Tensor, generator: torch.Generator, noise: float, preferred: 
     simulate = simulator(generator, preferred)
     simulate.log_noise.fill_(np.log(noise))
     spectrum = simulate.projector.transform(volume)
-    result: Tensor = simulate(spectrum, simulate.draw(IMAGES))
+    result: Tensor = simulate(spectrum, simulate.sample(IMAGES))
     return result
 
 

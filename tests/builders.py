@@ -14,19 +14,19 @@ from cryogan.run.reconstruct import prepare
 
 _SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
 TINY: dict[str, dict[str, object]] = {
-    "views": _SHARED
+    "matching": _SHARED
     | {
-        "critic": "views",
-        "views": 800,
+        "critic": "matching",
+        "orientations": 800,
         "search_steps": 10,
         "search_batch": 50,
-        "sharpen_steps": 1,
-        "sharpen_images": 200,
+        "marching_steps": 1,
+        "marching_images": 200,
         "starts": 2,
     },
-    "convolutional": _SHARED
+    "wasserstein": _SHARED
     | {
-        "critic": "convolutional",
+        "critic": "wasserstein",
         "steps": 30,
         "critic_steps": 2,
         "penalty_every": 2,
@@ -38,7 +38,7 @@ TINY: dict[str, dict[str, object]] = {
 }
 
 
-def tiny(critic: str = "views", **changes: object) -> Settings:
+def tiny(critic: str = "matching", **changes: object) -> Settings:
     """Settings of a run on the 400 particles of `particles` that takes seconds."""
     values = TINY[critic] | changes
     if "stages" in changes:  # in the place of these

@@ -9,13 +9,13 @@ import pytest
 
 from cryogan.config import resolve
 from cryogan.critics import Memory
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 BOX = 96
-FLAGS = {"box": BOX, "symmetry": "D2", "max_shift": 5.0, "sharpen_images": 256, "coarse_to_fine": False}
+FLAGS = {"box": BOX, "symmetry": "D2", "max_shift": 5.0, "marching_images": 256, "coarse_to_fine": False}
 FLAGS |= {"critic_warmup": 1, "critic_steps": 1, "batch_size": 48}
 
 
@@ -24,7 +24,7 @@ def peak_of_a_step(folder: Path, critic: str, result: Any) -> None:
         folder / "particles.star", None, None, resolve("default", None, FLAGS | {"critic": critic})
     )
     training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
-    if critic == "views":
+    if critic == "matching":
         training.step = training.steps - 1  # all frequencies
     list(training.run(until=training.step + 1))
     result.put((plan.cost.memory_gib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
@@ -37,7 +37,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("critic", ["views", "convolutional"])
+@pytest.mark.parametrize("critic", ["matching", "wasserstein"])
 def test_the_estimate_is_near_what_a_process_takes(critic: str, large: Path) -> None:
     context = multiprocessing.get_context("spawn")
     result = context.Queue()

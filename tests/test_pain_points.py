@@ -33,11 +33,11 @@ FEW: dict[str, Any] = {
     "max_shift": 4.0,
     "threads": 1,
     "starts": 1,
-    "views": 400,
+    "orientations": 400,
     "search_steps": 2,
     "search_batch": 50,
-    "sharpen_steps": 1,
-    "sharpen_images": 200,
+    "marching_steps": 1,
+    "marching_images": 200,
     "batch_size": 16,
     "critic_width": 4,
     "coarse_to_fine": False,
@@ -111,9 +111,9 @@ def test_memory_that_the_machine_does_not_have(allocate: Callable[[int], object]
 @pytest.mark.parametrize(
     ("critic", "stage", "owner", "method", "most", "left"),
     [
-        ("views", 0, Bank, "agreements", 20, 13),  # 50, 25, 13
-        ("views", 1, Views, "climb", 20, 16),  # 128, 64, 32, 16
-        ("convolutional", 0, Discriminator, "forward", 5, 4),  # 16, 8, 4
+        ("matching", 0, Bank, "agreements", 20, 13),  # 50, 25, 13
+        ("matching", 1, Views, "climb", 20, 16),  # 128, 64, 32, 16
+        ("wasserstein", 0, Discriminator, "forward", 5, 4),  # 16, 8, 4
     ],
 )
 def test_out_of_memory_gives_smaller_batches_and_the_same_map(

@@ -54,11 +54,11 @@ def test_schedules_fall_a_share_every_epoch_in_both_stages(particles: Path) -> N
 def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: Path) -> None:
     plan = planned(particles, steps=12)
     stable = trained(plan, particles, 0)
-    assert not stable.simulator.draw(50).shifts.any()
+    assert not stable.simulator.sample(50).shifts.any()
     fine = build_trainer(plan, 1, particles / "particles.star", 1)
     assert isinstance(fine, Training)
     start_from(fine, stable)
-    assert 2 < fine.simulator.draw(50).shifts.abs().max() <= 4
+    assert 2 < fine.simulator.sample(50).shifts.abs().max() <= 4
     before = fine.result() / fine.simulator.log_signal.exp().detach()
     torch.testing.assert_close(before, stable.volume().detach(), atol=1e-5 * float(before.abs().max()), rtol=0)
     list(fine.run())
@@ -76,7 +76,7 @@ def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"critic": "views", "learn_scales": False}, "--smoothing needs --critic convolutional"),
+        ({"critic": "matching", "learn_scales": False}, "--smoothing needs --critic wasserstein"),
         ({"stable_epochs": 0.0}, "--free-beyond needs --stable-epochs"),
         ({"free_beyond": 7.0}, r"nothing finer than 8\.00 A; give a larger --box"),
     ],

@@ -18,13 +18,13 @@ from cryogan.critics.matching.trainer import Sharpening
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise, background_mask
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.unpicked import Crowd, CrowdSimulator
+from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import PARTICLE_FRACTION, read_inputs
@@ -146,7 +146,7 @@ def truth_in_patches(folder: Path, clean: Path, snr: float) -> torch.Tensor:
 
 def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
     """Patches that the simulator makes of the truth, in the micrographs' unit."""
-    simulator = CrowdSimulator(
+    simulator = UnpickedSimulator(
         FourierProjector(PATCH, device=CPU),
         CtfParameters.from_columns(read_particles(clear / "patches" / "particles.star").ctf, device=CPU),
         WhiteNoise(PATCH),
@@ -157,7 +157,7 @@ def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
     )
     truth = truth_in_patches(clear, clear / f"clean{density:.0f}", CLEAR_SNR)
     with torch.no_grad():
-        return simulator(simulator.projector.transform(truth), simulator.draw(count))
+        return simulator(simulator.projector.transform(truth), simulator.sample(count))
 
 
 def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
@@ -182,7 +182,7 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
 
 def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     """A particle that the edge cuts is seen where it is; taken for one within reach, it would move the map, too."""
-    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300)
+    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, orientations=300)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, _ = read_inputs(*files, None, s)
     training = build_trainer(plan, len(plan.stages) - 1, files[0], 1)
@@ -193,11 +193,11 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
     angle = 2 * torch.pi * torch.rand(96, generator=generator)
-    phi = Crowd(
+    phi = Unpicked(
         uniform_rotations(96, generator),
         distance[:, None] * torch.stack([angle.cos(), angle.sin()], 1),
-        simulator.draw_particles(96),
-        simulator.draw_seeds(96),
+        simulator.sample_particles(96),
+        simulator.sample_seeds(96),
         patch=torch.arange(96),
     )
     with torch.no_grad():
@@ -211,7 +211,12 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
 def test_a_map_without_picking(noisy: Path) -> None:
     """A short search of one half, from a ball: the first shells of the molecule, whose coordinates nobody gave."""
     s = Settings(
-        particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300, search_steps=24, search_batch=100, starts=1
+        particles_per_um2=DENSITY,
+        particle_diameter=DIAMETER,
+        orientations=300,
+        search_steps=24,
+        search_batch=100,
+        starts=1,
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, said = read_inputs(*files, None, s)
@@ -246,8 +251,8 @@ def test_reconstruct_from_patches(
     assert made == {"folder": "patches", "patches": "patches/particles.star", "noise": "patches/noise.star"}
     arguments = [
         *(made["patches"], "--noise", made["noise"], "--particles-per-um2", "1350", "--particle-diameter", "84"),
-        *("--starts", "1", "--views", "100", "--search-steps", "2", "--search-batch", "20"),
-        *("--sharpen-steps", "1", "--sharpen-images", "40"),
+        *("--starts", "1", "--orientations", "100", "--search-steps", "2", "--search-batch", "20"),
+        *("--marching-steps", "1", "--marching-images", "40"),
     ]
     main(["check", *arguments[:7], "--json"])
     assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["patches"]
@@ -266,7 +271,7 @@ def test_reconstruct_from_patches(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"critic": "convolutional"}, "needs --critic views"),
+        ({"critic": "wasserstein"}, "needs --critic matching"),
         ({"learn_poses": True}, "--learn-poses needs picked particles"),
         ({"refine": True}, "--refine needs picked particles"),
         ({"particle_diameter": None}, "needs --particle-diameter, which like --mask-diameter is at most 144 A"),
@@ -275,10 +280,9 @@ def test_reconstruct_from_patches(
     ],
 )
 def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
-    chosen = Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     with pytest.raises(InputError, match=said):
-        read_inputs(*files, None, chosen)
+        read_inputs(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
 
 
 def test_patches_need_noise_and_two_micrographs(noisy: Path, tmp_path: Path) -> None:

@@ -15,12 +15,19 @@ from cryogan.critics import Trainer
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
 
-FEW = {"views": 200, "search_steps": 3, "search_batch": 20, "sharpen_images": 256, "sharpen_steps": 3, "starts": 1}
+FEW = {
+    "orientations": 200,
+    "search_steps": 3,
+    "search_batch": 20,
+    "marching_images": 256,
+    "marching_steps": 3,
+    "starts": 1,
+}
 FEW |= {"steps": 3, "critic_warmup": 2, "coarse_to_fine": False, "batch_size": 8}
 TRAININGS = {
-    "search": (0, {"critic": "views"}),
-    "sharpening": (1, {"critic": "views", "symmetry": "D2", "learn_poses": True}),
-    "convolutional": (0, {"critic": "convolutional", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
+    "search": (0, {"critic": "matching"}),
+    "sharpening": (1, {"critic": "matching", "symmetry": "D2", "learn_poses": True}),
+    "convolutional": (0, {"critic": "wasserstein", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
 }
 # Operations whose result, or its size, the CPU has to know; and what asks for a tensor's values.
 ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "_linalg_check_errors", "equal", "unique_dim"}

@@ -37,11 +37,11 @@ SETTINGS: dict[str, object] = {
     "seed": 3,
     "threads": 1,
     "starts": 1,
-    "views": 800,
+    "orientations": 800,
     "search_steps": 10,
     "search_batch": 50,
-    "sharpen_steps": 1,
-    "sharpen_images": 200,
+    "marching_steps": 1,
+    "marching_images": 200,
 }
 STEPS = 10 + 4
 CLIENTS = 50

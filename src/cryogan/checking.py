@@ -1,6 +1,5 @@
 """What a run would find in a user's files, before it computes anything; and what it needs of the machine."""
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.errors import Finding
 from cryogan.fourier import radial_power, shells
+from cryogan.grids import centred_radius
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
 from cryogan.physics.simulator import Simulator
-from cryogan.report import draw_particles
+from cryogan.report import plot_particles
 from cryogan.run import warnings
 from cryogan.run.build import build_simulator
 from cryogan.run.inputs import read_inputs
@@ -78,7 +79,7 @@ def check(
     plan, images, findings = read_inputs(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_particles(picture, images.batch(images.spread(SHOWN)))
+        plot_particles(picture, images.batch(images.spread(SHOWN)))
     read = next(found.sentence for found in findings if found.code == warnings.IMAGES_READ.code)
     facts = {settings.kind: read} | _optics(images) | _pixels(images) | _cost(plan)
     if images.table.joined:
@@ -113,8 +114,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     table = images.table
     rows = images.spread(PROBED)
     radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
-    axis = np.arange(table.box) - table.box // 2
-    outside = np.hypot(axis[:, None], axis) > radius
+    outside = centred_radius(table.box) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
     background = pixels[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
@@ -127,7 +127,7 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 def _cost(plan: Plan) -> dict[str, str]:
     """Device, time and memory of a run."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     minutes, gib = plan.cost.minutes(cores), plan.cost.memory_gib
     return {
         "device": plan.machine.removeprefix("Device: ").removesuffix("."),
@@ -154,7 +154,7 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[Finding]]:
 def _noise_spectrum(plan: Plan, simulator: Simulator, count: int) -> tuple[str, list[Finding]]:
     """Assumption 1: the noise has power at every frequency."""
     width = plan.box * plan.pixel_size
-    power = radial_power(simulator.noise.sample(simulator.draw(count).particles, simulator.generator)).numpy()[1:]
+    power = radial_power(simulator.noise.sample(simulator.sample(count).particles, simulator.generator)).numpy()[1:]
     weakest = int(power[: plan.box // 2 - 1].argmin())
     resolution = width / (weakest + 1)
     share = float(power.min() / np.median(power))
@@ -195,7 +195,7 @@ def _distributions(plan: Plan) -> str:
 
 def doctor() -> Report:
     """Report the installation: versions, devices, threads, arithmetic, disk."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     packages = (torch, np, scipy, mrcfile, gemmi, matplotlib)
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

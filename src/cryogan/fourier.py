@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryogan.grids import frequency_axis, frequency_radius
+
 
 def frequencies(box: int, pixel_size: float, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """kx (1, D // 2 + 1) and ky (D, 1) of a half-plane, in 1/A."""
@@ -52,8 +54,8 @@ class Disc:
 
     def __init__(self, box: int, cutoff: float, *, device: torch.device) -> None:
         # On the CPU: how many they are would have to be asked of a GPU.
-        kx, ky = np.meshgrid(np.arange(box // 2 + 1.0), np.fft.fftfreq(box, 1.0 / box))
-        radius = np.hypot(kx, ky)
+        kx, ky = np.meshgrid(np.arange(box // 2 + 1.0), frequency_axis(box))
+        radius = frequency_radius(box)
         # At kx = 0 a real image's coefficient at -ky is the conjugate of that at ky.
         inside = (radius < cutoff) & (radius > 0.5) & ((kx > 0) | (ky > 0))
         shell = radius[inside].round().astype(np.int64)

@@ -11,10 +11,10 @@ from torch import Tensor
 from cryogan.config import Settings
 from cryogan.critics.matching.trainer import Search
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.physics.volume import Volume
@@ -48,24 +48,29 @@ class Experiment:
 
     def training(self, kind: type[Any], steps: int, seed: int = 0, **settings: Any) -> Any:
         """A `Search` or a `Sharpening` of these particles, from a zero map."""
-        values = {"views": 1000, "search_batch": 100, "sharpen_images": COUNT, "max_shift": MAX_SHIFT} | settings
+        values = {
+            "orientations": 1000,
+            "search_batch": 100,
+            "marching_images": COUNT,
+            "max_shift": MAX_SHIFT,
+        } | settings
         volume = Volume(BOX, 15, "C1", CPU)
         simulator = self.simulator(COUNT, seed + 1)
-        simulator.views = ViewDistribution(CPU) if values.get("learn_poses") else None
+        simulator.views = PoseDistribution(CPU) if values.get("learn_poses") else None
         batch = values["search_batch"] if kind is Search else 128
         return kind(Settings(**values), steps, HeldImages(self.images.numpy()), simulator, volume, 3.0, batch, seed)
 
 
-def particles_of_a_map(views: ViewDistribution | None, max_shift: float) -> Experiment:
+def particles_of_a_map(views: PoseDistribution | None, max_shift: float) -> Experiment:
     """600 particles of a map without symmetry, at a high signal-to-noise ratio."""
     truth = torch.from_numpy(phantom(BOX, PIXEL, 1)).float()
     truth[:, : BOX // 2] *= 0.3  # the phantom has D2
     truth[:, :, : BOX // 2] *= 0.5
     simulator = Experiment.simulator(COUNT, 7)
-    truth *= 3.0 / simulator.projector(truth, simulator.draw(100).rotations).std()
+    truth *= 3.0 / simulator.projector(truth, simulator.sample(100).rotations).std()
     simulator.views = views
     simulator.shift_width.fill_(max_shift)
-    phi = simulator.draw(COUNT)
+    phi = simulator.sample(COUNT)
     phi = Imaging(phi.rotations, phi.shifts, torch.arange(COUNT))
     with torch.no_grad():
         images = simulator(simulator.projector.transform(truth), phi)
@@ -80,7 +85,7 @@ def experiment() -> Experiment:
 @pytest.fixture(scope="session")
 def preferred() -> Experiment:
     """Four in five are seen from within 20 degrees of two axes, and their shifts are half as large as they could be."""
-    views = ViewDistribution(CPU)
+    views = PoseDistribution(CPU)
     axes = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.5]]), dim=1)
     near = ((views.directions @ axes.T) > np.cos(np.radians(20))).any(1)
     views.density.copy_(torch.where(near, 0.8 / near.sum(), 0.2 / (~near).sum()) * len(near))

@@ -15,9 +15,9 @@ from cryogan.config import Settings
 from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening
 from cryogan.critics.micro_batch import MicroBatch, T
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import LOTS, Ranks, lot_size, lots
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 
 KINDS = ("convolutional", "convolutional, uneven", "search", "sharpening")
 SHORT = ", one short of memory"
@@ -49,10 +49,10 @@ def two_steps(name: str, ranks: Ranks) -> dict[str, Tensor]:
                 group["eps"] = 1e-2  # else Adam makes a step of a gradient that is zero but for rounding
     else:
         other = make_training()
-        other.simulator.views = ViewDistribution(CPU)
+        other.simulator.views = PoseDistribution(CPU)
         other.volume.start_from(torch.from_numpy(phantom(BOX, PIXEL, 1)).float())
         one, batch_size = (Search, 50) if kind == "search" else (Sharpening, CHUNK)
-        settings = Settings(views=200, learn_poses=True, search_batch=50, classes=2, class_steps=1)
+        settings = Settings(orientations=200, learn_poses=True, search_batch=50, classes=2, class_steps=1)
         images = HeldImages(particles())
         training = one(settings, 10, images, other.simulator, other.volume, 1.0, batch_size, 0, ranks)
     if kind != name and ranks.index == 1:

@@ -13,8 +13,8 @@ from torch import Tensor
 from cryogan.critics.matching.templates import Observed, Views, shift_grid
 from cryogan.critics.matching.trainer import Search, Sharpening, sharpening_steps
 from cryogan.fourier import Disc, to_half_planes, to_images
-from cryogan.models.density import conformations
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.models.phantom import conformations
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.rotations import super_fibonacci, uniform_rotations
 from cryogan.validation import align, fsc
 
@@ -223,7 +223,7 @@ def test_preferred_views_and_small_shifts_are_learned(preferred: "Experiment") -
 def test_a_prior_of_another_run_is_turned_onto_a_mirrored_map(preferred: "Experiment") -> None:
     """The other run has other particles, a frame and a hand of its own."""
     random = torch.Generator().manual_seed(11)
-    views, seen = ViewDistribution(torch.device("cpu")), preferred.phi.rotations[:, :, 2]
+    views, seen = PoseDistribution(torch.device("cpu")), preferred.phi.rotations[:, :, 2]
     others = seen[torch.randint(len(seen), (400,), generator=random)]
     half_turn = torch.tensor([1.0, -1.0, -1.0])  # what mirroring in x does to the directions
     turned = others @ uniform_rotations(1, random)[0].T
@@ -231,7 +231,7 @@ def test_a_prior_of_another_run_is_turned_onto_a_mirrored_map(preferred: "Experi
 
     def training(**settings: bool) -> Sharpening:
         made: Sharpening = preferred.training(Sharpening, sharpening_steps(BOX, 1), **settings)
-        made.simulator.views = ViewDistribution(torch.device("cpu"), views.prior)
+        made.simulator.views = PoseDistribution(torch.device("cpu"), views.prior)
         return made
 
     first, second = training(), training()
@@ -278,7 +278,7 @@ def test_search_finds_the_map_from_zero(experiment: "Experiment") -> None:
 def test_equal_seeds_give_equal_maps_also_from_a_saved_state(experiment: "Experiment") -> None:
     for kind in (Search, Sharpening):
         whole, first, second = (
-            experiment.training(kind, 3, views=300, search_batch=20, sharpen_images=256) for _ in range(3)
+            experiment.training(kind, 3, orientations=300, search_batch=20, marching_images=256) for _ in range(3)
         )
         for training in (whole, first, second):
             training.volume.start_from(experiment.truth)
@@ -292,7 +292,8 @@ def test_equal_seeds_give_equal_maps_also_from_a_saved_state(experiment: "Experi
 
 def test_classes_go_on_from_a_saved_state(experiment: "Experiment") -> None:
     whole, first, second = (
-        experiment.training(Sharpening, 5, views=150, sharpen_images=256, classes=3, class_steps=2) for _ in range(3)
+        experiment.training(Sharpening, 5, orientations=150, marching_images=256, classes=3, class_steps=2)
+        for _ in range(3)
     )
     for training in (whole, first):
         training.volume.start_from(experiment.truth)
@@ -321,7 +322,7 @@ def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None
         parts = [slice(start, start + 200) for start in (0, 200, 400)]  # of each conformation, and of noise
         images = [simulator(simulator.projector.transform(x), phi[each]) for x, each in zip(maps, parts, strict=True)]
     mixed = replace(experiment, images=torch.cat(images))
-    training = mixed.training(Sharpening, 7, views=500, classes=3, class_steps=3)
+    training = mixed.training(Sharpening, 7, orientations=500, classes=3, class_steps=3)
     training.volume.start_from(maps.mean(0))
 
     def counts(until: int) -> np.ndarray:

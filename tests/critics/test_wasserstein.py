@@ -119,7 +119,7 @@ def test_three_and_three_steps_equal_six(variant: str, tmp_path: Path) -> None:
         }
     # They agree in what comes next, too: the state left nothing out.
     assert torch.equal(whole.particles.rows(), second.particles.rows())
-    assert torch.equal(whole.simulator.draw(5).rotations, second.simulator.draw(5).rotations)
+    assert torch.equal(whole.simulator.sample(5).rotations, second.simulator.sample(5).rotations)
 
 
 def test_a_state_is_of_its_moment(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from cryogan.errors import InputError
 from cryogan.particles import ParticleImages, ParticleTable, read_particles, write_stack, write_star
 from cryogan.particles.mrc import read_header, read_images
-from cryogan.particles.preprocess import fourier_crop
+from cryogan.particles.resample import fourier_crop
 
 SIDE, PIXEL = 24, 2.0
 RADIUS = 16.0
@@ -166,14 +166,14 @@ def test_no_usable_image(make_table: Callable[..., ParticleTable]) -> None:
 @pytest.mark.parametrize("box", [15, 26, 0])
 def test_impossible_boxes(make_table: Callable[..., ParticleTable], box: int) -> None:
     table = make_table(random_images(1, side=25), random_images(1, side=25))
-    with pytest.raises(InputError, match=rf"box of {box} pixels is not possible; .* from 2 to 24"):
+    with pytest.raises(InputError, match=rf"box of {box} pixels is not possible\. .* from 2 to 24"):
         ParticleImages(table, box, RADIUS)
 
 
 @pytest.mark.parametrize("radius", [0.0, -3.0, 24.5])
 def test_impossible_circles(make_table: Callable[..., ParticleTable], radius: float) -> None:
     table = make_table(random_images(1), random_images(1))
-    with pytest.raises(InputError, match=r"does not fit the box of 48 A; choose at most half"):
+    with pytest.raises(InputError, match=r"does not fit the box of 48 A\. Choose at most half"):
         ParticleImages(table, 16, radius)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cryogan.physics.pose_distribution import CELLS, ViewDistribution
+from cryogan.physics.pose_distribution import CELLS, PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.symmetry import point_group
 from cryogan.rotations import uniform_rotations
-from cryogan.validation.grid import flip_hand
+from cryogan.validation.alignment import flip_hand
 
 if TYPE_CHECKING:
     from conftest import Gaussians
@@ -22,9 +22,9 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def seen_along(axis: list[float], degrees: float = 20.0) -> ViewDistribution:
+def seen_along(axis: list[float], degrees: float = 20.0) -> PoseDistribution:
     """Nine views in ten come from within so many degrees of an axis."""
-    views = ViewDistribution(CPU)
+    views = PoseDistribution(CPU)
     near = views.directions @ torch.nn.functional.normalize(torch.tensor(axis), dim=0) > np.cos(np.radians(degrees))
     views.density.copy_(torch.where(near, 0.9 / near.sum(), 0.1 / (~near).sum()) * len(near))
     return views
@@ -35,7 +35,7 @@ def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def test_views_of_an_even_density_are_uniform_rotations() -> None:
-    rotations = ViewDistribution(CPU).draw(20000, generator())
+    rotations = PoseDistribution(CPU).sample(20000, generator())
     torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand_as(rotations), atol=1e-5, rtol=0)
     # E R_ij R_kl = delta_ik delta_jl / 3 on SO(3).
     moments = torch.einsum("nij,nkl->ijkl", rotations, rotations) / len(rotations)
@@ -45,7 +45,7 @@ def test_views_of_an_even_density_are_uniform_rotations() -> None:
 
 def test_views_follow_the_density_and_in_plane_angles_are_uniform() -> None:
     views = seen_along([1.0, 2.0, 2.0])
-    rotations = views.draw(20000, generator())
+    rotations = views.sample(20000, generator())
     inside = (views.density > 1)[views.cells(rotations[:, :, 2])].float().mean()
     assert inside == pytest.approx(0.9, abs=0.02)
     in_plane = torch.atan2(rotations[:, 2, 1], -rotations[:, 2, 0])
@@ -55,13 +55,13 @@ def test_views_follow_the_density_and_in_plane_angles_are_uniform() -> None:
 @pytest.mark.parametrize("symmetry", ["C1", "C3", "D2"])
 def test_counts_are_the_same_for_equal_views(symmetry: str) -> None:
     group = torch.from_numpy(point_group(symmetry)).float()
-    views, rotations = ViewDistribution(CPU), uniform_rotations(50, generator())
+    views, rotations = PoseDistribution(CPU), uniform_rotations(50, generator())
     for element in group:
         torch.testing.assert_close(views.counts(element @ rotations, group), views.counts(rotations, group))
 
 
 def test_the_density_is_learned_from_views_that_are_off_by_degrees() -> None:
-    true, learned, random = seen_along([1.0, 0.0, 1.0]), ViewDistribution(CPU), generator()
+    true, learned, random = seen_along([1.0, 0.0, 1.0]), PoseDistribution(CPU), generator()
 
     def look(rotations: torch.Tensor) -> torch.Tensor:
         turns = 0.1 * torch.randn(len(rotations), 3, generator=random)
@@ -70,7 +70,7 @@ def test_the_density_is_learned_from_views_that_are_off_by_degrees() -> None:
         )
 
     for _ in range(5):
-        learned.learn(look(true.draw(2000, random)), look(learned.draw(2000, random)), NOTHING)
+        learned.learn(look(true.sample(2000, random)), look(learned.sample(2000, random)), NOTHING)
     assert correlation(learned.density, true.density) > 0.9
     assert learned.density.mean() == pytest.approx(1.0, abs=1e-4)
 
@@ -80,13 +80,13 @@ def test_equal_views_change_nothing_but_what_is_smoothed() -> None:
     before = views.density.clone()
     views.learn(rotations, rotations, NOTHING)
     assert correlation(views.density, before) > 0.95
-    even = ViewDistribution(CPU)
+    even = PoseDistribution(CPU)
     even.learn(rotations, rotations, NOTHING)
     torch.testing.assert_close(even.density, torch.ones(768), atol=0.05, rtol=0)
 
 
 def test_even_views_cover_every_frequency_alike() -> None:
-    torch.testing.assert_close(ViewDistribution(CPU).coverage(), torch.ones(768))
+    torch.testing.assert_close(PoseDistribution(CPU).coverage(), torch.ones(768))
 
 
 def test_coverage_is_the_share_of_slices_that_hold_a_frequency() -> None:
@@ -97,13 +97,13 @@ def test_coverage_is_the_share_of_slices_that_hold_a_frequency() -> None:
     def share(rotations: torch.Tensor) -> torch.Tensor:
         return ((frequencies @ rotations[:, :, 2].T).abs() < np.sin(np.radians(4))).float().mean(1)
 
-    counted = share(views.draw(20000, generator())) / share(uniform_rotations(20000, generator()))
+    counted = share(views.sample(20000, generator())) / share(uniform_rotations(20000, generator()))
     assert correlation(views.coverage()[::16], counted) > 0.97
     assert (views.coverage()[::16] - counted).abs().mean() < 0.2  # it is smooth
 
 
 def test_a_mixture_has_its_components_weights_whatever_their_width() -> None:
-    views = ViewDistribution(CPU)
+    views = PoseDistribution(CPU)
     directions = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 3.0], [-2.0, 1.0, 0.0]]), dim=1)
     for kappa in (30.0, 1e5):  # the second far narrower than a cell
         density = views.mixture(directions, torch.full((2,), kappa), torch.tensor([3.0, 1.0]))
@@ -121,7 +121,7 @@ def test_a_mixture_has_its_components_weights_whatever_their_width() -> None:
 
 
 def test_poses_without_a_concentration_are_smoothed_as_counts() -> None:
-    views, rotations = ViewDistribution(CPU), seen_along([1.0, 1.0, 0.0]).draw(2000, generator())
+    views, rotations = PoseDistribution(CPU), seen_along([1.0, 1.0, 0.0]).sample(2000, generator())
     mixture = views.mixture(rotations[:, :, 2], torch.full((2000,), torch.nan), torch.ones(2000))
     assert correlation(mixture, views.counts(rotations, NOTHING)) > 0.99
 
@@ -129,9 +129,9 @@ def test_poses_without_a_concentration_are_smoothed_as_counts() -> None:
 @pytest.mark.parametrize("symmetry", ["C1", "D2"])
 def test_a_prior_in_another_frame_is_turned_onto_the_views(symmetry: str) -> None:
     group, random = torch.from_numpy(point_group(symmetry)).float(), generator()
-    seen = torch.cat([seen_along(axis).draw(400, random) for axis in ([1.0, 2.0, 3.0], [-2.0, 1.0, 0.5])])
-    others = torch.cat([seen_along(axis).draw(400, random) for axis in ([1.0, 2.0, 3.0], [-2.0, 1.0, 0.5])])
-    turn, views = uniform_rotations(1, random), ViewDistribution(CPU)
+    seen = torch.cat([seen_along(axis).sample(400, random) for axis in ([1.0, 2.0, 3.0], [-2.0, 1.0, 0.5])])
+    others = torch.cat([seen_along(axis).sample(400, random) for axis in ([1.0, 2.0, 3.0], [-2.0, 1.0, 0.5])])
+    turn, views = uniform_rotations(1, random), PoseDistribution(CPU)
     views.prior = views.mixture((turn @ others)[:, :, 2], torch.full((800,), torch.nan), torch.ones(800))
     views.turn_prior(seen, uniform_rotations(800, random), group, random)
     true = views.counts(seen, group)

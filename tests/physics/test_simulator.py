@@ -213,7 +213,7 @@ def test_same_seed_same_images_other_seed_others() -> None:
     def images(seed: int) -> Tensor:
         simulator = make_simulator(WhiteNoise(BOX), seed)
         with torch.no_grad():
-            y: Tensor = simulator(spectrum_of_a_map(simulator), simulator.draw(6))
+            y: Tensor = simulator(spectrum_of_a_map(simulator), simulator.sample(6))
         return y
 
     torch.testing.assert_close(images(3), images(3), atol=0, rtol=0)
@@ -224,7 +224,7 @@ def test_same_seed_same_images_other_seed_others() -> None:
 
 def test_draw_gives_every_particles_ctf() -> None:
     simulator = make_simulator(WhiteNoise(BOX), 0)
-    phi = simulator.draw(500)
+    phi = simulator.sample(500)
     assert len(phi) == 500
     assert set(phi.particles.tolist()) == set(range(5))
     assert phi.shifts.abs().max() <= 8.0
@@ -234,7 +234,7 @@ def test_draw_gives_every_particles_ctf() -> None:
 def test_image_is_scaled_signal_plus_scaled_noise() -> None:
     patches = torch.randn(3, BOX, BOX, generator=seeded(5))
     simulator = make_simulator(PatchNoise(patches, np.array(["m"] * 3), np.array(["m"] * 5)), 1)
-    spectrum, phi = spectrum_of_a_map(simulator), replace(simulator.draw(4), seeds=None)
+    spectrum, phi = spectrum_of_a_map(simulator), replace(simulator.sample(4), seeds=None)
     with torch.no_grad():
         simulator.log_signal.fill_(np.log(2.0))
         simulator.log_noise.fill_(np.log(3.0))
@@ -260,7 +260,7 @@ def noises() -> dict[str, Noise]:
 def test_lots_of_a_batch_are_the_same_images_alone(name: str) -> None:
     simulator = make_simulator(noises()[name], 1)
     count = 5 * LOTS  # in lots of 5
-    spectrum, phi = spectrum_of_a_map(simulator), simulator.draw(count)
+    spectrum, phi = spectrum_of_a_map(simulator), simulator.sample(count)
     with torch.no_grad():
         whole = simulator(spectrum, phi)
         parts = torch.cat([simulator(spectrum, phi[rows]) for rows in (slice(0, 35), slice(35, 50), slice(50, count))])
@@ -328,7 +328,7 @@ def test_a_pixel_darker_than_no_electron_stays_finite() -> None:
 def test_poisson_images_teach_the_volume() -> None:
     simulator = make_simulator(PoissonNoise(20.0, BOX), 2)
     volume = torch.rand(BOX, BOX, BOX, generator=seeded(9), requires_grad=True)
-    simulator(simulator.projector.transform(volume / 50), simulator.draw(8)).square().sum().backward()
+    simulator(simulator.projector.transform(volume / 50), simulator.sample(8)).square().sum().backward()
     assert volume.grad is not None
     assert volume.grad.isfinite().all()
     assert volume.grad.any()
@@ -338,7 +338,7 @@ def test_poisson_images_teach_the_volume() -> None:
 @pytest.mark.parametrize("name", ["log_signal", "log_noise"])
 def test_scales_are_learned(name: str) -> None:
     simulator = make_simulator(WhiteNoise(BOX), 2)
-    simulator(spectrum_of_a_map(simulator), simulator.draw(3)).square().sum().backward()
+    simulator(spectrum_of_a_map(simulator), simulator.sample(3)).square().sum().backward()
     assert getattr(simulator, name).grad.abs() > 0
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from cryogan.fourier import to_images
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector
-from cryogan.physics.unpicked import Crowd, CrowdSimulator
+from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
 
 CPU = torch.device("cpu")
@@ -19,12 +19,12 @@ RADIUS = 8 * PIXEL
 IN_PATCH = 0.6  # particles with their centre in a patch, on average
 
 
-def simulator(contrast: float = 0.1, box: int = BOX) -> CrowdSimulator:
+def simulator(contrast: float = 0.1, box: int = BOX) -> UnpickedSimulator:
     """Patches of 7 micrographs; with an amplitude contrast of 1 and no defocus their CTF is 1."""
     ones = torch.ones(7)
     defocus = (0 if contrast == 1 else 1) * (8000 + 1000 * torch.arange(7.0))
     cs = 0 * ones if contrast == 1 else 2.7 * ones
-    return CrowdSimulator(
+    return UnpickedSimulator(
         FourierProjector(box, device=CPU),
         CtfParameters(defocus, defocus, 0 * ones, 300 * ones, cs, contrast * ones, 0 * ones, 0 * ones, ones),
         WhiteNoise(box),
@@ -41,15 +41,17 @@ def particle() -> Tensor:
     return torch.nn.functional.pad(torch.from_numpy(phantom(16, PIXEL, 2)), (8,) * 6)
 
 
-def placed(shifts: list[tuple[float, float]]) -> Crowd:
+def placed(shifts: list[tuple[float, float]]) -> Unpicked:
     """One patch with particles at minus these shifts, A."""
     rotations = uniform_rotations(len(shifts), torch.Generator().manual_seed(1))
-    return Crowd(rotations, torch.tensor(shifts), torch.tensor([2]), patch=torch.zeros(len(shifts), dtype=torch.int64))
+    return Unpicked(
+        rotations, torch.tensor(shifts), torch.tensor([2]), patch=torch.zeros(len(shifts), dtype=torch.int64)
+    )
 
 
 def test_as_many_particles_as_the_density_says() -> None:
     count = 20000
-    phi = simulator().draw(count)
+    phi = simulator().sample(count)
     width = BOX * PIXEL
     inside = (phi.shifts.abs() < width / 2).all(1)
     numbers = torch.bincount(phi.patch[inside], minlength=count).double()
@@ -74,7 +76,8 @@ def test_a_patch_is_the_sum_of_its_particles(particle: Tensor) -> None:
     together = placed(places)
     alone = [
         one.clean(
-            spectrum, Crowd(together.rotations[i : i + 1], together.shifts[i : i + 1], together.particles, patch=zero)
+            spectrum,
+            Unpicked(together.rotations[i : i + 1], together.shifts[i : i + 1], together.particles, patch=zero),
         )
         for i, zero in enumerate(torch.zeros(4, 1, dtype=torch.int64))
     ]
@@ -82,14 +85,14 @@ def test_a_patch_is_the_sum_of_its_particles(particle: Tensor) -> None:
     assert patch.shape == (1, BOX, BOX)
     torch.testing.assert_close(patch, torch.stack(alone).sum(0))
     assert all(each.abs().max() > 0.02 * patch.abs().max() for each in alone)
-    none = Crowd(torch.zeros(0, 3, 3), torch.zeros(0, 2), torch.tensor([2]), patch=torch.zeros(0, dtype=torch.int64))
+    none = Unpicked(torch.zeros(0, 3, 3), torch.zeros(0, 2), torch.tensor([2]), patch=torch.zeros(0, dtype=torch.int64))
     assert (one.clean(spectrum, none) == 0).all()
 
 
 @torch.no_grad()
 def test_some_patches_are_those_of_all(particle: Tensor) -> None:
     one = simulator()
-    spectrum, phi = one.projector.transform(particle), one.draw(30)
+    spectrum, phi = one.projector.transform(particle), one.sample(30)
     torch.testing.assert_close(one.clean(spectrum, phi)[10:17], one.clean(spectrum, phi[10:17]))
     torch.testing.assert_close(one.project(spectrum, phi)[:6], one.project(spectrum, phi[:6]))
 

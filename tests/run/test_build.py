@@ -31,7 +31,7 @@ def test_the_seed_and_the_half_decide_the_map(critic: str, noise: bool, particle
 def test_critics_start_alike_only_if_asked(particles: Path) -> None:
     for shared in (True, False):
         plan, _, _ = read_inputs(
-            particles / "particles.star", None, None, tiny("convolutional", shared_critic_start=shared)
+            particles / "particles.star", None, None, tiny("wasserstein", shared_critic_start=shared)
         )
         critics = [build_trainer(plan, 0, plan.particles, half).critic for half in (1, 2)]
         weights = [torch.cat([p.flatten() for p in critic.parameters()]) for critic in critics]

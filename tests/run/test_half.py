@@ -53,8 +53,8 @@ def last(messages: "queue.Queue[Message]") -> Message:
 
 @pytest.mark.usefixtures("handlers")
 def test_a_half_is_resumed_within_and_between_stages(critic: str, particles: Path, tmp_path: Path) -> None:
-    if critic == "views":
-        chosen, first = tiny(critic, search_steps=5, sharpen_steps=1), 32
+    if critic == "matching":
+        chosen, first = tiny(critic, search_steps=5, marching_steps=1), 32
     else:
         chosen, first = tiny(critic, stages="16:5,32:4", starts=2), 16
     whole, parts = (prepared(tmp_path / name, particles, chosen) for name in ("whole", "parts"))
@@ -106,7 +106,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
 ) -> None:
     if not in_memory:
         monkeypatch.setattr("cryogan.run.build.MEMORY_LIMIT", 0)
-    chosen = tiny(search_steps=5, sharpen_steps=1, starts=1)
+    chosen = tiny(search_steps=5, marching_steps=1, starts=1)
     folders = [prepared(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(folders[0], 2, undisturbed)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     monkeypatch.setattr("cryogan.run.observers.LATEST_SECONDS", 0.0)
     seconds = itertools.count(2e9, -3600.0)
     monkeypatch.setattr(time, "time", lambda: next(seconds))
-    chosen = tiny(search_steps=5, sharpen_steps=1, starts=1, checkpoint_minutes=1e-9)
+    chosen = tiny(search_steps=5, marching_steps=1, starts=1, checkpoint_minutes=1e-9)
     folder = prepared(tmp_path / "run", particles, chosen)
     latest = folder / "snapshots" / "half2_latest.mrc"
     written: list[tuple[bytes, bytes]] = []

@@ -21,7 +21,7 @@ from builders import TINY, prepared, tiny, wait_for_records
 from cryogan.config import resolve
 from cryogan.errors import InputError
 from cryogan.files import locked
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import read_star, read_view_table, read_volume, write_star
 from cryogan.particles.halves import half_rows
 from cryogan.refinement.refine import refine
@@ -32,7 +32,7 @@ from cryogan.simulation import simulate
 from cryogan.validation import resolution_at
 from processes import cryogan
 
-STEPS = {"views": 10 + 10 + 4, "convolutional": 30}
+STEPS = {"matching": 10 + 10 + 4, "wasserstein": 30}
 MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc", "map.mrc")
 
 
@@ -161,7 +161,7 @@ def test_progress_and_run_record(critic: str, result: Result) -> None:
 
 
 def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None:
-    chosen = tiny(box=16, search_steps=2, starts=1, sharpen_steps=1)
+    chosen = tiny(box=16, search_steps=2, starts=1, marching_steps=1)
     done = [
         reconstruct(
             particles / "particles.star",
@@ -193,7 +193,7 @@ def test_learned_poses_are_written_and_drawn(particles: Path, tmp_path: Path) ->
 def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_path: Path) -> None:
     columns = {"rlnAngleRot": [10.0, 80.0], "rlnAngleTilt": [30.0, 90.0], "cryoganViewDensity": [1.0, 3.0]}
     write_star(tmp_path / "prior.star", {"views": columns})
-    few = {"box": 16, "search_steps": 2, "starts": 1, "sharpen_steps": 1}
+    few = {"box": 16, "search_steps": 2, "starts": 1, "marching_steps": 1}
     folder, chosen = tmp_path / "run", tiny(pose_prior=tmp_path / "prior.star", **few)
     reconstruct(particles / "particles.star", folder, chosen, console=Console(file=io.StringIO()))
     found = read_star(folder / "views.star")
@@ -209,7 +209,7 @@ def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_p
 
 def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_path: Path) -> None:
     write_star(tmp_path / "prior.star", {"views": {"rlnAngleRot": [10.0], "rlnAngleTilt": [30.0]}})
-    chosen = tiny("convolutional", stages="16:3,24:2", pose_prior=str(tmp_path / "prior.star"))
+    chosen = tiny("wasserstein", stages="16:3,24:2", pose_prior=str(tmp_path / "prior.star"))
     folder = tmp_path / "run"
     reconstruct(particles / "particles.star", folder, chosen, console=Console(file=io.StringIO()))
     assert [r["box"] for r in RunFolder(folder).records(1)] == [16, 16, 16, 24, 24]
@@ -218,8 +218,8 @@ def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_p
 
 
 def test_poses_are_learned_by_the_view_critic_only(particles: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--learn-poses needs --critic views"):
-        reconstruct(particles / "particles.star", tmp_path / "run", tiny("convolutional", learn_poses=True))
+    with pytest.raises(InputError, match="--learn-poses needs --critic matching"):
+        reconstruct(particles / "particles.star", tmp_path / "run", tiny("wasserstein", learn_poses=True))
 
 
 def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:

@@ -90,7 +90,7 @@ def test_has_it_converged(plan: Plan) -> None:
     )
     gaining = judge_convergence(plan, still, {before: half, end: most})
     assert not gaining.reached
-    assert re.search(r"Not converged: .* grew by 4\.0 shells .*\. More --sharpen-steps may help", gaining.sentence)
+    assert re.search(r"Not converged: .* grew by 4\.0 shells .*\. More --marching-steps may help", gaining.sentence)
     moving = judge_convergence(plan, [course(plan, 0.01), course(plan, 0.2)], {end: half})
     assert not moving.reached
     assert "changed by 10.5% a step. More" in moving.sentence

@@ -8,7 +8,6 @@ CRITICS = {
     "matching": "cryogan.critics.matching.method:Matching",
     "wasserstein": "cryogan.critics.wasserstein.method:Wasserstein",
 }
-RENAMED = {"views": "matching", "convolutional": "wasserstein"}
 __all__ = ["CRITICS", "ClassMaps", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerInputs", "load_critic"]
 
 
@@ -18,7 +17,7 @@ def load_critic(name: str) -> Critic:
     Raises:
         InputError: there is none of that name, or it is not a `Critic`.
     """
-    found = load_named(RENAMED.get(name, name), CRITICS, "critic")
+    found = load_named(name, CRITICS, "critic")
     critic = found() if callable(found) else found
     if not isinstance(critic, Critic):
         raise InputError(f"{name} is not a critic. Derive it from cryogan.critics.Critic.")

@@ -51,6 +51,8 @@ def crop(
     files = _states(table)
     digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert]).encode())
     digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
+    if table.pixel_sizes is not None:
+        digest.update(table.pixel_sizes.tobytes())
     stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(stack.with_suffix(".lock"), wait=True):
@@ -115,6 +117,7 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
         image_index=rows,
         box=box,
         pixel_size=table.pixel_size * even / box,
+        pixel_sizes=None,
     )
     return placed, usable[rows]
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from cryogan.fourier import Disc
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.grids import frequency_axis, squared_norm
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
 
@@ -23,9 +24,10 @@ class BackProjector:
     def __init__(self, projector: FourierProjector, volume: Volume) -> None:
         self._projector, self._volume = projector, volume
         box = projector.box
-        axis = torch.fft.fftfreq(box, 1.0 / box, device=volume.mask.device)
+        axis, device = frequency_axis(box), volume.mask.device
         # |k| of a volume's transform (D, D, D // 2 + 1), cycles per box.
-        self.radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[: box // 2 + 1] ** 2).sqrt()
+        squared = torch.from_numpy(squared_norm(axis, axis, axis[: box // 2 + 1]))
+        self.radius = squared.to(device, torch.float32).sqrt()
         self.shell = self.radius.round().long()
         self.shells = int(self.shell.max()) + 1
         self._cell: Tensor | None = None
@@ -48,7 +50,7 @@ class BackProjector:
         result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
         return result
 
-    def curvature(self, disc: Disc, weights: Tensor, images: float, views: ViewDistribution | None = None) -> Tensor:
+    def curvature(self, disc: Disc, weights: Tensor, images: float, views: PoseDistribution | None = None) -> Tensor:
         """P* diag(weights) P summed over images of these views (None: uniform): a number for each 3-D coefficient.
 
         By the slice theorem the mean of the weights (K,) over a shell, falling as 1 / |k|: a slice has |k|
@@ -63,10 +65,10 @@ class BackProjector:
         # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
         return inside + CURVATURE_FLOOR * by_shell[1:].mean()
 
-    def _cells(self, views: ViewDistribution) -> Tensor:
+    def _cells(self, views: PoseDistribution) -> Tensor:
         """The cell of each coefficient's direction."""
         if self._cell is None:
-            axis = torch.fft.fftfreq(len(self.radius), 1.0 / len(self.radius), device=self.radius.device)
+            axis = torch.from_numpy(frequency_axis(len(self.radius))).to(self.radius)
             z, y, x = torch.meshgrid(axis, axis, axis[: self.radius.shape[2]].abs(), indexing="ij")
             self._cell = views.cells(torch.stack([x, y, z], dim=-1).flatten(0, 2)).view_as(self.radius)
         return self._cell

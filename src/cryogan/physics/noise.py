@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cryogan.fourier import radial_power, shells
+from cryogan.grids import centred_radius
 
 DARKEST = 1e-3  # electrons in a pixel; fewer are not expected anywhere
 
@@ -137,8 +138,7 @@ def turn_and_mirror(images: Tensor, turns: Tensor) -> Tensor:
 
 def background_mask(box: int, radius: float, device: torch.device) -> Tensor:
     """(D, D) bool: the pixels farther than `radius` pixels from the centre pixel D // 2."""
-    axis = torch.arange(box, device=device) - box // 2
-    return axis[:, None].square() + axis.square() > radius**2
+    return torch.from_numpy(centred_radius(box) > radius).to(device)
 
 
 def normalise(images: Tensor, region: Tensor) -> Tensor:

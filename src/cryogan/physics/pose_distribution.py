@@ -15,7 +15,7 @@ TURNS, BEST_TURNS = 1200, 8  # rotations of a prior that are compared, about 11 
 TURN_STEPS = np.radians((6.0, 6.0, 3.0, 3.0, 1.5, 1.5))
 
 
-class ViewDistribution(nn.Module):
+class PoseDistribution(nn.Module):
     """A density, constant on each of `CELLS` cells of the sphere, of the beam's direction R (0, 0, 1) in the volume.
 
     In-plane angles are uniform. `density` (CELLS,) has mean 1.
@@ -40,7 +40,7 @@ class ViewDistribution(nn.Module):
         self.register_buffer("prior_fit", torch.zeros((), device=device))
         self.prior = prior
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Rotations (count, 3, 3), by importance from `PROPOSALS` times as many uniform ones."""
         proposals = uniform_rotations(PROPOSALS * count, generator)
         weights = self.density[self.cells(proposals[:, :, 2])]

@@ -1,10 +1,12 @@
 """The projection operator P: by Fourier slices, and in real space as its oracle."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from cryogan.fourier import to_images
+from cryogan.grids import centred_axis, frequency_axis, frequency_radius
 from cryogan.rotations import rotation_grid
 
 
@@ -25,7 +27,7 @@ class FourierProjector:
             raise ValueError(f"box {box} is odd")
         self.box = box
         self.padded = padded = 2 * round(oversampling * box / 2)
-        axis = torch.arange(box, device=device, dtype=dtype) - box // 2
+        axis = torch.from_numpy(centred_axis(box)).to(device=device, dtype=dtype)
         # Trilinear interpolation of the spectrum multiplies the volume by sinc^2; divide it out beforehand.
         # The alternating sign puts frequency 0 at index padded // 2 of the z and y axes, so that a point and
         # its neighbours are neighbours in memory.
@@ -33,7 +35,7 @@ class FourierProjector:
         signed = correction * (1.0 - 2.0 * (axis % 2))
         self._before = (signed[:, None, None], signed[None, :, None], correction[None, None, :])
         # The volume's centre is at index box // 2 of the transform: move the phase origin there.
-        k = torch.arange(padded, device=device, dtype=dtype) - padded // 2
+        k = torch.from_numpy(centred_axis(padded)).to(device=device, dtype=dtype)
         angle = 2.0 * torch.pi * (box // 2) / padded * k
         phase = torch.complex(angle.cos(), angle.sin())
         half = torch.cat([phase[padded // 2 :], phase[:1].conj()])
@@ -41,11 +43,9 @@ class FourierProjector:
         # In the grid of `samples`: index of frequency k is k + p / 2, the grid's zero is index (p - 1) / 2.
         self._offset = torch.tensor([0.0, 1.0, 1.0], device=device) / (padded - 1)
         # The coefficients inside the Nyquist disc.
-        kx = torch.arange(box // 2 + 1, device=device, dtype=dtype)[None, :].expand(box, -1)
-        ky = torch.fft.fftfreq(box, 1.0 / box, device=device, dtype=dtype)[:, None].expand(-1, box // 2 + 1)
-        inside = torch.hypot(kx, ky) < box / 2
-        self._inside = inside.flatten().nonzero().squeeze(1)
-        self._points = torch.stack([kx[inside], ky[inside]])
+        row, column = np.nonzero(frequency_radius(box) < box / 2)
+        self._inside = torch.from_numpy(row * (box // 2 + 1) + column).to(device)
+        self._points = torch.from_numpy(np.stack([column, frequency_axis(box)[row]])).to(device=device, dtype=dtype)
 
     def transform(self, volume: Tensor) -> Tensor:
         """Spectrum (2, P, P, P // 2 + 1), real and imaginary part, of a volume (D, D, D) in z, y, x."""

@@ -11,7 +11,7 @@ from cryogan.fourier import to_images
 from cryogan.parallel.ranks import lot_size, lots
 from cryogan.physics.ctf import CtfParameters, ctf
 from cryogan.physics.noise import Noise
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.shifts import shift, triangular_shifts
 from cryogan.rotations import uniform_rotations
@@ -39,8 +39,8 @@ class Imaging:
 class Simulator(nn.Module):
     """y = C S P x + n, equation (1).
 
-    `shift_width` is the half width, A, from which shifts are drawn; `shown` the share of images that show a particle
-    within `max_shift` of their centre, `counted` the share that does within `whole`, A.
+    `shift_width` is the half width, A, of the distribution of shifts; `prior_within_reach` the share of images that
+    show a particle within `max_shift` of their centre, `prior_whole` the share that does within `whole_radius_A`.
 
     Args:
         projector: P.
@@ -55,8 +55,8 @@ class Simulator(nn.Module):
     """
 
     shift_width: Tensor
-    shown = counted = 1.0
-    whole = math.inf
+    prior_within_reach = prior_whole = 1.0
+    whole_radius_A = math.inf
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Simulator(nn.Module):
         envelope_at_nyquist: float = 1.0,
         aperture_cutoff: float = float("inf"),
         drawable: Tensor | None = None,
-        views: ViewDistribution | None = None,
+        views: PoseDistribution | None = None,
     ) -> None:
         super().__init__()
         self.projector, self.optics, self.noise = projector, optics, noise
@@ -86,17 +86,17 @@ class Simulator(nn.Module):
         self.log_signal = nn.Parameter(torch.zeros((), device=generator.device))
         self.log_noise = nn.Parameter(torch.zeros((), device=generator.device))
 
-    def draw(self, count: int) -> Imaging:
+    def sample(self, count: int) -> Imaging:
         """phi ~ p(phi): poses, triangular shifts, CTFs of random particles, seeds of the noise."""
         generator, views = self.generator, self.views
         return Imaging(
-            uniform_rotations(count, generator) if views is None else views.draw(count, generator),
+            uniform_rotations(count, generator) if views is None else views.sample(count, generator),
             triangular_shifts(count, self.shift_width, generator),
-            self.draw_particles(count),
-            self.draw_seeds(count),
+            self.sample_particles(count),
+            self.sample_seeds(count),
         )
 
-    def draw_seeds(self, count: int) -> Tensor:
+    def sample_seeds(self, count: int) -> Tensor:
         """Seeds of the noise (count,), see `Imaging`.
 
         The noise itself, which is the most to draw, is drawn in lots, each from a seed of its own: who simulates some
@@ -105,7 +105,7 @@ class Simulator(nn.Module):
         first = torch.randint(2**31, (lots(count), 1), generator=self.host_generator)
         return (first + torch.arange(lot_size(count))).flatten()[:count]
 
-    def draw_particles(self, count: int) -> Tensor:
+    def sample_particles(self, count: int) -> Tensor:
         """Random particles (count,), whose CTF and micrograph are taken."""
         device = self.generator.device
         return self._drawable[torch.randint(len(self._drawable), (count,), generator=self.generator, device=device)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis
 from cryogan.rotations import rotation_grid
 
 _PHI = (1 + 5**0.5) / 2
@@ -78,7 +79,7 @@ class Symmetriser:
         self.rotations = point_group(name)
         self._permutations: list[Tensor] = []
         self._grids: list[Tensor] = []
-        c = torch.arange(box) - box // 2
+        c = torch.from_numpy(centred_axis(box))
         for rotation in self.rotations[1:]:
             exact = np.rint(rotation)
             if np.allclose(rotation, exact, atol=1e-6):

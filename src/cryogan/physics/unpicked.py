@@ -18,7 +18,7 @@ BEYOND = 1 / 16  # of the box: how far the critic looks beyond where particles a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crowd(Imaging):
+class Unpicked(Imaging):
     """The imaging parameters of B patches with T particles in and about them.
 
     Of the particles are `rotations` (T, 3, 3) and `shifts` (T, 2), of the patches `particles` (B,): the row whose CTF
@@ -27,21 +27,21 @@ class Crowd(Imaging):
 
     patch: Tensor  # (T,) int64, the patch of each particle
 
-    def __getitem__(self, rows: slice) -> "Crowd":
+    def __getitem__(self, rows: slice) -> "Unpicked":
         start, stop, _ = rows.indices(len(self))
         inside = (self.patch >= start) & (self.patch < stop)
         seeds = None if self.seeds is None else self.seeds[rows]
         patch = self.patch[inside] - start
-        return Crowd(self.rotations[inside], self.shifts[inside], self.particles[rows], seeds, patch=patch)
+        return Unpicked(self.rotations[inside], self.shifts[inside], self.particles[rows], seeds, patch=patch)
 
 
-def critic_reach(width: float, radius: float) -> tuple[float, float]:
-    """Up to which shifts, A, a particle is whole in a patch, and up to which the sharpening looks for it."""
-    whole = width / 2 - radius
-    return whole, whole + BEYOND * width
+def search_radii(width_A: float, radius_A: float) -> tuple[float, float]:
+    """Largest shift, A, at which a particle is whole in a patch, and the largest that frequency marching searches."""
+    whole_radius_A = width_A / 2 - radius_A
+    return whole_radius_A, whole_radius_A + BEYOND * width_A
 
 
-class CrowdSimulator(Simulator):
+class UnpickedSimulator(Simulator):
     """y = C sum_i S_i P_i x + n over K particles, K Poisson, their places uniform over the patch and a margin.
 
     The margin is the particle's radius, so that some are cut by the edge. All is done on twice the box and cropped:
@@ -51,28 +51,30 @@ class CrowdSimulator(Simulator):
         projector, optics, noise: as for `Simulator`; a row of the optics is a patch.
         density: particles per square A.
         radius: of a particle, A, at most half of the box.
-        more: as for `Simulator`. Particles are `whole` up to so far; `max_shift` is somewhat beyond, so that one that
-            the edge cuts need not be taken for a whole one at the last shift.
+        more: as for `Simulator`. Particles are whole up to `whole_radius_A`; `max_shift` is somewhat beyond, so that
+            one that the edge cuts need not be taken for a whole one at the last shift.
     """
 
     def __init__(self, *args: Any, density: float, radius: float, **more: Any) -> None:
         super().__init__(*args, max_shift=0.0, **more)
         width = self.projector.box * self.pixel_size
-        self.whole, self.max_shift = critic_reach(width, radius)
-        self.shown, self.counted = (1 - math.exp(-density * math.pi * r**2) for r in (self.max_shift, self.whole))
+        self.whole_radius_A, self.max_shift = search_radii(width, radius)
+        self.prior_within_reach, self.prior_whole = (
+            1 - math.exp(-density * math.pi * r**2) for r in (self.max_shift, self.whole_radius_A)
+        )
         self._reach = width / 2 + radius
         self._mean = density * (2 * self._reach) ** 2
 
-    def draw(self, count: int) -> Crowd:
+    def sample(self, count: int) -> Unpicked:
         """phi ~ p(phi): how many particles, their poses and places, CTFs of random patches."""
         generator, device = self.generator, self.generator.device
         numbers = torch.poisson(torch.full((count,), self._mean, device=device), generator=generator).long()
         patch = torch.repeat_interleave(torch.arange(count, device=device), numbers)
-        return Crowd(
+        return Unpicked(
             uniform_rotations(len(patch), generator),
             (2 * torch.rand(len(patch), 2, generator=generator, device=device) - 1) * self._reach,
-            self.draw_particles(count),
-            self.draw_seeds(count),
+            self.sample_particles(count),
+            self.sample_seeds(count),
             patch=patch,
         )
 
@@ -93,7 +95,7 @@ class CrowdSimulator(Simulator):
 
     def _scenes(self, spectrum: Tensor, phi: Imaging) -> Tensor:
         """sum S P x on twice the box, half-planes (B, 2 D, D + 1)."""
-        assert isinstance(phi, Crowd)
+        assert isinstance(phi, Unpicked)
         box = self.projector.box
         empty = torch.zeros(len(phi), 2 * box, box + 1, dtype=torch.complex64, device=spectrum.device)
         if not len(phi.patch):

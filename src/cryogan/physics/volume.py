@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from cryogan.grids import centred_axis, frequency_radius, squared_norm
 from cryogan.physics.symmetry import Symmetriser
 
 
@@ -19,12 +20,12 @@ class Volume(nn.Module):
     radius_fraction: Tensor
     mask: Tensor
     kept: Tensor
+    coarse: Tensor
 
     def __init__(self, box: int, radius: float, point_group: str, device: torch.device, free_from: float = 0.0) -> None:
         super().__init__()
         self.density = nn.Parameter(torch.zeros(box, box, box, device=device))
-        axis = torch.arange(box, device=device, dtype=torch.float32) - box // 2
-        distance = (axis[:, None, None].square() + axis[:, None].square() + axis.square()).sqrt()
+        distance = torch.from_numpy(squared_norm(*[centred_axis(box)] * 3)).to(device, torch.float32).sqrt()
         self.register_buffer("radius_fraction", (distance / radius).clamp(max=1.0), persistent=False)
         self.register_buffer("mask", (distance <= radius).float(), persistent=False)
         self.symmetrise = Symmetriser(point_group, box, device=device)
@@ -32,6 +33,8 @@ class Volume(nn.Module):
         self._free_from = free_from
         if free_from > 0:
             self.register_buffer("kept", torch.zeros(box, box, box, device=device))
+            coarse = torch.from_numpy(frequency_radius(box, axes=3) < free_from).to(device)
+            self.register_buffer("coarse", coarse, persistent=False)
 
     def forward(self) -> Tensor:
         """The masked, symmetrised map; the simulator sees this and a reader gets this."""
@@ -45,10 +48,7 @@ class Volume(nn.Module):
         return volume + self._coarse(self.kept - volume)
 
     def _coarse(self, volume: Tensor) -> Tensor:
-        axis = torch.fft.fftfreq(len(volume), 1 / len(volume), device=volume.device).square()
-        half = axis[: len(volume) // 2 + 1]
-        coarse = axis[:, None, None] + axis[:, None] + half < self._free_from**2
-        low: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * coarse, s=volume.shape)
+        low: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * self.coarse, s=volume.shape)
         return low
 
     @torch.no_grad()

@@ -68,9 +68,9 @@ class HalfSet:
         s = plan.settings
         seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
         self.images, simulator = build_simulator(plan, plan.box, particles, half, seed)
-        self.simulator, self._views, self._generator = simulator, s.views, simulator.generator
+        self.simulator, self._views, self._generator = simulator, s.orientations, simulator.generator
         self._width = plan.box * plan.pixel_size
-        rows = simulator.draw(NOISE_IMAGES).particles
+        rows = simulator.sample(NOISE_IMAGES).particles
         self._noise_power = radial_power(simulator.noise.sample(rows, self._generator))
         self.volume = Volume(plan.box, plan.mask_radius / plan.pixel_size, s.symmetry, plan.device)
         self.back = BackProjector(simulator.projector, self.volume)

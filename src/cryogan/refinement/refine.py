@@ -19,7 +19,7 @@ from cryogan.files import require_new
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
 from cryogan.particles.halves import recorded_halves
 from cryogan.refinement.pose_search import HalfSet, Poses
-from cryogan.report import draw_histogram, draw_particles, draw_view_distribution
+from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
 from cryogan.rotations import rotations_to_euler
 from cryogan.run import warnings
 from cryogan.run.figures import plot_half_map_fsc
@@ -132,16 +132,16 @@ class Refinement:
         vectors = Rotation.from_matrix(rotations).as_rotvec()
         write_cs_particles(folder.cryosparc_particles, table, vectors, shifts, subset[order])
         folder.figures.mkdir(exist_ok=True)
-        draw_view_distribution(folder.figure("view_distribution"), euler[:, 0], euler[:, 1])
+        plot_view_distribution(folder.figure("view_distribution"), euler[:, 0], euler[:, 1])
         margins = folder.figure("margins")
-        draw_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
+        plot_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
         scores = folder.figure("scores")
-        draw_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
+        plot_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
         worst = np.argsort(amplitude)[:SHOWN]
         images = ParticleImages(
             table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
         )
-        draw_particles(folder.figure("worst_particles"), images.batch(np.arange(len(images))))
+        plot_particles(folder.figure("worst_particles"), images.batch(np.arange(len(images))))
 
     def _of_both(self, task: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
         with ThreadPoolExecutor(len(HALVES)) as pool:

@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryogan.critics import Trainer, TrainerInputs
+from cryogan.grids import centred_radius
 from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_view_table
 from cryogan.particles.halves import divide, recorded_halves
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import Noise
-from cryogan.physics.pose_distribution import ViewDistribution
+from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import CrowdSimulator
+from cryogan.physics.unpicked import UnpickedSimulator
 from cryogan.run.noise import MEASURED, NoiseInputs, build_noise, patch_noise
 from cryogan.run.plan import Plan
 from cryogan.validation import find_axes, resample
@@ -103,7 +104,7 @@ def _kind_of_simulator(plan: Plan) -> Callable[..., Simulator]:
     density = plan.settings.particles_per_um2
     if density is None:
         return partial(Simulator, max_shift=plan.settings.max_shift)
-    return partial(CrowdSimulator, density=density * _PER_UM2, radius=plan.mask_radius)
+    return partial(UnpickedSimulator, density=density * _PER_UM2, radius=plan.mask_radius)
 
 
 def build_trainer(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> Trainer:
@@ -129,9 +130,9 @@ def build_trainer(plan: Plan, index: int, particles: Path, half: int, ranks: Ran
     return trainer
 
 
-def _views(plan: Plan) -> ViewDistribution:
+def _views(plan: Plan) -> PoseDistribution:
     """Uniform at first; for a critic that keeps the prior's frame, the prior, under each symmetry operation."""
-    s, views = plan.settings, ViewDistribution(plan.device)
+    s, views = plan.settings, PoseDistribution(plan.device)
     if s.pose_prior is None:
         return views
     table = read_view_table(s.pose_prior)
@@ -167,8 +168,7 @@ def signal_deviation(images: ParticleImages) -> float:
     """
     if images.radius_A is None:
         return 1.0
-    axis = np.arange(images.box) - images.box // 2
-    centre = np.hypot(axis[:, None], axis) < 0.7 * images.radius_A / images.pixel_size
+    centre = centred_radius(images.box) < 0.7 * images.radius_A / images.pixel_size
     variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0
     return float(np.sqrt(max(variance, LEAST_SIGNAL**2)))
 

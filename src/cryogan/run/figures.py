@@ -10,14 +10,14 @@ from cryogan.fourier import radial_power, to_images
 from cryogan.particles import read_volume
 from cryogan.physics.projector import FourierProjector
 from cryogan.report import (
-    draw_fsc,
-    draw_fsc_over_time,
-    draw_gallery,
-    draw_power_spectra,
-    draw_progress,
-    draw_projections_over_time,
-    draw_view_density,
-    draw_volume_over_time,
+    plot_fsc,
+    plot_fsc_over_time,
+    plot_gallery,
+    plot_power_spectra,
+    plot_progress,
+    plot_projections_over_time,
+    plot_view_density,
+    plot_volume_over_time,
 )
 from cryogan.rotations import uniform_rotations
 from cryogan.run.folder import MapFolder, RunFolder
@@ -58,20 +58,20 @@ def plot_simulation(folder: RunFolder, trainer: Trainer) -> None:
     simulator, s = trainer.simulator, trainer.settings
     # The generator is set back afterwards: pictures must not change the run.
     state = simulator.generator.get_state()
-    phi = simulator.draw(SPECTRUM_IMAGES)
+    phi = simulator.sample(SPECTRUM_IMAGES)
     spectrum = simulator.projector.transform(trainer.volume())
     simulated = torch.cat([simulator(spectrum, phi[i : i + s.batch_size]) for i in range(0, len(phi), s.batch_size)])
     some = phi[:VIEWS]
     clean, modulated = to_images(simulator.project(spectrum, some)), simulator.clean(spectrum, some)
     simulator.generator.set_state(state)
     real, _ = trainer.particles.first(SPECTRUM_IMAGES)
-    draw_gallery(
+    plot_gallery(
         folder.figure("gallery"),
         *(images.cpu().numpy() for images in (clean, modulated, simulated[:VIEWS], real[:VIEWS])),
     )
     box = simulator.projector.box
     frequency = np.arange(box // 2 + 1) / (box * simulator.pixel_size)
-    draw_power_spectra(
+    plot_power_spectra(
         folder.figure("power_spectra"),
         frequency,
         radial_power(real).cpu().numpy(),
@@ -85,15 +85,15 @@ def plot_history(folder: RunFolder, plan: Plan) -> None:
     course = folder.records(1)
     minutes = {r["step"]: r["minutes"] for r in course}
     labels = {step: f"{minutes[step]:.1f} min" if step in minutes else f"step {step}" for step in maps}
-    draw_volume_over_time(folder.figure("volume_over_time"), [(labels[s], m.volume) for s, m in maps.items()])
+    plot_volume_over_time(folder.figure("volume_over_time"), [(labels[s], m.volume) for s, m in maps.items()])
     projector = FourierProjector(plan.box, device=torch.device("cpu"))
     rotations = uniform_rotations(VIEWS, torch.Generator().manual_seed(plan.settings.seed))
     rows = [(labels[s], projector(torch.from_numpy(m.volume), rotations).numpy()) for s, m in maps.items()]
-    draw_projections_over_time(folder.figure("projections_over_time"), rows)
-    draw_progress(folder.figure("progress"), course)
+    plot_projections_over_time(folder.figure("projections_over_time"), rows)
+    plot_progress(folder.figure("progress"), course)
     if plan.uneven_views:
         views = read_views(folder)
-        draw_view_density(folder.figure("views"), views.rot, views.tilt, views.density)
+        plot_view_density(folder.figure("views"), views.rot, views.tilt, views.density)
 
 
 def plot_half_map_fsc(folder: MapFolder, plan: Plan, curves: FscCurves) -> None:
@@ -105,7 +105,7 @@ def plot_half_map_fsc(folder: MapFolder, plan: Plan, curves: FscCurves) -> None:
         "phase-randomised": curves.phase_randomised,
         f"corrected, 0.143 at {resolution:.1f} Å": curves.corrected,
     }
-    draw_fsc(folder.figure("fsc"), curves.frequency, named, plan.pixel_size)
+    plot_fsc(folder.figure("fsc"), curves.frequency, named, plan.pixel_size)
 
 
 def agreement_over_time(folder: RunFolder, plan: Plan, alignment: Alignment) -> dict[int, np.ndarray]:
@@ -133,4 +133,4 @@ def plot_agreement(folder: RunFolder, plan: Plan, curves: FscCurves, grown: dict
     minutes = {r["step"]: r["minutes"] for r in folder.records(1)}
     if grown:
         labelled = [(f"{minutes[step]:.1f} min", curve) for step, curve in grown.items()]
-        draw_fsc_over_time(folder.figure("fsc_over_time"), curves.frequency, labelled)
+        plot_fsc_over_time(folder.figure("fsc_over_time"), curves.frequency, labelled)

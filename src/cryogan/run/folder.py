@@ -291,7 +291,7 @@ class RunFolder(MapFolder):
             InputError: it holds something else.
         """
         if self.is_run or not self.unfinished_start.exists():
-            require_new(self.path, f"give another --out, or --resume {self.path} to go on with a run.")
+            require_new(self.path, f"Give another --out, or --resume {self.path} to go on with a run.")
 
     @contextmanager
     def preparing(self) -> Iterator[None]:

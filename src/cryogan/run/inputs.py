@@ -1,6 +1,5 @@
 """A user's files and settings, read and checked: what two half sets will be trained on."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from cryogan.config import Settings, parse_stages
 from cryogan.critics import Task, load_critic
 from cryogan.errors import Finding, InputError
+from cryogan.parallel.cores import available_cores
 from cryogan.parallel.ranks import lots
 from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
 from cryogan.physics.symmetry import point_group
@@ -61,7 +61,8 @@ def read_inputs(
     point_group(settings.symmetry)
     critic = load_critic(settings.critic)
     require_device(settings.device)
-    _require_consistent(settings, noise)
+    if settings.dose is not None and noise is not None:
+        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
     table = read_particles(particles, data_dir)
     if settings.kind == "patches":
@@ -89,7 +90,7 @@ def read_inputs(
         mask_radius=sizes.mask_diameter / 2,
         particle_count=len(images),
         stages=critic.stages(Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)),
-        threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // 2),
+        threads=settings.threads or max(1, available_cores() // 2),
     )
     findings = [*_of_images(images, table, settings), *_of_contrast(images, sizes, settings)]
     if patches is not None:
@@ -245,52 +246,8 @@ def _require_enough(images: ParticleImages, particles: Path, settings: Settings)
         )
 
 
-def _require_consistent(settings: Settings, noise: Path | None) -> None:
-    """Refuse settings that do not go together, and with the given noise."""
-    if (settings.aperture_diameter is None) != (settings.focal_length is None):
-        raise InputError("An objective aperture needs both --aperture-diameter and --focal-length.")
-    if settings.learn_scales and settings.critic == "views":
-        raise InputError("--learn-scales needs --critic convolutional: the view critic's map has the images' scale.")
-    if settings.learn_poses and settings.critic == "convolutional":
-        raise InputError("--learn-poses needs --critic views: it is where that critic looks from that is compared.")
-    if settings.classes > 1 and settings.critic == "convolutional":
-        raise InputError("--classes needs --critic views: that critic looks at each class from its own views.")
-    if (settings.noise_model == "poisson") != (settings.dose is not None):
-        raise InputError("--noise-model poisson and --dose need each other.")
-    if settings.dose is not None and noise is not None:
-        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    _check_convolutional(settings)
-
-
-def _check_convolutional(settings: Settings) -> None:
-    """Refuse what the view critic has not, and a second stage that continues nothing."""
-    if settings.critic == "views":
-        for name in ("smoothing", "stable_epochs", "free_beyond", "scale_clip"):
-            if getattr(settings, name):
-                raise InputError(f"--{name.replace('_', '-')} needs --critic convolutional.")
-        if settings.stages is not None:
-            raise InputError(
-                "--stages needs --critic convolutional: the view critic goes from coarse to fine by itself."
-            )
-    if settings.stages is not None:
-        last = parse_stages(settings.stages)[-1][0]
-        if settings.box not in (None, last):
-            raise InputError(f"--stages ends with a box of {last}, --box is {settings.box}; leave out --box.")
-        if settings.stable_epochs > 0:
-            raise InputError("--stages and --stable-epochs both say what goes before the last stage; give one of them.")
-    if settings.free_beyond is not None and settings.stable_epochs == 0:
-        raise InputError("--free-beyond needs --stable-epochs: there is no map whose frequencies could be kept.")
-
-
 def _require_unpicked(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
     """Refuse what patches with particles anywhere lack, and what picked particles alone can have."""
-    if settings.critic != "views":
-        raise InputError("--particles-per-um2 needs --critic views.")
-    for name in ("learn_poses", "refine"):
-        if getattr(settings, name):
-            raise InputError(f"--{name.replace('_', '-')} needs picked particles; leave out --particles-per-um2.")
-    if settings.classes > 1:
-        raise InputError("--classes needs picked particles; leave out --particles-per-um2.")
     if noise is None:
         raise InputError(
             "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "

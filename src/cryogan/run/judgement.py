@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryogan.errors import Finding
+from cryogan.grids import centred_radius
 from cryogan.run import warnings
 from cryogan.run.plan import Plan
 from cryogan.validation import Alignment, FscCurves
@@ -122,6 +123,5 @@ def judge_prior(fit: float | None) -> list[Finding]:
 
 def _share_near_border(plan: Plan, mask: np.ndarray) -> float:
     """Share of the molecule's mask that lies at the border of the spherical mask or beyond."""
-    axis = np.arange(plan.box) - plan.box // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) * plan.pixel_size
+    radius = centred_radius(plan.box, axes=3) * plan.pixel_size
     return float(mask[radius > NEAR_BORDER * plan.mask_radius].sum() / mask.sum())

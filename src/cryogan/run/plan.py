@@ -1,6 +1,5 @@
 """What a run is: its settings, its inputs and the numbers that follow from both, as `run.toml` records them."""
 
-import os
 import platform
 import sys
 import tomllib
@@ -14,6 +13,7 @@ import tomli_w
 from cryogan.config import Settings, validate
 from cryogan.errors import InputError
 from cryogan.files import replacing
+from cryogan.parallel.cores import available_cores
 from cryogan.run.cost import Cost
 from cryogan.run.folder import RunFolder
 
@@ -214,4 +214,4 @@ def _machine(device: "torch.device") -> dict[str, Any]:
     import torch
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
-    return {"system": platform.platform(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu}
+    return {"system": platform.platform(), "cores": available_cores(), "gpu": gpu}

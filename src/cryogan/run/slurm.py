@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.errors import InputError
@@ -23,40 +25,6 @@ MEMORY_MARGIN = 1.5
 SPARE_MINUTES = 15.0
 SRUN = "--kill-on-bad-exit=1 --wait=0"  # a run is over when a process fails, and not before the last has ended
 WARNING_SECONDS = 180  # before the time limit; a step and the checkpoint fit
-_BODY = """
-
-# A task of the array for each seed. Submit this script again to go on with what is not finished.
-seeds=({seeds})
-seed=${{seeds[$SLURM_ARRAY_TASK_ID]}}
-run={out}/seed$seed
-cryogan() {{ exec {launcher}{python} -m cryogan.cli "$@"; }}
-export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-{cpus}}}
-
-# SIGTERM comes from scancel, or from preemption, after which Slurm itself queues the task again. SIGUSR1 comes before
-# the time limit. Either way the run writes its checkpoint and ends with code 130. It is told by SIGUSR1, which srun
-# passes on; at SIGTERM srun kills its tasks.
-requeue= running=
-trap 'kill -USR1 "$running" 2>/dev/null' TERM
-trap 'requeue=yes; kill -USR1 "$running" 2>/dev/null' USR1
-
-if [ -e "$run/{run_file}" ]; then
-    cryogan reconstruct --resume "$run" &
-else
-    cryogan reconstruct {inputs} --seed "$seed" --out "$run" &
-fi
-running=$!
-wait "$running"
-code=$?
-while kill -0 "$running" 2>/dev/null; do # a signal ends wait, not the run
-    wait "$running"
-    code=$?
-done
-if [ "$requeue" ] && [ "$code" -ge 128 ]; then
-    echo "Out of time; the task is queued again and goes on from its checkpoint."
-    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" # SLURM_JOB_ID may be that of the whole array
-fi
-exit "$code"
-"""
 
 
 @dataclass(frozen=True)
@@ -130,9 +98,9 @@ def batch_script(
     inputs = [str(particles.resolve())]
     for flag, path in (("--noise", noise), ("--data-dir", data_dir), ("--cache", cache)):
         inputs += [flag, str(path.resolve())] if path else []
-    head = ["#!/bin/bash", f"# Made by cryogan submit, version {__version__}."]
-    head += [f"#SBATCH {line}" for line in (*lines, "--requeue", *resources.options)]
-    return "\n".join(head) + _BODY.format(
+    return _template("job.sh.j2").render(
+        version=__version__,
+        options=(*lines, "--requeue", *resources.options),
         seeds=" ".join(map(str, seeds)),
         out=shlex.quote(str(folder)),
         launcher="" if processes is None else f"srun --cpus-per-task={resources.cpus} {SRUN} ",
@@ -141,6 +109,13 @@ def batch_script(
         run_file=RunFolder(folder).record.name,
         inputs=shlex.join(inputs + _flags(chosen)),
     )
+
+
+def _template(name: str) -> Template:
+    """A template of this package; text is not escaped, as it is not HTML."""
+    loader = PackageLoader("cryogan.run", ".")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.get_template(name)
 
 
 def submit(script: str, out: Path) -> str:

@@ -1,9 +1,8 @@
-"""What a reconstruction is worth: alignment of maps, FSC and masks."""
+"""Measures of a reconstruction: alignment of maps, FSC and masks."""
 
-from cryogan.validation.alignment import Alignment, align, resample
+from cryogan.validation.alignment import Alignment, align, flip_hand, resample
 from cryogan.validation.axes import find_axes
 from cryogan.validation.fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
-from cryogan.validation.grid import flip_hand
 from cryogan.validation.masks import low_pass, soft_mask, spherical_mask
 
 __all__ = [

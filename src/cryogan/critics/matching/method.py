@@ -18,7 +18,7 @@ from cryogan.critics.matching.trainer import (
     sharpening_steps,
 )
 from cryogan.physics.symmetry import point_group
-from cryogan.physics.unpicked import critic_reach
+from cryogan.physics.unpicked import search_radii
 
 SEARCH, MARCHING = "search", "sharpening"  # as run.toml has them
 SEARCH_BOX = 32  # holds the search's frequencies well
@@ -32,13 +32,13 @@ class Matching(Critic):
     """The critic of equation (iii) of docs/method.md: computed instead of trained."""
 
     batch_setting = "search_batch"
-    longer_setting = "sharpen_steps"
+    longer_setting = "marching_steps"
     finds_frame = True
 
     def stages(self, task: Task) -> tuple[Stage, ...]:
         s = task.settings
         search = Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)
-        steps = sharpening_steps(task.box, s.sharpen_steps, held_steps(s))
+        steps = sharpening_steps(task.box, s.marching_steps, held_steps(s))
         return (*[search] * s.starts, Stage(task.box, steps, MARCHING))
 
     def trainer(self, inputs: TrainerInputs) -> Trainer:
@@ -53,18 +53,18 @@ class Matching(Critic):
     def step_seconds(self, task: Task, stage: Stage, step: int) -> float:
         """Most of it goes into matching images with the templates of the bank, each at all shifts."""
         s = task.settings
-        searching, marching = (each * s.views * shift_count(task, stage) for each in _MATCHING[s.kind])
+        searching, marching = (each * s.orientations * shift_count(task, stage) for each in _MATCHING[s.kind])
         if stage.method == SEARCH:
             return s.search_batch * (6e-4 + searching * (search_cutoff(step, stage.steps) / 9) ** 5)
         cutoff = sharpening_cutoff(step, stage.box, held_steps(s))
         marching /= len(point_group(s.symmetry))
-        return min(task.particles, s.sharpen_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
+        return min(task.particles, s.marching_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
 
     def memory(self, task: Task, stage: Stage) -> Memory:
         s, box = task.settings, stage.box
         search = stage.method == SEARCH
         cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
-        templates = s.views / (1 if search else len(point_group(s.symmetry)))
+        templates = s.orientations / (1 if search else len(point_group(s.symmetry)))
         bank = 16 * templates * _half_disc(cutoff)
         ratios = 4 * shift_count(task, stage) * (3 * templates + 6 * _half_disc(cutoff))
         optimiser = 0.0 if search else _POSE_OPTIMISER * 8 * _half_disc(box / 2)
@@ -79,7 +79,7 @@ def shift_count(task: Task, stage: Stage) -> int:
     """Number of in-plane shifts at which each image is matched."""
     width, farthest = task.box * task.pixel_size, task.settings.max_shift
     if task.settings.particles_per_um2 is not None:
-        farthest = critic_reach(width, task.mask_radius)[stage.method == MARCHING]
+        farthest = search_radii(width, task.mask_radius)[stage.method == MARCHING]
     return len(shift_grid(farthest, SHIFT_SPACING * width, torch.device("cpu")))
 
 

@@ -42,7 +42,7 @@ from cryogan.fourier import Disc, radial_power, to_half_planes
 from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.simulator import Imaging, Simulator
-from cryogan.physics.unpicked import CrowdSimulator
+from cryogan.physics.unpicked import UnpickedSimulator
 from cryogan.physics.volume import Volume
 from cryogan.rotations import spread_rotations
 
@@ -99,7 +99,7 @@ class ViewTraining(Trainer):
         self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(seed), device)
         self._count = len(images)
         self._width = box * simulator.pixel_size
-        rows = simulator.draw(NOISE_IMAGES).particles
+        rows = simulator.sample(NOISE_IMAGES).particles
         self._noise_power = radial_power(simulator.noise.sample(rows, generator))
         self._shifts = shift_grid(simulator.max_shift, SHIFT_SPACING * self._width, device)
         self._back = BackProjector(simulator.projector, volume)
@@ -155,7 +155,7 @@ class ViewTraining(Trainer):
         return Views(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
 
     def _rotations(self, share: float = 1.0) -> Tensor:
-        count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
+        count = max(1, round(share * self.settings.orientations / len(self.volume.point_group)))
         rotations = spread_rotations(count, self.volume.point_group, self.simulator.host_generator)
         return rotations.to(self._device, non_blocking=True)
 
@@ -203,14 +203,14 @@ class Search(ViewTraining):
         super().__init__(*args, **kwargs)
         box = self.simulator.projector.box
         # Its steps are a fifth: none is too long for taking particles that the edge cuts for whole; fewer shifts do.
-        farthest = min(self.simulator.whole, self.simulator.max_shift)
+        farthest = min(self.simulator.whole_radius_A, self.simulator.max_shift)
         self._shifts = shift_grid(farthest, SHIFT_SPACING * self._width, self._device)
         disc = Disc(box, min(box / 2, SEARCH_SHELLS[1]), device=self._device)
         images = disc.take(to_half_planes(self.particles.first(SIGNAL_IMAGES)[0]))
         precision = 2.0 / (self._noise_power[disc.shell] * box**2)
         # Nats by which a particle's signal stands out: what the agreement with the true view will be.
         nats = float(((images.abs().square() * precision).sum(1) / 2 - len(disc)).mean())
-        crowd = isinstance(self.simulator, CrowdSimulator)
+        crowd = isinstance(self.simulator, UnpickedSimulator)
         if crowd:
             self._start_from_ball(disc, 2 * nats)
         attention = CROWD_ATTENTION if crowd else ATTENTION
@@ -222,7 +222,7 @@ class Search(ViewTraining):
         begins to find the particles; its patches have the real ones' mean whitened `power` beyond the noise."""
         simulator, volume = self.simulator, self.volume
         volume.density.copy_((1 - volume.radius_fraction.square()) * volume.mask)
-        clean = simulator.clean(simulator.projector.transform(volume()), simulator.draw(SIGNAL_IMAGES))
+        clean = simulator.clean(simulator.projector.transform(volume()), simulator.sample(SIGNAL_IMAGES))
         precision = 2.0 / (self._noise_power[disc.shell] * clean.shape[-1] ** 2)
         unit = float((disc.take(to_half_planes(clean)).abs().square() * precision).sum(1).mean())
         volume.density.mul_(math.sqrt(max(power, 1.0) / unit))
@@ -238,12 +238,12 @@ class Search(ViewTraining):
         views = self._views(spectrum, disc)
         # As many views as the frequencies need.
         rotations = self._rotations((cutoff / min(box / 2, SEARCH_SHELLS[1])) ** 3)
-        bank = views.bank(rotations, self._shifts, self.simulator.counted)
+        bank = views.bank(rotations, self._shifts, self.simulator.prior_whole)
         gathered = torch.zeros(len(bank.rotations), len(disc), dtype=torch.complex64, device=self._device)
         agreements = []
         count = self.settings.search_batch
         part = self.ranks.part(count)
-        rows, phi = self.particles.rows(), self.simulator.draw(count)[part]
+        rows, phi = self.particles.rows(), self.simulator.sample(count)[part]
         streams = (self._real(rows, part), 1.0), (self._simulated(spectrum[None], phi), -1.0)
         for (half_planes, transfer), sign in streams:
             images = Observed(disc.take(half_planes), disc.take(transfer))
@@ -257,7 +257,7 @@ class Search(ViewTraining):
         difference, power = self._back.finish(spectra), images.transfer.square().sum(0) / count
         self.ranks.sum(difference, power)
         curvature = self._back.curvature(
-            disc, power * views.precision, self.simulator.counted * count, self.simulator.views
+            disc, power * views.precision, self.simulator.prior_whole * count, self.simulator.views
         )
         self._move(self.volume, difference / curvature, cutoff, SEARCH_RATE)
         self.volume.clip(0.0)
@@ -386,12 +386,12 @@ class Sharpening(ViewTraining):
     @property
     def _batches(self) -> int:
         """Of either stream in a step: pairs, so that both halves have as many images."""
-        return 2 * max(1, round(min(self._count, self.settings.sharpen_images) / (2 * CHUNK)))
+        return 2 * max(1, round(min(self._count, self.settings.marching_images) / (2 * CHUNK)))
 
     def _looks(self, look: Look, spectra: Tensor) -> Iterator[tuple[int, int, Looked]]:
         """Look at this process's batches: yields the batch, 0 if it is real and 1 if simulated, and what is seen."""
         for batch in range(self._batches):
-            rows, phi = self.particles.rows(), self.simulator.draw(CHUNK)  # in all processes alike
+            rows, phi = self.particles.rows(), self.simulator.sample(CHUNK)  # in all processes alike
             if batch % self.ranks.count != self.ranks.index:
                 continue
             streams = self._real(rows, ahead=self.ranks.count), self._simulated(spectra, phi)
@@ -412,9 +412,9 @@ class Sharpening(ViewTraining):
         spectra = torch.stack([projector.transform(volume()) for volume in self.classes])
         views, coarse_views = ([self._views(each, part) for each in spectra] for part in (disc, coarse_disc))
         turns = self._rotations()
-        banks = [each.bank(turns, self._shifts, self.simulator.shown) for each in coarse_views]
+        banks = [each.bank(turns, self._shifts, self.simulator.prior_within_reach) for each in coarse_views]
         spacing = float((8 * torch.pi**2 / (len(turns) * len(self.volume.point_group))) ** (1 / 3))
-        max_shift, whole = self.simulator.max_shift, self.simulator.whole
+        max_shift, whole = self.simulator.max_shift, self.simulator.whole_radius_A
 
         def best_views(coarse: Observed, fine: Observed, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             found = []
@@ -464,7 +464,7 @@ class Sharpening(ViewTraining):
 
         gathered = [[self._back.finish(half) for half in halves] for halves in differences]
         self.ranks.sum(*chain(*gathered), power, agreements, shares)
-        counted = self.simulator.counted * batches * CHUNK
+        counted = self.simulator.prior_whole * batches * CHUNK
         curvature = self._back.curvature(disc, power * views[0].precision, counted, self.simulator.views)
         share, simulated_share = shares.mean((1, 2)).clamp(min=LEAST_WEIGHT)
         for k, (volume, halves) in enumerate(zip(self.classes, gathered, strict=True)):

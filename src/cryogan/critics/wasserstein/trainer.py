@@ -192,7 +192,7 @@ class Training(Trainer):
 
     def _simulate(self, spectrum: Tensor) -> Tensor:
         """The same of a batch drawn from p(y|x)."""
-        phi = self.simulator.draw(self.settings.batch_size)[self._part]
+        phi = self.simulator.sample(self.settings.batch_size)[self._part]
         return self.view(self.simulator(spectrum, phi), phi.particles, self._turns())
 
     def _turns(self) -> Tensor:
