@@ -389,7 +389,7 @@ def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
     assert np.corrcoef(volume.ravel(), reference.ravel())[0, 1] > 0.97
 
     text = said("fsc", tmp_path / "reference.mrc", aligned, "--out", tmp_path / "fsc")
-    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.png"}
+    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.xml", "fsc.png"}
     assert "unmasked" in text
     assert "0.143" in text
     assert "masked  " not in text.replace("unmasked", "")  # no mask, no masked curve

@@ -113,9 +113,13 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     """The background of the files' pixels, before any normalisation, and outliers among them."""
     table = images.table
     rows = images.spread(PROBED)
-    radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
-    outside = centred_radius(table.box) > radius
+    sides = np.array([header.shape[2] for header in table.headers])[table.stack_index[rows]]
+    rows, side = rows[sides == sides[0]], int(sides[0])
+    pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
+    radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
+    outside = centred_radius(side) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
+    pixels = pixels.astype(np.float32)  # sums of float16 overflow
     background = pixels[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
     hot = int((deviation.max((1, 2)) > HOT_DEVIATIONS).sum())

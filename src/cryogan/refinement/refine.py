@@ -17,6 +17,7 @@ from torch import Tensor
 from cryogan.errors import InputError
 from cryogan.files import require_new
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.particles.correction import shifts_in_file
 from cryogan.particles.halves import recorded_halves
 from cryogan.refinement.pose_search import HalfSet, Poses
 from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
@@ -105,7 +106,7 @@ class Refinement:
 
     def write_poses(self, folder: MapFolder, poses: list[Poses]) -> None:
         """`particles.star` and `particles.cs` with poses, and pictures of them."""
-        table = read_particles(self.particles, self.plan.data_dir)
+        table = read_particles(self.particles, self.plan.data_dir, found=self.plan.image_folders)
         halves = recorded_halves(table)
         rows = np.concatenate([np.flatnonzero(halves == half) for half in HALVES])
         order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
@@ -114,10 +115,10 @@ class Refinement:
             getattr(both, field.name).double().cpu().numpy()[order] for field in fields(both)
         )
         kept = is_like_the_others(amplitude, deviation)
-        euler = rotations_to_euler(torch.from_numpy(rotations))
+        euler, in_file = rotations_to_euler(torch.from_numpy(rotations)), shifts_in_file(shifts, table.ctf)
         columns = {
             **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
-            **{f"rlnOrigin{name}Angst": shifts[:, axis] for axis, name in enumerate("XY")},
+            **{f"rlnOrigin{name}Angst": in_file[:, axis] for axis, name in enumerate("XY")},
             "rlnLogLikeliContribution": agreement,
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
             "rlnParticleFigureOfMerit": amplitude,
@@ -130,7 +131,17 @@ class Refinement:
             columns={name: values[kept] for name, values in columns.items()},
         )
         vectors = Rotation.from_matrix(rotations).as_rotvec()
-        write_cs_particles(folder.cryosparc_particles, table, vectors, shifts, subset[order])
+        for path, chosen in ((folder.cryosparc_particles, kept), (folder.cryosparc_rejected, ~kept)):
+            if chosen.any():
+                write_cs_particles(
+                    path,
+                    table.select(chosen),
+                    vectors[chosen],
+                    in_file[chosen],
+                    subset[order][chosen],
+                    source=self.plan.particles,
+                    dark=self.plan.settings.invert,
+                )
         folder.figures.mkdir(exist_ok=True)
         plot_view_distribution(folder.figure("view_distribution"), euler[:, 0], euler[:, 1])
         margins = folder.figure("margins")

@@ -59,7 +59,7 @@ def read_half(plan: Plan, particles: Path, half: int) -> ParticleTable:
 @lru_cache(maxsize=1)  # the table of a million particles takes longer to read than most stages to begin
 def _read_half(plan: Plan, particles: Path, _written: int, half: int) -> ParticleTable:
     """Read the particles of one half, without the text of their STAR file; anew when the file is written again."""
-    table = read_particles(particles, plan.data_dir)
+    table = read_particles(particles, plan.data_dir, found=plan.image_folders)
     halves = split(plan, table) if particles.resolve() == plan.particles else recorded_halves(table)
     return replace(table.select(np.flatnonzero(halves == half)), star=None)
 

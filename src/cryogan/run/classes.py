@@ -66,7 +66,7 @@ def compare_classes(folder: RunFolder, plan: Plan) -> tuple[ClassMap, ...]:
     if len(weights[0]) != len(weights[1]):
         return ()
     pairs = _pairs(folder, plan, weights)
-    table = read_particles(folder.particles, plan.data_dir)
+    table = read_particles(folder.particles, plan.data_dir, found=plan.image_folders)
     probability = _probabilities(table, stars, pairs)
     return tuple(
         _write_class(folder.class_folder(k + 1), plan, pair, table, probability, k) for k, pair in enumerate(pairs)

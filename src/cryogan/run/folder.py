@@ -61,6 +61,11 @@ class MapFolder:
         return self.path / "fsc.csv"
 
     @property
+    def fsc_xml(self) -> Path:
+        """The corrected curve for EMDB."""
+        return self.path / "fsc.xml"
+
+    @property
     def chimerax_script(self) -> Path:
         """Commands that show the maps in ChimeraX."""
         return self.path / "open.cxc"
@@ -77,8 +82,13 @@ class MapFolder:
 
     @property
     def cryosparc_particles(self) -> Path:
-        """The particles with their poses, for cryoSPARC."""
+        """The particles with their poses, for cryoSPARC, but for outliers."""
         return self.path / "particles.cs"
+
+    @property
+    def cryosparc_rejected(self) -> Path:
+        """The outliers with their poses, for cryoSPARC."""
+        return self.path / "particles_rejected.cs"
 
     @property
     def figures(self) -> Path:

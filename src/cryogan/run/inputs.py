@@ -12,7 +12,15 @@ from cryogan.critics import Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
 from cryogan.parallel.ranks import lots
-from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
+from cryogan.particles import (
+    ParticleImages,
+    ParticleTable,
+    contrast_sign,
+    crop,
+    input_findings,
+    read_particles,
+    read_view_table,
+)
 from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
 from cryogan.run.plan import Plan, require_device
@@ -91,8 +99,13 @@ def read_inputs(
         particle_count=len(images),
         stages=critic.stages(Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)),
         threads=settings.threads or max(1, available_cores() // 2),
+        image_folders=table.image_folders,
     )
-    findings = [*_of_images(images, table, settings), *_of_contrast(images, sizes, settings)]
+    findings = [
+        *_of_images(images, table, settings),
+        *_of_metadata(images, table, sizes, settings),
+        *_of_contrast(images, sizes, settings),
+    ]
     if patches is not None:
         findings.append(_of_noise(patches, images.table))
     if prior is not None:
@@ -183,6 +196,15 @@ def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings)
         findings.append(warnings.ODD_BOX(box=table.box))
     if images.dropped:
         findings.append(warnings.IMAGES_DROPPED(count=images.dropped))
+    return findings
+
+
+def _of_metadata(images: ParticleImages, table: ParticleTable, sizes: _Sizes, settings: Settings) -> list[Finding]:
+    """What in the particles' metadata is doubtful, or not simulated."""
+    findings = input_findings(table, sizes.box, images.pixel_size, sizes.background, settings.invert)
+    for finding in findings:
+        if finding.severity == "error":
+            raise InputError(finding.sentence)
     return findings
 
 

@@ -1,13 +1,10 @@
 """The files of two half maps in one frame: maps, mask, FSC, and a script for ChimeraX."""
 
-import csv
-
 import numpy as np
 
-from cryogan.files import replacing
-from cryogan.particles import write_star, write_volume
+from cryogan.particles import write_volume
 from cryogan.run.folder import MapFolder
-from cryogan.validation import FscCurves
+from cryogan.validation import FscCurves, write_fsc
 
 
 def write_maps(
@@ -26,7 +23,7 @@ def write_maps(
     files = {folder.half_map(1): halves[0], folder.half_map(2): halves[1], folder.map: mean, folder.mask: mask}
     for path, volume in files.items():
         write_volume(path, volume, pixel_size)
-    write_fsc(folder, curves)
+    write_fsc(folder.path, curves)
     # Half-way between solvent and the brightest hundredth of the voxels.
     level = float(np.mean(np.percentile(mean, (50, 99))))
     folder.chimerax_script.write_text(
@@ -36,27 +33,3 @@ def write_maps(
         "color #1 #a0a0a0\ncolor #2 #0072b2\ncolor #3 #d55e00\n"
         "hide #2,3 models\nset bgColor white\nlighting soft\nview\n"
     )
-
-
-def write_fsc(folder: MapFolder, curves: FscCurves) -> None:
-    """Write FSC curves as `fsc.star`, with RELION's names, and as `fsc.csv`.
-
-    Args:
-        folder: that exists.
-        curves: of two half maps.
-    """
-    columns = {
-        "rlnSpectralIndex": curves.shell,
-        "rlnResolution": curves.frequency,
-        "rlnAngstromResolution": np.where(curves.shell == 0, 999.0, curves.resolution),
-        "rlnFourierShellCorrelationCorrected": curves.corrected,
-        "rlnFourierShellCorrelationUnmaskedMaps": curves.unmasked,
-        "rlnFourierShellCorrelationMaskedMaps": curves.masked,
-        "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
-    }
-    write_star(folder.fsc_star, {"fsc": {name: values.tolist() for name, values in columns.items()}})
-    names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
-    with replacing(folder.fsc_csv) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))

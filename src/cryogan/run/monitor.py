@@ -48,7 +48,8 @@ class Monitor:
     def take(self, message: Message) -> None:
         """Show and record a message of a half."""
         if message.record is not None:
-            self._progress.write(json.dumps({"half": message.half} | message.record) + "\n")
+            done = self._plan.cost.work(int(message.record["step"]))
+            self._progress.write(json.dumps({"half": message.half, "done": round(done, 6)} | message.record) + "\n")
             self._progress.flush()
             self._show(message.half, message.record)
         elif message.finding is not None:

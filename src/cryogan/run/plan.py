@@ -43,6 +43,7 @@ class Plan:
         particle_count: number of particles of both halves.
         stages: coarse to fine; the last has the working box.
         threads: CPU threads of each half.
+        image_folders: where the stacks were found that `particles.star` names.
     """
 
     settings: Settings
@@ -58,6 +59,7 @@ class Plan:
     particle_count: int
     stages: "tuple[Stage, ...]"
     threads: int
+    image_folders: tuple[Path, ...] = ()
 
     @property
     def is_picked(self) -> bool:
@@ -149,6 +151,7 @@ class Plan:
         """Record the plan in a folder as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
         numbers = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
         numbers.pop("settings")
+        numbers["image_folders"] = [str(folder) for folder in self.image_folders]
         record: dict[str, Any] = {
             "command": " ".join(sys.argv),
             "settings": self.settings.model_dump(exclude_none=True),
@@ -173,6 +176,7 @@ class Plan:
             record = tomllib.loads(file.read_text())
             numbers = record["plan"]
             paths = {name: Path(numbers[name]) if name in numbers else None for name in _PATHS}
+            numbers["image_folders"] = tuple(map(Path, numbers.get("image_folders", ())))
             numbers["stages"] = tuple(Stage(**stage) for stage in numbers["stages"])
             return cls(**(numbers | paths), settings=validate(record["settings"], f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:

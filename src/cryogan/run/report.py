@@ -62,7 +62,7 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         name(folder.map): "the mean of the half maps, not sharpened",
         name(*folder.half_maps): "the half maps, in one frame",
         name(folder.mask): "soft mask around the molecule",
-        name(folder.fsc_star, folder.fsc_csv): "FSC of the half maps",
+        name(folder.fsc_star, folder.fsc_csv, folder.fsc_xml): "FSC of the half maps; fsc.xml is for EMDB",
         name(folder.chimerax_script): "shows the maps in ChimeraX",
         f"{name(folder.figures)}/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
     }
