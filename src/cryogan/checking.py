@@ -17,7 +17,7 @@ from cryogan.config import Settings
 from cryogan.fourier import radial_power, shells
 from cryogan.grids import centred_radius
 from cryogan.parallel.cores import available_cores
-from cryogan.particles import ParticleImages, open_stack
+from cryogan.particles import ParticleImages, input_findings, open_stack
 from cryogan.report import plot_particles
 from cryogan.run.half import build_simulator
 from cryogan.run.plan import Plan, make_plan, needs
@@ -65,6 +65,8 @@ def check(
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)
+    findings = input_findings(images.table, plan.box, plan.pixel_size, plan.background_radius, plan.settings.invert)
+    doubts += [finding.sentence for finding in findings if finding.severity == "warning"]
     doubts += [remark for remark in remarks if "left out" in remark or "will fail" in remark]
     if settings.symmetry.upper() == "C1":
         doubts.append("No symmetry is imposed; give --symmetry if the molecule has one.")
@@ -92,8 +94,11 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     """Of the files' pixels, before any normalisation."""
     table = images.table
     rows = images.spread(PROBED)
-    radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
-    outside = centred_radius(table.box) > radius
+    sides = np.array([header.shape[2] for header in table.headers])[table.stack_index[rows]]
+    rows, side = rows[sides == sides[0]], int(sides[0])
+    pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
+    radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
+    outside = centred_radius(side) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
     pixels = pixels.astype(np.float32)  # sums of float16 overflow
     background = pixels[:, outside].astype(np.float64)

@@ -18,6 +18,7 @@ from cryogan.critics.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.files import require_new
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.particles.correction import shifts_in_file
 from cryogan.refinement.pose_search import HalfSet, Poses
 from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
 from cryogan.rotations import rotations_to_euler
@@ -104,7 +105,7 @@ class Refinement:
 
     def write_poses(self, folder: Path, poses: list[Poses]) -> None:
         """`particles.star` and `particles.cs` with poses, and pictures of them."""
-        table = read_particles(self.particles, self.plan.data_dir)
+        table = read_particles(self.particles, self.plan.data_dir, found=self.plan.image_folders)
         rows = np.concatenate([rows_of_half(table, half, self.plan.settings) for half in HALVES])
         order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
         both = Poses.cat(poses)
@@ -112,10 +113,10 @@ class Refinement:
             getattr(both, field.name).double().cpu().numpy()[order] for field in fields(both)
         )
         kept = is_like_the_others(amplitude, deviation)
-        euler = rotations_to_euler(torch.from_numpy(rotations))
+        euler, in_file = rotations_to_euler(torch.from_numpy(rotations)), shifts_in_file(shifts, table.ctf)
         columns = {
             **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
-            **{f"rlnOrigin{name}Angst": shifts[:, axis] for axis, name in enumerate("XY")},
+            **{f"rlnOrigin{name}Angst": in_file[:, axis] for axis, name in enumerate("XY")},
             "rlnLogLikeliContribution": agreement,
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
             "rlnParticleFigureOfMerit": amplitude,
@@ -128,7 +129,17 @@ class Refinement:
             columns={name: values[kept] for name, values in columns.items()},
         )
         vectors = Rotation.from_matrix(rotations).as_rotvec()
-        write_cs_particles(folder / "particles.cs", table, vectors, shifts, subset[order])
+        for name, chosen in (("particles", kept), ("particles_rejected", ~kept)):
+            if chosen.any():
+                write_cs_particles(
+                    folder / f"{name}.cs",
+                    table.select(chosen),
+                    vectors[chosen],
+                    in_file[chosen],
+                    subset[order][chosen],
+                    source=self.plan.particles,
+                    dark=self.plan.settings.invert,
+                )
         (folder / "figures").mkdir(exist_ok=True)
         plot_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
         margins = folder / "figures" / "margins.png"

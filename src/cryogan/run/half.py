@@ -99,7 +99,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         seed: of the simulator.
     """
     s, device = plan.settings, plan.device
-    table = _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, s)
+    table = _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, plan.image_folders, half, s)
     images = ParticleImages(table, box, plan.background_radius, s.invert, cropped=plan.cropped, checked=True)
     optics = images.table.ctf
     noise, drawable = _noise(plan, images)
@@ -125,9 +125,11 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
 
 
 @lru_cache(maxsize=1)  # the table of a million particles takes longer to read than most stages to begin
-def _half_table(particles: Path, _: int, data_dir: Path | None, half: int, settings: Settings) -> ParticleTable:
+def _half_table(
+    particles: Path, _: int, data_dir: Path | None, found: tuple[Path, ...], half: int, settings: Settings
+) -> ParticleTable:
     """The particles of one half, without their STAR's text; read anew when the file's time of change is another."""
-    table = read_particles(particles, data_dir)
+    table = read_particles(particles, data_dir, found=found)
     return replace(table.select(rows_of_half(table, half, settings)), star=None)
 
 
@@ -306,7 +308,9 @@ def _run_stages(
     """
     checkpoint, particles = checkpoint_path(folder, half), folder / "particles.star"
     # Each stage reads the images anew, at its box; they must be the same ones.
-    tables = [_half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, plan.settings)]
+    tables = [
+        _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, plan.image_folders, half, plan.settings)
+    ]
     if plan.noise is not None:
         tables.append(read_particles(plan.noise, plan.data_dir, need_ctf=False))
     saved = load_checkpoint(checkpoint, plan.device) if checkpoint.exists() else None

@@ -22,7 +22,15 @@ from cryogan.critics import Critic, Memory, Stage, Task, load_critic
 from cryogan.errors import InputError
 from cryogan.files import replacing
 from cryogan.parallel.cores import available_cores
-from cryogan.particles import ParticleImages, ParticleTable, contrast_sign, crop, read_particles, read_view_table
+from cryogan.particles import (
+    ParticleImages,
+    ParticleTable,
+    contrast_sign,
+    crop,
+    input_findings,
+    read_particles,
+    read_view_table,
+)
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.symmetry import point_group
 
@@ -56,6 +64,7 @@ class Plan:
     particle_count: int
     stages: tuple[Stage, ...]  # coarse to fine; the last has the working box
     threads: int
+    image_folders: tuple[Path, ...] = ()  # where the stacks were found that `particles.star` names
 
     @property
     def background_radius(self) -> float | None:
@@ -141,6 +150,7 @@ class Plan:
         """Record the plan as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
         plan = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
         plan.pop("settings")
+        plan["image_folders"] = [str(each) for each in self.image_folders]
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "none"
         record: dict[str, Any] = {
             "command": " ".join(sys.argv),
@@ -171,6 +181,7 @@ class Plan:
             plan = record["plan"]
             names = ("particles", "noise", "data_dir", "cropped", "cropped_noise")
             paths = {name: Path(plan[name]) if name in plan else None for name in names}
+            plan["image_folders"] = tuple(Path(each) for each in plan.get("image_folders", ()))
             plan["stages"] = tuple(Stage(**stage) for stage in plan["stages"])
             return cls(**(plan | paths), settings=validate(record["settings"], f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
@@ -234,6 +245,10 @@ def make_plan(
         f"{len(images)} {settings.kind} of {len(np.unique(table.micrographs))} micrographs, box {table.box} px of "
         f"{table.pixel_size:.3f} A; working box {box} px of {images.pixel_size:.3f} A."
     ]
+    for finding in input_findings(table, box, images.pixel_size, background, settings.invert):
+        if finding.severity == "error":
+            raise InputError(finding.sentence)
+        remarks.append(finding.sentence)
     if table.joined:
         remarks.append(f"Joined on uid with {', '.join(file.name for file in table.joined)}.")
     if images.cropped_odd:
@@ -277,6 +292,7 @@ def make_plan(
         particle_count=len(images),
         stages=critic.stages(Task(settings, box, images.pixel_size, mask_diameter / 2, len(images) // 2)),
         threads=settings.threads or max(1, cores // 2),
+        image_folders=table.image_folders,
     )
     if patches is not None:
         remarks.append(_noise_coverage(patches, images.table))

@@ -97,7 +97,7 @@ def _compare_classes(folder: Path, plan: Plan) -> tuple[ClassMap, ...]:
     shares = np.array([(weights[0][i] + weights[1][j]) / 2 for i, j in pairs])
     pairs, shares = pairs[np.argsort(-shares)], np.sort(shares)[::-1]
 
-    table = read_particles(folder / "particles.star", plan.data_dir)
+    table = read_particles(folder / "particles.star", plan.data_dir, found=plan.image_folders)
     subset, probability = np.zeros(len(table), dtype=int), np.zeros((len(table), len(pairs)))
     for half, star, order in zip(HALVES, stars, pairs.T, strict=True):
         rows = rows_of_half(table, half, plan.settings)

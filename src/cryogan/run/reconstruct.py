@@ -222,7 +222,8 @@ class _Reports:
 
     def take(self, message: Message) -> None:
         if message.record is not None:
-            self._log.write(json.dumps({"half": message.half} | message.record) + "\n")
+            done = self._plan.work(int(message.record["step"]))
+            self._log.write(json.dumps({"half": message.half, "done": round(done, 6)} | message.record) + "\n")
             self._log.flush()
             _show(self._folder, self._bars, self._tasks[message.half], self._plan, message.record)
             return
