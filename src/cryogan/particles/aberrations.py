@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryogan.optics import wavelength
+
 Column = NDArray[np.float64]
 
 EXTRA_DEFAULTS = {
@@ -67,13 +69,6 @@ class Aberrations:
         for (n, m), value in self.terms.items():
             phase += value * k**n * (np.cos(m * angle) if m >= 0 else np.sin(-m * angle))
         return float(np.degrees(np.abs(phase).max()))
-
-
-def wavelength(voltage: Column) -> Column:
-    """Return the relativistic electron wavelength, A, of voltages in kV."""
-    volts = voltage * 1e3
-    length: Column = 12.2643247 / np.sqrt(volts * (1 + volts * 0.978466e-6))
-    return length
 
 
 def used_columns(columns: Mapping[str, Column]) -> dict[str, Column]:

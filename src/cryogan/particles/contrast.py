@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft, optimize
 
 from cryogan.grids import frequency_axis, frequency_radius
+from cryogan.optics import ctf_phase, wavelength
 from cryogan.particles.images import ParticleImages
 
 FINEST_A = 20.0  # what is finer shows the molecule's insides, which vary with direction
@@ -126,14 +127,8 @@ def _fit(
 def _mean_ctf(images: ParticleImages, rows: NDArray[np.int64], frequency: Array) -> Array:
     """CTF (B, S) at each row's mean defocus, as the mean around the centre hides the astigmatism."""
     ctf = {key: values[rows, None] for key, values in images.table.ctf.items()}
-    volts = ctf["voltage"] * 1e3
-    wavelength = 12.2643247 / np.sqrt(volts * (1 + volts * 0.978466e-6))
     defocus = (ctf["defocus_u"] + ctf["defocus_v"]) / 2
-    amplitude = ctf["amplitude_contrast"]
-    phase = (
-        np.pi * wavelength * defocus * frequency**2
-        - np.pi / 2 * ctf["spherical_aberration"] * 1e7 * wavelength**3 * frequency**4
-        + np.deg2rad(ctf["phase_shift"])
-        + np.arctan2(amplitude, np.sqrt(1 - amplitude**2))
-    )
-    return np.sin(phase)
+    constant = np.deg2rad(ctf["phase_shift"]) + np.arcsin(ctf["amplitude_contrast"])
+    wave = wavelength(ctf["voltage"])
+    transfer: Array = -np.sin(ctf_phase(frequency**2, wave, defocus, ctf["spherical_aberration"], constant))
+    return np.where(ctf["phase_flipped"] > 0, np.abs(transfer), transfer) if "phase_flipped" in ctf else transfer

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_radius
+from cryogan.particles.blank import blank_in_part
+from cryogan.particles.correction import Columns, correct
 from cryogan.particles.mrc import read_images
 from cryogan.particles.resample import Resampler, fourier_crop
 from cryogan.particles.table import ParticleTable
@@ -20,6 +22,7 @@ class _Grid:
     """The pixels of one kind of images: what of them is background, and how they get to the working box."""
 
     box: int  # even
+    pixel_size: float  # A
     background: NDArray[np.int64]
     resample: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -28,9 +31,10 @@ class ImageReader:
     """The images of a particle table at the working box, read and preprocessed each time.
 
     Each image is cropped to an even box (an odd one loses its last row and column, which leaves the centre
-    at box // 2), Fourier-cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that the
-    pixels outside the circle of radius_A (about pixel box // 2) have mean 0 and s.d. 1. Images of another width or
-    pixel size than the table's common grid are resampled to it.
+    at box // 2), corrected for magnification, beam tilt and trefoil (see `correct`), Fourier-cropped to `box`,
+    multiplied by -1 if `invert`, and shifted and scaled so that the pixels outside the circle of radius_A (about pixel
+    box // 2) have mean 0 and s.d. 1. Images of another width or pixel size than the table's common grid are resampled
+    to it.
 
     Args:
         table: N particles.
@@ -79,12 +83,14 @@ class ImageReader:
         radius = None if self.radius_A is None else min(self.radius_A / pixel_size, side / 2)
         background = _outside_circle(side, radius)
         if abs(side * pixel_size / (self.box * self.pixel_size) - 1) < 1e-6 and self.box <= side:
-            return _Grid(side, background, lambda images: fourier_crop(images, self.box))
+            return _Grid(side, pixel_size, background, lambda images: fourier_crop(images, self.box))
         margin = side // 2 if radius is None else int(side / 2 - radius)
-        return _Grid(side, background, Resampler(side, pixel_size, self.box, self.pixel_size, margin))
+        return _Grid(side, pixel_size, background, Resampler(side, pixel_size, self.box, self.pixel_size, margin))
 
     def read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read images, and say which are usable: without NaN or infinite values, and not constant outside the circle.
+        """Read images, and say which are usable.
+
+        Not usable are images with NaN or infinite values, constant outside the circle, or blank in part.
 
         Args:
             rows: (B,) of the table.
@@ -112,15 +118,18 @@ class ImageReader:
         stack, grid = self.table.stack_index[rows[0]], self._grids[self._grid_index[rows[0]]]
         stored = read_images(self.table.stacks[stack], self.table.headers[stack], self.table.image_index[rows])
         with np.errstate(over="ignore", invalid="ignore"):  # damaged images are left out, not warned of
-            return self._preprocess(stored[:, : grid.box, : grid.box].astype(np.float32), grid)
+            raw = stored[:, : grid.box, : grid.box].astype(np.float32)
+            return self._preprocess(raw, grid, {name: values[rows] for name, values in self.table.ctf.items()})
 
-    def _preprocess(self, raw: NDArray[np.float32], grid: _Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _preprocess(
+        self, raw: NDArray[np.float32], grid: _Grid, ctf: Columns
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         good = np.isfinite(raw).all(axis=(1, 2))
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
         outside = np.take(raw.reshape(len(raw), -1), grid.background, axis=1)
-        good &= outside.max(axis=1) > outside.min(axis=1)
-        images = grid.resample(raw)
+        good &= (outside.max(axis=1) > outside.min(axis=1)) & ~blank_in_part(raw)
+        images = grid.resample(correct(raw, ctf, grid.pixel_size))
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
         mean, deviation = background.mean(axis=1), background.std(axis=1)

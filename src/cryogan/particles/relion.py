@@ -195,7 +195,7 @@ def _group_rows(particles: StarTable, optics: StarTable) -> NDArray[np.int64]:
             raise InputError(
                 f"{optics.where(row)}: optics group {group[:50]} is defined twice (first in line "
                 f"{optics.lines[rows[group]]}). Give each group its own number, here and in the particles' "
-                "_rlnOpticsGroup; relion_star_handler --combine does so."
+                "_rlnOpticsGroup, or join the first files again with relion_star_handler --combine."
             )
         rows[group] = row
     texts = particles.texts("rlnOpticsGroup")

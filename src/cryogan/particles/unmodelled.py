@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import Finding
-from cryogan.particles.aberrations import EXTRA_DEFAULTS, wavelength
+from cryogan.optics import wavelength
+from cryogan.particles.aberrations import EXTRA_DEFAULTS
 from cryogan.particles.table import ParticleTable
 
 MODELLED = frozenset({"magnification", "phase-flipped", "beam-tilt", "trefoil"})
@@ -20,7 +21,9 @@ _WARP_B_FACTOR = -10.0  # A^2; Warp and M write the dose's decay with a minus
 Rows = NDArray[np.bool_]
 
 
-def input_findings(table: ParticleTable, box: int, pixel_size: float, radius_A: float | None = None) -> list[Finding]:
+def input_findings(
+    table: ParticleTable, box: int, pixel_size: float, radius_A: float | None = None, invert: bool | None = None
+) -> list[Finding]:
     """Return all that is to be said of a particle file before a run: what is doubtful in it, and `unmodelled`.
 
     Args:
@@ -28,8 +31,22 @@ def input_findings(table: ParticleTable, box: int, pixel_size: float, radius_A: 
         box: working box, pixels.
         pixel_size: A, at the working box.
         radius_A: of the particle; half the box where it is not known.
+        invert: whether the images will be inverted; it is compared with blob/sign of a .cs file.
     """
-    return [*table.findings, *unmodelled(table, box, pixel_size, radius_A)]
+    return [*table.findings, *unmodelled(table, box, pixel_size, radius_A), *_sign(table, invert)]
+
+
+def _sign(table: ParticleTable, invert: bool | None) -> list[Finding]:
+    """Say what blob/sign of a .cs file says of the contrast."""
+    sign = table.blob_sign
+    if sign is None or invert is None:
+        return []
+    colour = "bright" if sign > 0 else "dark"
+    text = f"{table.source}: blob/sign is {sign}, by which protein is {colour} in the images"
+    if (sign < 0) == invert:
+        return [Finding("blob-sign", "note", {"sign": sign}, f"{text}.")]
+    remedy = "The map is kept positive, so add --invert." if sign < 0 else "Leave out --invert."
+    return [Finding("blob-sign", "warning", {"sign": sign}, f"{text}. {remedy}")]
 
 
 def unmodelled(
