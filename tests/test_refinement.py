@@ -22,15 +22,16 @@ from cryogan.particles import (
     write_stack,
     write_volume,
 )
+from cryogan.particles.halves import half_rows
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.refine import find_poses, refine
 from cryogan.rotations import euler_to_rotations
-from cryogan.run.half import half_rows
-from cryogan.run.plan import Plan, make_plan
-from cryogan.run.postprocess import HALF_MAPS
+from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 from cryogan.validation import fsc, low_pass
 
 PIXEL, SEED = 4.0, 3
+HALF_MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc")
 QUIET = Console(quiet=True)
 
 
@@ -48,7 +49,7 @@ def degrees(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def finished(folder: Path, particles: Path) -> Path:
     """As `cryogan reconstruct` leaves it, with half maps of 14 A."""
     settings = resolve("default", None, {"symmetry": "D2", "max_shift": 4.0, "seed": SEED, "threads": 1})
-    plan, images, _ = make_plan(particles / "particles.star", particles / "noise.star", None, settings)
+    plan, images, _ = read_inputs(particles / "particles.star", particles / "noise.star", None, settings)
     folder.mkdir()
     plan.write(folder)
     subset = np.full(len(images), 2)
