@@ -223,7 +223,8 @@ def _of_contrast(images: ParticleImages, sizes: _Sizes, settings: Settings) -> l
     """Whether protein is bright, which the constraint on the map's sign needs."""
     if settings.particles_per_um2 is not None:
         return [warnings.PARTICLES_PER_PATCH(mean=settings.particles_per_um2 * (1e-4 * sizes.width) ** 2)]
-    contrast = contrast_sign(images)
+    sign = images.table.blob_sign
+    contrast = contrast_sign(images, stated=None if sign is None else -sign if settings.invert else sign)
     word = {1: "bright", -1: "dark", 0: "undecided"}[contrast.sign]
     findings = [warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)]
     return [*findings, warnings.DARK_PARTICLES()] if contrast.sign < 0 else findings
