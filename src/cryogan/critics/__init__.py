@@ -1,4 +1,4 @@
-"""How the volume is learned: a critic compares real with simulated images, and its gradient improves the volume."""
+"""Critics: each compares real with simulated images, and its gradient improves the volume."""
 
 from importlib import import_module
 
@@ -14,10 +14,13 @@ __all__ = ["CRITICS", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerIn
 
 
 def load_critic(name: str) -> Critic:
-    """The critic that `--critic` names: one of `CRITICS`, or `module:Class` of your own.
+    """Load the critic that `--critic` names.
+
+    Args:
+        name: Key of `CRITICS`, or `module:Class` of a critic of your own.
 
     Raises:
-        InputError: there is none of that name, or it is not a `Critic`.
+        InputError: If there is none of that name, or it is not a `Critic`.
     """
     place = CRITICS.get(RENAMED.get(name, name), name)
     module, _, attribute = place.partition(":")

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from cryogan.config import Settings
 from cryogan.critics import Trainer, TrainerInputs
-from cryogan.critics.matching.trainer import Sharpening
 from cryogan.critics.micro_batch import OUT_OF_MEMORY, is_out_of_memory, smaller_batches
 from cryogan.critics.records import Record
 from cryogan.errors import InputError
@@ -403,13 +402,14 @@ def _write(path: Path, training: Trainer) -> None:
 
 def _write_classes(folder: Path, half: int, training: Trainer) -> None:
     """What the comparison of the halves needs of the classes, if there are several."""
-    if not isinstance(training, Sharpening) or len(training.classes) == 1:
+    maps = training.class_maps()
+    if not maps:
         return
-    for number, volume in enumerate(training.class_maps(), 1):
+    for number, volume in enumerate(maps, 1):
         write_volume(class_path(folder, half, number), volume.cpu().numpy(), training.simulator.pixel_size)
     probabilities = training.class_probabilities().T.cpu()
     blocks = {
-        "weights": {"cryoganClassWeight": training.weights.tolist()},
+        "weights": {"cryoganClassWeight": training.class_weights()},
         "particles": {f"cryoganClassProbability{k}": each.tolist() for k, each in enumerate(probabilities, 1)},
     }
     write_star(classes_path(folder, half), blocks)

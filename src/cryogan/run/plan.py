@@ -397,7 +397,7 @@ def _gpu_memory(plan: Plan, free: float) -> str:
     """A sentence on what both halves take of a GPU with so many bytes free."""
     most = max((plan.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     size = most.images_within(free / 2)
-    taken = 2 * (most.fixed + size * most.each)
+    taken = 2 * (most.fixed + size * most.per_image)
     needed = f"{taken / 2**30:.1f} GiB of {free / 2**30:.1f} GiB that are free on {plan.device}"
     if taken > free:
         return f"Both halves need about {needed}, and will probably run out of it: give a smaller --box."
