@@ -25,19 +25,20 @@ import numpy as np
 import torch
 
 from cryogan.config import Settings
-from cryogan.critics.matching.trainer import CHUNK, sharpening_cutoff, sharpening_steps
+from cryogan.critics import Stage, Task
+from cryogan.critics.matching.method import SEARCH, Matching
+from cryogan.critics.matching.schedule import marching_cutoff, marching_steps
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.fourier import Disc
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
-from cryogan.run.plan import Stage
-from operations import CLIMB
+from operations import POSE_STEP
 from report import DOCS, IMAGES, RUNS, table
 
-PARTICLES, BOX = 10_000_000, 384
+PARTICLES, BOX, PIXEL = 10_000_000, 384, 0.9
 RANKS = (1, 8, 64)
 LAST = 4  # steps at all frequencies
-SHIFTS = 9  # from which an image is looked at
 Record = dict[str, Any]
 
 
@@ -84,7 +85,10 @@ def measured_volume() -> Record:
 
 
 class Cost:
-    """Seconds of one core for a sharpening step: of each image, by its coefficients; of each batch; of the volume."""
+    """Seconds of one core for a step of frequency marching: of the images, the batches, and the volume.
+
+    An image costs by its coefficients.
+    """
 
     def __init__(self, scaling: Record, operations: Record, volume: Record) -> None:
         cubes = np.array([(2.0 * each["box"]) ** 3 for each in volume["boxes"]])
@@ -93,19 +97,20 @@ class Cost:
         )
         boxes = np.array([each["box"] for each in scaling["boxes"]], dtype=float)
         seconds, images = np.array([each["cpu_seconds"] for each in scaling["boxes"]]), scaling["images"]
-        voxels = (2 * images / CHUNK * self.batch_voxel + self.step_voxel) * (2 * boxes) ** 3
+        voxels = (2 * images / IMAGES_AT_ONCE * self.batch_voxel + self.step_voxel) * (2 * boxes) ** 3
         # A power of the coefficients: in a larger volume their samples lie farther apart in memory.
         self.exponent, factor = np.polyfit(np.log(coefficients(boxes / 2)), np.log((seconds - voxels) / images), 1)
         self.factor = float(np.exp(factor))
         fitted = images * self.factor * coefficients(boxes / 2) ** self.exponent + voxels
         self.error = float(np.abs(fitted / seconds - 1).max())
-        climb = next(each for each in operations["operations"] if each["name"] == "climb a step")
-        self.samples = climb["gflop_s"] * 1e9 / CLIMB * 4  # a second; CLIMB is that of four samples and what follows
+        refined = next(each for each in operations["operations"] if each["name"] == "refine a step")
+        # A second; POSE_STEP is that of four samples and what follows.
+        self.samples = refined["gflop_s"] * 1e9 / POSE_STEP * 4
 
     def images(self, count: float, box: int, cutoff: float) -> float:
         """Of so many particles and as many simulated images, with their batches."""
         batch = self.batch_voxel * (2 * box) ** 3
-        return float(count * (self.factor * coefficients(cutoff) ** self.exponent + 2 * batch / CHUNK))
+        return float(count * (self.factor * coefficients(cutoff) ** self.exponent + 2 * batch / IMAGES_AT_ONCE))
 
     def volume(self, box: int) -> float:
         return float(self.step_voxel * (2 * box) ** 3)
@@ -122,7 +127,7 @@ def spectrum_bytes(box: int) -> float:
 
 
 def summed_bytes(box: int) -> float:
-    """What the ranks sum in a sharpening step: two transforms of the volume, not padded, complex64."""
+    """What the ranks sum in a step of frequency marching: two transforms of the volume, not padded, complex64."""
     return 2 * 8.0 * box**2 * (box // 2 + 1)
 
 
@@ -132,7 +137,7 @@ def all_reduce(size: float, ranks: float, bandwidth: float, latency: float) -> f
 
 
 def step(cost: Cost, assumed: Assumed, speed: float, images: float, box: int, cutoff: float, ranks: float) -> Record:
-    """Of one half's sharpening step on so many GPUs, each `speed` times a core; seconds."""
+    """Seconds of one half's step of frequency marching on `ranks` GPUs, each `speed` times a core."""
     arithmetic = cost.images(images, box, cutoff) / speed / ranks
     alike = cost.volume(box) / speed  # every rank does the same
     return {
@@ -142,19 +147,19 @@ def step(cost: Cost, assumed: Assumed, speed: float, images: float, box: int, cu
 
 
 def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int, gpus: int) -> tuple[float, float]:
-    """GPU-limited hours and the share of communication: search, ascent with 10,000 images a step, `last` at all "
-    "frequencies.
+    """Hours of a run, and the share of communication; the last steps have `last` images, those before 10,000.
 
     A half has half of the GPUs; one GPU does one half after the other.
     """
     settings, ranks, turns = Settings(), max(1, gpus // 2), 2 if gpus == 1 else 1
-    search = Stage(32, settings.search_steps, "search")
-    seconds = sum(search.seconds(i, PARTICLES, settings, SHIFTS) for i in range(search.steps))
+    task = Task(settings, BOX, PIXEL, mask_radius=0.4 * BOX * PIXEL, particles=PARTICLES // 2)
+    search = Stage(32, settings.search_steps, SEARCH)
+    seconds = sum(Matching().step_seconds(task, search, i) for i in range(search.steps))
     arithmetic = settings.starts * seconds / speed
-    communication, steps = 0.0, sharpening_steps(box, LAST)
+    communication, steps = 0.0, marching_steps(box, LAST)
     for index in range(steps):
         images = last if index >= steps - LAST else settings.sharpen_images
-        each = step(cost, assumed, speed, images, box, sharpening_cutoff(index, box), ranks)
+        each = step(cost, assumed, speed, images, box, marching_cutoff(index, box), ranks)
         arithmetic, communication = arithmetic + each["arithmetic"], communication + each["communication"]
     return turns * (arithmetic + communication) / 3600, communication / (arithmetic + communication)
 
@@ -179,11 +184,11 @@ def two_processes(cost: Cost, assumed: Assumed) -> str:
     for each in runs:
         one, measured = alone[each["training"], each["box"]], each["cpu_seconds_a_step"]
         if each["ranks"] > 1:
-            sharpening = each["training"] == "sharpening"
-            alike = min(cost.volume(each["box"]), one) if sharpening else 0.0
+            marching = each["training"] == "sharpening"
+            alike = min(cost.volume(each["box"]), one) if marching else 0.0
             said = alike + (one - alike) / each["ranks"]
             rows.append([each["training"], each["box"], each["ranks"], one, said, measured])
-            summed = round(summed_bytes(each["box"])) if sharpening else ""
+            summed = round(summed_bytes(each["box"])) if marching else ""
             rows[-1] += [f"{said / measured - 1:+.0%}", each["bytes_a_step"], summed]
     head = ["training", "box (px)", "processes", "one process (CPU s a step)", "predicted (CPU s)", "measured (CPU s)"]
     head += ["off by", "bytes summed", "predicted"]
@@ -255,12 +260,12 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
         "([results](results.md)) and from what is assumed of a GPU and a network. No run of this size has been "
         "made, and no "
         "GPU has been measured.",
-        f"**Measured.** A sharpening step takes a core {1e6 * cost.factor:.2g} us times the number of Fourier "
-        f"coefficients to "
+        f"**Measured.** A step of frequency marching takes a core {1e6 * cost.factor:.2g} us times the number of "
+        f"Fourier coefficients to "
         f"the power {cost.exponent:.2f} for a particle and a simulated image, and for a voxel of the padded volume "
-        f"{1e9 * cost.batch_voxel:.2g} ns in each batch of {CHUNK} images and {1e9 * cost.step_voxel:.2g} ns in "
-        f"each step (fit to "
-        f"32 to 192 px, off by {cost.error:.0%} at most; {BOX} px is an extrapolation). Climbing to a view, it takes "
+        f"{1e9 * cost.batch_voxel:.2g} ns in each batch of {IMAGES_AT_ONCE} images and "
+        f"{1e9 * cost.step_voxel:.2g} ns in each step (fit to "
+        f"32 to 192 px, off by {cost.error:.0%} at most; {BOX} px is an extrapolation). Refining a pose, it takes "
         f"{cost.samples / 1e6:.1f} million trilinear samples a second.",
         f"**Assumed** (flags of the script). A GPU reads scattered samples at {assumed.bandwidth_share:.0%} of an "
         f"H200's published "
@@ -272,8 +277,8 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
         f"bandwidth and the "
         "latencies.",
         f"## {PARTICLES / 1e6:.0f} million particles at {BOX} px",
-        f"Both halves, default settings: two searches at 32 px, {sharpening_steps(BOX, LAST)} sharpening steps. A "
-        f"half has half of "
+        f"Both halves, default settings: two searches at 32 px, {marching_steps(BOX, LAST)} steps of frequency "
+        f"marching. A half has half of "
         "the GPUs; a single one does them one after the other. The last column is what the cache has to deliver "
         "when every "
         "particle is read.",
@@ -282,7 +287,7 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
         f"{76 * 8 * coefficients(BOX / 2) / 1e6:.0f} MB for each image that is worked on, of "
         f"{assumed.gpu_memory / 1e9:.0f} GB on "
         "an H200: both halves fit on one. It does not grow with the particles.",
-        f"**Communication.** A step of the view critic sums two spectra over the GPUs, "
+        f"**Communication.** A step of the matching critic sums two spectra over the GPUs, "
         f"{summed_bytes(BOX) / 1e9:.2f} GB at {BOX} px "
         f"({summed_bytes(64) / 1e6:.1f} MB at 64 px), however many images it has. The convolutional critic "
         f"sums its "

@@ -203,13 +203,22 @@ def draw_fsc() -> None:
 
 
 def ablation() -> str:
-    head = ["set", "seed", "stage", "left out", "CPU minutes", "FSC 0.5 (A)", "FSC 0.143 (A)", "agreement (nats)"]
+    head = [
+        "set",
+        "seed",
+        "stage",
+        "left out",
+        "CPU minutes",
+        "FSC 0.5 (A)",
+        "FSC 0.143 (A)",
+        "log-likelihood ratio (nats)",
+    ]
     rows: list[list[object]] = []
     for path in sorted(RUNS.glob("ablation_*.json")):
         for record in json.loads(path.read_text()):
-            variant = "nothing" if record["variant"] in ("search", "sharpening") else record["variant"]
+            variant = "nothing" if record["variant"] in ("search", "marching") else record["variant"]
             row = [record["set"], record["seed"], record["stage"], variant, record["cpu_minutes"]]
-            rows.append([*row, record["truth_05"], record["truth_0143"], record["agreement"]])
+            rows.append([*row, record["truth_05"], record["truth_0143"], record["log_likelihood_ratio"]])
     return table(head, rows)
 
 
@@ -274,7 +283,7 @@ def large(record: Record) -> list[str]:
     return [
         f"`{record['set']}` repeated with fresh noise, float16, 64 px ({large['gigabytes']:.1f} GB): one half of it, "
         "in a process of its own, one thread. Up to 2 GiB of images are held: the 5,000 always, a half of the million "
-        "at the search's 32 px (hence most of its memory), but not at the sharpening's 64 px, where every batch is "
+        "at the search's 32 px (hence most of its memory), but not at the marching's 64 px, where every batch is "
         "read ahead of the step that needs it (`benchmarks/million.py`). The target: 90 % of the step rate, 3 GiB.",
         table(head, rows),
         f"Step rate against that of {small['particles']:,}, each a step in turn: " + "; ".join(rates) + ".",
@@ -287,7 +296,7 @@ def draw_scaling(record: Record) -> None:
     boxes = record["boxes"]
     left.loglog([each["box"] for each in boxes], [each["cpu_seconds"] for each in boxes], "o-", label="CPU seconds")
     left.loglog([each["box"] for each in boxes], [each["memory_gib"] for each in boxes], "s-", label="memory, GiB")
-    left.set(xlabel="box (px)", title=f"a sharpening step of {record['images']} images")
+    left.set(xlabel="box (px)", title=f"a step of frequency marching, {record['images']} images")
     left.set_xticks([each["box"] for each in boxes], [str(each["box"]) for each in boxes])
     left.minorticks_off()
     left.legend()
@@ -388,8 +397,8 @@ def page() -> str:
     if any(RUNS.glob("ablation_*.json")):
         parts += [
             "## What each part is good for",
-            "One half, one thread, one search; FSC of the half map with the truth. The sharpenings start from the same "
-            "search. (`benchmarks/ablation.py`)",
+            "One half, one thread, one search; FSC of the half map with the truth. Frequency marching starts from the "
+            "same search. (`benchmarks/ablation.py`)",
             ablation(),
         ]
     scaling = RUNS / "scaling.json"
@@ -404,8 +413,8 @@ def page() -> str:
         ]
         parts += [
             "## How the cost grows",
-            f"One thread. A sharpening step of {record['images']} real and as many simulated images, all frequencies; "
-            f"and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
+            f"One thread. A step of frequency marching with {record['images']} real and as many simulated images, "
+            f"all frequencies; and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
             table(["box (px)", "CPU seconds a step", "memory (GiB)"], boxes),
             table(["particles", "CPU minutes", "map and truth, FSC 0.5 (A)"], sizes),
             "![Scaling](images/scaling.png)",
