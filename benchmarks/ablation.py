@@ -23,8 +23,9 @@ from cryogan.critics import Trainer
 from cryogan.critics.matching import best_poses, marching, search
 from cryogan.critics.matching.pose_optimiser import RefinedPoses
 from cryogan.critics.matching.trainer import MatchingTrainer
-from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.build import build_trainer, start_from
+from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 from cryogan.validation import resolution_at
 
 HALF = 1
@@ -64,7 +65,7 @@ VARIANTS: list[tuple[int, str, list[Change]]] = [
 
 
 def train(plan: Plan, index: int, data: Path, changes: list[Change], start: Trainer | None) -> Trainer:
-    training = build_training(plan, index, data / "particles.star", HALF)
+    training = build_trainer(plan, index, data / "particles.star", HALF)
     if start is not None:
         start_from(training, start)
     with ExitStack() as stack:
@@ -85,7 +86,7 @@ def main() -> None:
     records = []
     for seed in a.seeds:
         settings = resolve("default", None, {"symmetry": a.symmetry, "seed": seed, "starts": 1})
-        plan, _, _ = make_plan(a.data / "particles.star", a.data / "noise.star", None, settings)
+        plan, _, _ = read_inputs(a.data / "particles.star", a.data / "noise.star", None, settings)
         found: Trainer | None = None
         for index, name, changes in VARIANTS:
             before = time.process_time()
@@ -101,7 +102,7 @@ def main() -> None:
                 "cpu_minutes": minutes,
                 "truth_05": resolution_at(curve, pixel_size, 0.5),
                 "truth_0143": resolution_at(curve, pixel_size, 0.143),
-                "log_likelihood_ratio": -float(training.distance),
+                "agreement": -float(training.distance),
                 "truth_fsc": [round(float(value), 4) for value in curve],
             }
             records.append(record)

@@ -11,11 +11,11 @@ import json
 from pathlib import Path
 
 from accuracy import measure
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.simulation import simulate
 
 D2 = ["--symmetry", "D2"]
-CONVOLUTIONAL = [*D2, "--critic", "convolutional", "--critic-width", "8", "--max-shift", "0", "--starts", "1"]
+CONVOLUTIONAL = [*D2, "--critic", "wasserstein", "--critic-width", "8", "--max-shift", "0", "--starts", "1"]
 COARSE = ["--box", "32", "--stages", "24:500,32:300"]
 FINE = ["--box", "32", "--stages", "32:580"]  # as many pixels
 DOSE = 0.2  # electrons per square A

@@ -19,18 +19,18 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from accuracy import processor
-from cryogan.models.density import conformations
+from cryogan.models.phantom import conformations
 from cryogan.particles import read_star, read_volume
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc, resolution_at
 
 MAX_SHIFT = 0.0
-QUICK = ["--views", "1000", "--search-steps", "120", "--search-batch", "80", "--starts", "1"]
+QUICK = ["--orientations", "1000", "--search-steps", "120", "--search-batch", "80", "--starts", "1"]
 # Box, particles, SNR, junk, seed, options.
 CASES = [
     *((32, 800, 4.0, False, seed, [*QUICK, "--classes", "2", "--class-steps", "8"]) for seed in (1, 2, 3)),
     *((32, 1200, 4.0, True, seed, [*QUICK, "--classes", "3", "--class-steps", "8"]) for seed in (1, 2)),
-    (48, 3000, 0.5, False, 1, ["--views", "2000", "--starts", "1", "--search-steps", "100", "--classes", "2"]),
+    (48, 3000, 0.5, False, 1, ["--orientations", "2000", "--starts", "1", "--search-steps", "100", "--classes", "2"]),
 ]
 
 

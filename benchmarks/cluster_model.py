@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from cryogan.config import Settings
-from cryogan.critics import Stage, Task
-from cryogan.critics.matching.method import SEARCH, Matching
+from cryogan.critics import Task
+from cryogan.critics.matching.method import Matching
 from cryogan.critics.matching.schedule import marching_cutoff, marching_steps
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.fourier import Disc
@@ -34,11 +34,12 @@ from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
 from operations import POSE_STEP
-from report import DOCS, IMAGES, RUNS, table
+from report import DOCS, IMAGES, RUNS, WORDS, table
 
-PARTICLES, BOX, PIXEL = 10_000_000, 384, 0.9
+PARTICLES, BOX = 10_000_000, 384
 RANKS = (1, 8, 64)
 LAST = 4  # steps at all frequencies
+PIXEL_SIZE = 0.8  # A
 Record = dict[str, Any]
 
 
@@ -85,10 +86,7 @@ def measured_volume() -> Record:
 
 
 class Cost:
-    """Seconds of one core for a step of frequency marching: of the images, the batches, and the volume.
-
-    An image costs by its coefficients.
-    """
+    """Seconds of one core for a step of frequency marching: per image, by its coefficients; per batch; per volume."""
 
     def __init__(self, scaling: Record, operations: Record, volume: Record) -> None:
         cubes = np.array([(2.0 * each["box"]) ** 3 for each in volume["boxes"]])
@@ -103,12 +101,12 @@ class Cost:
         self.factor = float(np.exp(factor))
         fitted = images * self.factor * coefficients(boxes / 2) ** self.exponent + voxels
         self.error = float(np.abs(fitted / seconds - 1).max())
-        refined = next(each for each in operations["operations"] if each["name"] == "refine a step")
+        refined = next(each for each in operations["operations"] if each["name"] in ("refine a step", "climb a step"))
         # A second; POSE_STEP is that of four samples and what follows.
         self.samples = refined["gflop_s"] * 1e9 / POSE_STEP * 4
 
     def images(self, count: float, box: int, cutoff: float) -> float:
-        """Of so many particles and as many simulated images, with their batches."""
+        """Seconds for `count` particles and as many simulated images, with their batches."""
         batch = self.batch_voxel * (2 * box) ** 3
         return float(count * (self.factor * coefficients(cutoff) ** self.exponent + 2 * batch / IMAGES_AT_ONCE))
 
@@ -127,7 +125,7 @@ def spectrum_bytes(box: int) -> float:
 
 
 def summed_bytes(box: int) -> float:
-    """What the ranks sum in a step of frequency marching: two transforms of the volume, not padded, complex64."""
+    """Bytes that the ranks sum in a step of frequency marching: two unpadded transforms of the volume, complex64."""
     return 2 * 8.0 * box**2 * (box // 2 + 1)
 
 
@@ -137,7 +135,7 @@ def all_reduce(size: float, ranks: float, bandwidth: float, latency: float) -> f
 
 
 def step(cost: Cost, assumed: Assumed, speed: float, images: float, box: int, cutoff: float, ranks: float) -> Record:
-    """Seconds of one half's step of frequency marching on `ranks` GPUs, each `speed` times a core."""
+    """Seconds of a step of frequency marching of one half on `ranks` GPUs, each `speed` times as fast as a core."""
     arithmetic = cost.images(images, box, cutoff) / speed / ranks
     alike = cost.volume(box) / speed  # every rank does the same
     return {
@@ -147,18 +145,19 @@ def step(cost: Cost, assumed: Assumed, speed: float, images: float, box: int, cu
 
 
 def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int, gpus: int) -> tuple[float, float]:
-    """Hours of a run, and the share of communication; the last steps have `last` images, those before 10,000.
+    """GPU-limited hours and the share of communication: initial search, frequency marching with 10,000 images a step,
+    and `last` images a step at all frequencies.
 
-    A half has half of the GPUs; one GPU does one half after the other.
+    Each half has half of the GPUs; one GPU works on one half after the other.
     """
     settings, ranks, turns = Settings(), max(1, gpus // 2), 2 if gpus == 1 else 1
-    task = Task(settings, BOX, PIXEL, mask_radius=0.4 * BOX * PIXEL, particles=PARTICLES // 2)
-    search = Stage(32, settings.search_steps, SEARCH)
-    seconds = sum(Matching().step_seconds(task, search, i) for i in range(search.steps))
+    critic, task = Matching(), Task(settings, box, PIXEL_SIZE, 0.475 * box * PIXEL_SIZE, PARTICLES // 2)
+    search = critic.stages(task)[0]
+    seconds = sum(critic.step_seconds(task, search, index) for index in range(search.steps))
     arithmetic = settings.starts * seconds / speed
     communication, steps = 0.0, marching_steps(box, LAST)
     for index in range(steps):
-        images = last if index >= steps - LAST else settings.sharpen_images
+        images = last if index >= steps - LAST else settings.marching_images
         each = step(cost, assumed, speed, images, box, marching_cutoff(index, box), ranks)
         arithmetic, communication = arithmetic + each["arithmetic"], communication + each["communication"]
     return turns * (arithmetic + communication) / 3600, communication / (arithmetic + communication)
@@ -184,19 +183,28 @@ def two_processes(cost: Cost, assumed: Assumed) -> str:
     for each in runs:
         one, measured = alone[each["training"], each["box"]], each["cpu_seconds_a_step"]
         if each["ranks"] > 1:
-            marching = each["training"] == "sharpening"
-            alike = min(cost.volume(each["box"]), one) if marching else 0.0
+            sharpening = each["training"] == "sharpening"
+            alike = min(cost.volume(each["box"]), one) if sharpening else 0.0
             said = alike + (one - alike) / each["ranks"]
-            rows.append([each["training"], each["box"], each["ranks"], one, said, measured])
-            summed = round(summed_bytes(each["box"])) if marching else ""
+            training = WORDS.get(each["training"], each["training"])
+            rows.append([training, each["box"], each["ranks"], one, said, measured])
+            summed = round(summed_bytes(each["box"])) if sharpening else ""
             rows[-1] += [f"{said / measured - 1:+.0%}", each["bytes_a_step"], summed]
-    head = ["training", "box (px)", "processes", "one process (CPU s a step)", "predicted (CPU s)", "measured (CPU s)"]
+    head = [
+        "training",
+        "box (px)",
+        "processes",
+        "one process (CPU s per step)",
+        "predicted (CPU s)",
+        "measured (CPU s)",
+    ]
     head += ["off by", "bytes summed", "predicted"]
     return (
-        "Two processes of a half (`benchmarks/distributed.py`), predicted from one: what concerns the images is "
-        "halved, the volume's part is not. CPU seconds of the busier process, because other work ran beside them: the "
-        "time of the messages is not in them and has not been checked. The small batches of the other trainings do "
-        "not halve: most of such a step is the same in both processes.\n\n" + table(head, rows)
+        "Two processes of a half (`benchmarks/distributed.py`), predicted from one: the work on images is "
+        "halved, that on "
+        "the volume is not. CPU seconds of the busier process, because of other load on the machine: the time of the "
+        "messages is not included and has not been checked. The small batches of the other trainings do not halve: "
+        "most of such a step is the same in both processes.\n\n" + table(head, rows)
     )
 
 
@@ -209,12 +217,12 @@ def draw(cost: Cost, assumed: Assumed, speed: float) -> None:
             ranks, [each["arithmetic"] for each in steps], color=f"C{index}", label=f"{label} images: computing"
         )
     left.loglog(ranks[1:], [each["communication"] for each in steps[1:]], "k--", label="communication")
-    left.set(xlabel="GPUs of a half", ylabel="seconds a step", title=f"{BOX} px, all frequencies")
+    left.set(xlabel="GPUs of a half", ylabel="seconds per step", title=f"{BOX} px, all frequencies")
     left.legend(fontsize=7)
     boxes = np.array([64, 96, 128, 192, 256, 384, 512])
     for index, images in enumerate((10_000, 100_000, PARTICLES / 2)):
         many = [crossing(cost, assumed, speed, images, int(box)) for box in boxes]
-        right.loglog(boxes, many, "o-", color=f"C{index}", label=f"{images:,.0f} images a step")
+        right.loglog(boxes, many, "o-", color=f"C{index}", label=f"{images:,.0f} images per step")
     right.set(xlabel="box (px)", ylabel="GPUs of a half", title="where communication overtakes computing")
     right.set_xticks(boxes, [str(box) for box in boxes])
     right.minorticks_off()
@@ -232,14 +240,14 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
     rows: list[list[object]] = []
     for gpus in RANKS:
         row: list[object] = [gpus]
-        for last in (Settings().sharpen_images, PARTICLES / 2):
+        for last in (Settings().marching_images, PARTICLES / 2):
             hours, share = run_hours(cost, assumed, speed, last, BOX, gpus)
             row += [f"{60 * hours:.2g}" if hours < 1 else f"{60 * hours:.0f}", f"{share:.1%}"]
         pass_seconds = cost.images(PARTICLES / 2, BOX, BOX / 2) / speed / max(1, gpus // 2)
         row.append(f"{PARTICLES / 2 * 2 * BOX**2 / pass_seconds / 1e9 * (1 if gpus == 1 else 2):.2f}")
         rows.append(row)
-    head = ["GPUs", "10,000 images in each step: minutes", "of it communication"]
-    head += ["every particle in the last four steps: minutes", "of it communication", "read (GB/s, all GPUs)"]
+    head = ["GPUs", "10,000 images in each step: minutes", "of which communication"]
+    head += ["every particle in the last four steps: minutes", "of which communication", "read (GB/s, all GPUs)"]
     cached = 2 * BOX**2
     made, pieces = (
         reading["cache"]["cpu_seconds"] / reading["images"],
@@ -255,54 +263,41 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
     volume = spectrum_bytes(BOX)
     parts = [
         "# From a laptop to a cluster",
-        "A model, not a measurement: written by `benchmarks/cluster_model.py` from what was measured on one core "
-        "of a CPU "
-        "([results](results.md)) and from what is assumed of a GPU and a network. No run of this size has been "
-        "made, and no "
-        "GPU has been measured.",
+        "A model, not a measurement: written by `benchmarks/cluster_model.py` from what was measured on one core of a "
+        "CPU ([results](results.md)) and from assumptions on GPU and network. No run of this size has been made, and "
+        "the speed of a GPU that the model assumes has not been measured.",
         f"**Measured.** A step of frequency marching takes a core {1e6 * cost.factor:.2g} us times the number of "
-        f"Fourier coefficients to "
-        f"the power {cost.exponent:.2f} for a particle and a simulated image, and for a voxel of the padded volume "
-        f"{1e9 * cost.batch_voxel:.2g} ns in each batch of {IMAGES_AT_ONCE} images and "
-        f"{1e9 * cost.step_voxel:.2g} ns in each step (fit to "
-        f"32 to 192 px, off by {cost.error:.0%} at most; {BOX} px is an extrapolation). Refining a pose, it takes "
-        f"{cost.samples / 1e6:.1f} million trilinear samples a second.",
+        f"Fourier coefficients to the power {cost.exponent:.2f} for a particle and a simulated image, and for a voxel "
+        f"of the padded volume {1e9 * cost.batch_voxel:.2g} ns in each batch of {IMAGES_AT_ONCE} images and "
+        f"{1e9 * cost.step_voxel:.2g} ns in each step (fit to 32 to 192 px, error at most {cost.error:.0%}; {BOX} px "
+        f"is an extrapolation). Refining poses, a core computes {cost.samples / 1e6:.1f} million trilinear samples per "
+        "second.",
         f"**Assumed** (flags of the script). A GPU reads scattered samples at {assumed.bandwidth_share:.0%} of an "
-        f"H200's published "
-        f"{assumed.memory_bandwidth / 1e12:g} TB/s, {assumed.sample_bytes:g} bytes each: {gpu / 1e9:.1f} billion a "
-        f"second, "
-        f"{speed:.0f} cores' worth, and is as much faster in all the rest. GPUs are joined by "
-        f"{assumed.link / 1e9:g} GB/s each, "
-        f"{1e6 * assumed.latency:g} us a message; a ring all-reduce of b bytes over n takes 2 (n - 1) / n b / "
-        f"bandwidth and the "
-        "latencies.",
+        f"H200's published {assumed.memory_bandwidth / 1e12:g} TB/s, {assumed.sample_bytes:g} bytes each: "
+        f"{gpu / 1e9:.1f} billion per second, as many as {speed:.0f} cores, and is faster by the same factor in "
+        f"everything else. GPUs are connected by {assumed.link / 1e9:g} GB/s each, {1e6 * assumed.latency:g} us per "
+        "message; a ring all-reduce of b bytes over n takes 2 (n - 1) / n b / bandwidth and the latencies.",
         f"## {PARTICLES / 1e6:.0f} million particles at {BOX} px",
-        f"Both halves, default settings: two searches at 32 px, {marching_steps(BOX, LAST)} steps of frequency "
-        f"marching. A half has half of "
-        "the GPUs; a single one does them one after the other. The last column is what the cache has to deliver "
-        "when every "
-        "particle is read.",
+        f"Both halves, default settings: two initial searches at 32 px, {marching_steps(BOX, LAST)} steps of "
+        "frequency marching. Each half has half of the GPUs; a single GPU works on one after the other. The last "
+        "column is the rate at which the cache has to be read in steps with every particle.",
         table(head, rows),
         f"**Memory.** {7.5 * volume / 1e9:.0f} GB for {BOX} px (7.5 padded spectra of {volume / 1e9:.1f} GB) and "
-        f"{76 * 8 * coefficients(BOX / 2) / 1e6:.0f} MB for each image that is worked on, of "
-        f"{assumed.gpu_memory / 1e9:.0f} GB on "
-        "an H200: both halves fit on one. It does not grow with the particles.",
+        f"{76 * 8 * coefficients(BOX / 2) / 1e6:.0f} MB for each image that is processed at a time, of "
+        f"{assumed.gpu_memory / 1e9:.0f} GB on an H200: both halves fit on one. It does not depend on the number of "
+        "particles.",
         f"**Communication.** A step of the matching critic sums two spectra over the GPUs, "
-        f"{summed_bytes(BOX) / 1e9:.2f} GB at {BOX} px "
-        f"({summed_bytes(64) / 1e6:.1f} MB at 64 px), however many images it has. The convolutional critic "
-        f"sums its "
-        f"{convolutional / 1e6:.1f} MB of gradients at each of its steps and {4 * BOX**3 / 1e6:.0f} MB of the "
-        f"volume's. It overtakes "
-        "the computing that is shared beyond so many GPUs of a half:",
-        table(["box (px)", "10,000 images a step", "every particle of the half"], crossings),
-        f"**Cache.** {PARTICLES * cached / 1e12:.1f} TB of float16. Cropping 64 to {reading['box']} px took a core "
-        f"{1e3 * made:.2g} ms an image; by pixels, {BOX} px are {crop * PARTICLES / 3600:.0f} core hours for all, "
-        f"once. Reading and "
-        f"preprocessing a batch took {1e6 * pieces:.0f} us an image of 64 px, so that "
-        f"{1 / (pieces * (BOX / 64) ** 2):,.0f} images "
-        f"of {BOX} px a second and core are prepared, {cached / (pieces * (BOX / 64) ** 2) / 1e9:.2f} GB/s: beside "
-        f"the table's last "
-        "column, how many cores a GPU needs to be fed.",
+        f"{summed_bytes(BOX) / 1e9:.2f} GB at {BOX} px ({summed_bytes(64) / 1e6:.1f} MB at 64 px), whatever the number "
+        f"of images. The Wasserstein critic sums its {convolutional / 1e6:.1f} MB of gradients at each of its steps "
+        f"and {4 * BOX**3 / 1e6:.0f} MB of the volume's. The number of GPUs per half beyond which communication takes "
+        "longer than the computing that is shared:",
+        table(["box (px)", "10,000 images in each step", "every particle of the half"], crossings),
+        f"**Cache.** {PARTICLES * cached / 1e12:.1f} TB of float16. Downsampling from 64 to {reading['box']} px took a "
+        f"core {1e3 * made:.2g} ms per image; in proportion to the pixels, {BOX} px take "
+        f"{crop * PARTICLES / 3600:.0f} core hours for all, once. Reading and preprocessing a batch took "
+        f"{1e6 * pieces:.0f} us per image of 64 px, which corresponds to {1 / (pieces * (BOX / 64) ** 2):,.0f} images "
+        f"of {BOX} px per second and core, {cached / (pieces * (BOX / 64) ** 2) / 1e9:.2f} GB/s: compared with the "
+        "last column of the table, the number of cores that a GPU needs.",
         "![Computing and communication](images/scaling_model.png)",
         "## Check",
         two_processes(cost, assumed),

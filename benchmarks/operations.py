@@ -22,7 +22,7 @@ from cryogan.critics.matching.templates import SHIFT_SPACING, Observed, Template
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate
 from cryogan.fourier import Disc, to_half_planes
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector
@@ -31,7 +31,7 @@ from cryogan.physics.symmetry import point_group
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import CANDIDATES, COARSE_STEPS, FINE_STEPS, search_poses
 from cryogan.rotations import spread_rotations
-from cryogan.run.plan import make_plan
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 CPU, BOX, PIXEL, COUNT, SIZE = torch.device("cpu"), 64, 4.0, 128, 1024
@@ -111,11 +111,11 @@ def test_find_poses(benchmark, tmp_path) -> None:
     volume = phantom(BOX, PIXEL, 0)
     simulate(volume, PIXEL, tmp_path / "data", count=2 * COUNT, snr=0.5, max_shift=10.0, seed=0)
     star = tmp_path / "data" / "particles.star"
-    plan, _, _ = make_plan(star, None, None, resolve("default", None, {}))
+    plan, _, _ = read_inputs(star, None, None, resolve("default", None, {}))
     half, density = HalfSet(plan, star, 1), torch.from_numpy(volume)
     coarse, fine = (len(Disc(BOX, cutoff, device=CPU)) for cutoff in (BANK_SHELL, BOX / 2))
     shifts = len(shift_grid(10.0, SHIFT_SPACING * BOX * PIXEL, CPU))
-    bank = 2.0 * COUNT * plan.settings.views * (shifts * 2 * coarse + coarse)
+    bank = 2.0 * COUNT * plan.settings.orientations * (shifts * 2 * coarse + coarse)
     steps = CANDIDATES * (COARSE_STEPS + 1) * coarse + 2 * (FINE_STEPS + 1) * fine
     measure(benchmark, lambda: search_poses(half, density, BOX / 2), bank + COUNT * steps * POSE_STEP)
 

@@ -22,7 +22,7 @@ from cryogan.critics.matching.schedule import marching_steps
 from cryogan.critics.matching.search import InitialSearch
 from cryogan.critics.matching.trainer import MatchingTrainer
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution
@@ -77,7 +77,7 @@ def main() -> None:
     prior = preferred().mixture(other[:, :, 2], torch.full((COUNT,), torch.nan), torch.ones(COUNT))
 
     def start(kind: type[MatchingTrainer], steps: int, learn: bool, views: PoseDistribution | None) -> MatchingTrainer:
-        s = Settings(views=1500, search_batch=150, sharpen_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
+        s = Settings(orientations=1500, search_batch=150, marching_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
         simulator = build_simulator(a.seed, views)
         simulator.optics = source.optics
         task, stages = Task(s, BOX, PIXEL, 15 * PIXEL, COUNT), (Stage(BOX, steps),)

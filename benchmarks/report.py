@@ -28,6 +28,19 @@ SETS = {
 # FSC 0.5 with the truth, half-map FSC 0.143, minutes, GiB.
 TARGETS = {"bgal_paper": (8.0, 7.65, 20, 2), "bgal_hard": (12.0, 10.0, 60, 2), "ribo_c1": (15.0, 12.0, 60, 2)}
 RIGHT_A = 20.0  # a run that ends in a coarser map than this found a wrong one
+# How the pages call what the records name.
+WORDS = {
+    "search": "initial search",
+    "sharpening": "frequency marching",
+    "convolutional": "Wasserstein critic",
+    "sharp attention at once": "sharp weights from the start",
+    "no trust by halves": "no FSC weighting",
+    "no climbing": "no refinement of the poses",
+    "agreements with a bank": "log-likelihood ratios with a bank of templates",
+    "climb a step": "a Gauss-Newton step of the poses",
+    "convolutional critic step": "a step of the Wasserstein critic",
+    "no network: views": "no network: matching",
+}
 Record = dict[str, Any]
 
 
@@ -138,7 +151,16 @@ def refinements() -> str:
 
 
 def preferred(records: list[Record]) -> str:
-    head = ["views", "CPU minutes", "map and truth, FSC 0.5 (A)", "FSC 0.143 (A)", "FSC in shell 4", "8", "12", "16"]
+    head = [
+        "orientations",
+        "CPU minutes",
+        "map and truth, FSC 0.5 (A)",
+        "FSC 0.143 (A)",
+        "FSC in shell 4",
+        "8",
+        "12",
+        "16",
+    ]
     head += ["half maps, FSC 0.143, corrected (A)", "correlation of learned and true density"]
     rows: list[list[object]] = []
     for each in records:
@@ -153,7 +175,7 @@ def junk_found(record: Record) -> str:
     kinds = {"good": "particles", "noise": "noise", "ice": "ice", "halves": "halves of molecules", "junk": "all junk"}
     rows: list[list[object]] = [[text, f"{record[f'{kind}_left_out']:.1%}"] for kind, text in kinds.items()]
     text = (
-        f"`{record['set']}` with {record['junk']} images of noise, ice and halves of molecules beside its particles, "
+        f"`{record['set']}` with {record['junk']} images of noise, ice and halves of molecules added to its particles, "
         f"{record['particles']} in all (`benchmarks/junk.py`). FSC 0.5 with the truth: map {record['map_05']:.2f} A, "
         f"refined {record['refined_05']:.2f} A."
     )
@@ -203,32 +225,27 @@ def draw_fsc() -> None:
 
 
 def ablation() -> str:
-    head = [
-        "set",
-        "seed",
-        "stage",
-        "left out",
-        "CPU minutes",
-        "FSC 0.5 (A)",
-        "FSC 0.143 (A)",
-        "log-likelihood ratio (nats)",
-    ]
+    head = ["set", "seed", "stage", "left out", "CPU minutes", "FSC 0.5 (A)", "FSC 0.143 (A)"]
+    head.append("log-likelihood ratio (nats)")
     rows: list[list[object]] = []
     for path in sorted(RUNS.glob("ablation_*.json")):
         for record in json.loads(path.read_text()):
-            variant = "nothing" if record["variant"] in ("search", "marching") else record["variant"]
-            row = [record["set"], record["seed"], record["stage"], variant, record["cpu_minutes"]]
-            rows.append([*row, record["truth_05"], record["truth_0143"], record["log_likelihood_ratio"]])
+            variant = "nothing" if record["variant"] in ("search", "sharpening", "marching") else record["variant"]
+            variant, stage = WORDS.get(variant, variant), WORDS.get(record["stage"], record["stage"])
+            row = [record["set"], record["seed"], stage, variant, record["cpu_minutes"]]
+            rows.append([*row, record["truth_05"], record["truth_0143"], record["agreement"]])
     return table(head, rows)
 
 
 def with_prior(record: Record) -> str:
     shells = range(2, 16, 2)
-    head = ["views of the simulator", "correlation", *(f"shell {shell}" for shell in shells)]
+    head = ["simulated orientations", "correlation", *(f"shell {shell}" for shell in shells)]
     rows: list[list[object]] = []
     for each in record["records"]:
         correlation = "-" if each["correlation"] is None else f"{each['correlation']:.2f}"
-        rows.append([each["views"], correlation, *(float(each["fsc"][shell]) for shell in shells)])
+        rows.append(
+            [WORDS.get(each["views"], each["views"]), correlation, *(float(each["fsc"][shell]) for shell in shells)]
+        )
     return table(head, rows)
 
 
@@ -250,7 +267,7 @@ def choices() -> str:
         records = json.loads(path.read_text())
         for choice in dict.fromkeys(record["choice"] for record in records):
             runs = [record for record in records if record["choice"] == choice]
-            row = [path.stem, choice, len(runs)]
+            row = [path.stem, WORDS.get(choice, choice), len(runs)]
             row += [", ".join(f"{r[key]:.1f}" for r in runs) for key in ("truth_05", "truth_0143", "halves_corrected")]
             rows.append([*row, median(record["cpu_minutes"] for record in runs)])
     return table(head, rows)
@@ -259,7 +276,8 @@ def choices() -> str:
 def large(record: Record) -> list[str]:
     """A half's process with sets of several sizes."""
     head = ["particles", "checked and planned: CPU seconds", "GiB", "read, first stage: CPU seconds", "second stage"]
-    head += ["search: CPU seconds a step", "seconds", "sharpening: CPU seconds a step", "seconds", "GiB, largest"]
+    head += ["initial search: CPU seconds per step", "seconds"]
+    head += ["frequency marching: CPU seconds per step", "seconds", "GiB, largest"]
     rows: list[list[object]] = []
     for each in record["sizes"]:
         row: list[object] = [f"{each['particles']:,}", each["plan"]["cpu_seconds"], each["plan"]["peak_gib"]]
@@ -269,7 +287,7 @@ def large(record: Record) -> list[str]:
         rows.append([*row, each["sharpening"]["peak_gib"]])
     small, large = record["sizes"][0], record["sizes"][-1]
     rates = [
-        f"{name} at {small[name][unit] / small[name]['steps'] / (large[name][unit] / large[name]['steps']):.0%} "
+        f"{WORDS[name]} at {small[name][unit] / small[name]['steps'] / (large[name][unit] / large[name]['steps']):.0%} "
         f"({what})"
         for name in ("search", "sharpening")
         for unit, what in (("cpu_seconds", "CPU time"), ("seconds", "by the clock"))
@@ -282,12 +300,14 @@ def large(record: Record) -> list[str]:
     )
     return [
         f"`{record['set']}` repeated with fresh noise, float16, 64 px ({large['gigabytes']:.1f} GB): one half of it, "
-        "in a process of its own, one thread. Up to 2 GiB of images are held: the 5,000 always, a half of the million "
-        "at the search's 32 px (hence most of its memory), but not at the marching's 64 px, where every batch is "
-        "read ahead of the step that needs it (`benchmarks/million.py`). The target: 90 % of the step rate, 3 GiB.",
+        "in a process of its own, one thread. Up to 2 GiB of images are held in memory: the 5,000 always, a "
+        "half of the "
+        "million at the initial search's 32 px (hence most of its memory), but not at the 64 px of frequency marching, "
+        "where every batch is read ahead of the step that needs it (`benchmarks/million.py`). The target: 90 % of the "
+        "step rate, 3 GiB.",
         table(head, rows),
-        f"Step rate against that of {small['particles']:,}, each a step in turn: " + "; ".join(rates) + ".",
-        f"Images a CPU second, 64 px to {reading['box']} px: {said}. " + record.get("note", ""),
+        f"Step rate relative to that with {small['particles']:,}, steps of both in turn: " + "; ".join(rates) + ".",
+        f"Images per CPU second, 64 px to {reading['box']} px: {said}. " + record.get("note", ""),
     ]
 
 
@@ -315,24 +335,25 @@ def page() -> str:
     made = sorted({(r["machine"], json.dumps(r["versions"])) for r in everything})
     parts = [
         "# Results",
-        "Written by `benchmarks/report.py` from the records in `docs/runs`; `make benchmarks` makes them anew. "
-        "The truth is read after a run, for the evaluation alone. Each command is `cryogan reconstruct particles.star "
-        "--noise noise.star --symmetry ...` with the default settings, both halves from zero. FSC with the truth is "
+        "Written by `benchmarks/report.py` from the records in `docs/runs`, which `make benchmarks` measures again. "
+        "The truth is read after a run, for the evaluation only. Each command is `cryogan reconstruct particles.star "
+        "--noise noise.star --symmetry ...` with the default settings, both half maps from zero. FSC with the truth is "
         "that of `map.mrc`, the mean of the half maps, after `cryogan align`.",
         "\n".join(f"- `{name}`: {what}." for name, what in SETS.items()),
         "Each has 5,000 particles, with CTFs and background of EMPIAR-10061. 7.64 A and 10.0 A are the Nyquist "
         "frequencies.",
         "\n".join(f"Machine: {machine}. Versions: {versions}." for machine, versions in made),
-        "RELION ran on one core while CryoGAN's two halves shared both, so minutes are longer than on an idle machine. "
+        "RELION ran on one core while CryoGAN's two halves shared both cores, so minutes are longer than on an idle "
+        "machine. "
         f"A map is called wrong if its FSC with the truth falls to 0.5 before {RIGHT_A:.0f} A.",
         "## Against the targets",
         summary(),
         "![FSC with the truth](images/truth_fsc.png)",
         "## Each run",
         seeds(),
-        "## Beside RELION's initial model",
+        "## Comparison with RELION's initial model",
         "`relion_refine --sgd --denovo_3dref`, version 3.1.3, the interface's defaults (300 iterations; where 100 are "
-        "planned, 17 + 66 + 17 of the interface's 50 + 200 + 50), one thread, "
+        "planned, 17 + 66 + 17 instead of the interface's 50 + 200 + 50), one thread, "
         "the same particles in float32; `benchmarks/relion.py` has the command. CPU time of both is user and system "
         "time of all processes.",
         beside_relion(),
@@ -342,36 +363,39 @@ def page() -> str:
         parts += [
             "## What refinement adds",
             "`cryogan refine` on the runs above: poses of each half's particles against its own map, then a "
-            "least-squares map, until the FSC of the half maps stops growing. The minutes come on top of the run's "
-            "(`benchmarks/refinement.py`). With true poses: the same least squares on the poses of truth.star, the "
-            "bound of what a refinement can reach.",
+            "least-squares map, until the FSC of the half maps stops increasing. The minutes are added to those of the "
+            "run (`benchmarks/refinement.py`). With true poses: the least-squares map of the poses of truth.star, the "
+            "limit for any refinement.",
             refinements(),
         ]
     if beside := beside_relion_refined():
         parts += [
             "`relion_refine_mpi --auto_refine`, the interface's defaults, from the last map of RELION's initial model "
-            "in the table above, two half sets; the process that only leads the two others is not counted. The FSC is "
-            "that of the mean of its half maps.",
+            "in the table above, two half sets; the leading process, which only coordinates the two others, is "
+            "not counted. "
+            "The FSC is that of the mean of its half maps.",
             beside,
         ]
     views = RUNS / "preferred_views" / "preferred_views.json"
     if views.exists():
         records = json.loads(views.read_text())
         parts += [
-            "## Preferred views",
+            "## Preferred orientations",
             f"Particles of the map of `{records[0]['set']}`, four in five seen from within 20 degrees of two axes; "
             "simulated noise, SNR 0.5; default settings, without and with `--learn-poses` "
-            "(`benchmarks/preferred_views.py`). Halves that share a bias agree better than they should.",
+            "(`benchmarks/preferred_views.py`). Half maps that share a bias agree better than they should.",
             preferred(records),
         ]
     prior = RUNS / "pose_prior.json"
     if prior.exists():
         record = json.loads(prior.read_text())
         parts += [
-            "## A prior of the views",
-            f"{record['images']} images of a 32 px phantom with preferred views, one half sharpened from one search, "
-            f"seed {record['seed']}: FSC with the truth by shell, and how the density of the simulator's views "
-            "correlates with the true one (`benchmarks/pose_prior.py`; [the page](roadmap/pose-distribution.md)).",
+            "## A prior of the orientations",
+            f"{record['images']} images of a 32 px phantom with preferred views, one half, frequency marching from one "
+            f"initial search, seed {record['seed']}: FSC with the truth by shell, and the correlation of the "
+            "simulator's "
+            "density of views with the true one (`benchmarks/pose_prior.py`; [the "
+            "page](roadmap/pose-distribution.md)).",
             with_prior(record),
         ]
     mixed = RUNS / "classes.json"
@@ -379,7 +403,7 @@ def page() -> str:
         parts += [
             "## Several classes",
             "Two conformations in equal parts, from zero, both halves; junk: half as many images of noise beside them. "
-            "Purity: the share of particles in the class of what they show (`benchmarks/classes.py`; "
+            "Purity: the share of particles in the class of the conformation that they show (`benchmarks/classes.py`; "
             "[the page](roadmap/classes.md)).",
             come_apart(json.loads(mixed.read_text())["cases"]),
         ]
@@ -388,17 +412,18 @@ def page() -> str:
             "## Choices that are off by default",
             "Whole runs that differ in one choice, seed by seed (`benchmarks/choices.py`). Critics: `bgal_paper` "
             "at 32 px (Nyquist 15.3 A), width 8, 500 updates at 24 px and 300 at 32. Poisson: 1,000 particles of a "
-            "32 px phantom (Nyquist 8 A), SNR 0.1, 3.2 electrons in a pixel; the view critic.",
+            "32 px phantom (Nyquist 8 A), SNR 0.1, 3.2 electrons per pixel; the matching critic.",
             choices(),
         ]
     junk = RUNS / "junk" / "junk.json"
     if junk.exists():
-        parts += ["## Particles that are none", junk_found(json.loads(junk.read_text()))]
+        parts += ["## Junk", junk_found(json.loads(junk.read_text()))]
     if any(RUNS.glob("ablation_*.json")):
         parts += [
-            "## What each part is good for",
-            "One half, one thread, one search; FSC of the half map with the truth. Frequency marching starts from the "
-            "same search. (`benchmarks/ablation.py`)",
+            "## The effect of each part",
+            "One half, one thread, one initial search; FSC of the half map with the truth. All runs of "
+            "frequency marching "
+            "start from the same initial search. (`benchmarks/ablation.py`)",
             ablation(),
         ]
     scaling = RUNS / "scaling.json"
@@ -413,13 +438,14 @@ def page() -> str:
         ]
         parts += [
             "## How the cost grows",
-            f"One thread. A step of frequency marching with {record['images']} real and as many simulated images, "
-            f"all frequencies; and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
-            table(["box (px)", "CPU seconds a step", "memory (GiB)"], boxes),
+            f"One thread. A step of frequency marching with {record['images']} real and as many simulated images, all "
+            "frequencies; "
+            f"and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
+            table(["box (px)", "CPU seconds per step", "memory (GiB)"], boxes),
             table(["particles", "CPU minutes", "map and truth, FSC 0.5 (A)"], sizes),
             "![Scaling](images/scaling.png)",
             "Poses of particles with a C1 map at 64 px, all frequencies; both half sets in one process:",
-            table(["particles", "CPU seconds", "a second", "memory (GiB)"], matched),
+            table(["particles", "CPU seconds", "particles per second", "memory (GiB)"], matched),
         ]
     million = RUNS / "million.json"
     if million.exists():
@@ -428,7 +454,10 @@ def page() -> str:
     operations = RUNS / "operations.json"
     if operations.exists():
         record = json.loads(operations.read_text())
-        rows = [[each["name"], each["milliseconds"], each["gflop_s"], each["share"]] for each in record["operations"]]
+        rows = [
+            [WORDS.get(each["name"], each["name"]), each["milliseconds"], each["gflop_s"], each["share"]]
+            for each in record["operations"]
+        ]
         parts += [
             "## Operations",
             f"One thread, 64 px; peak: {record['peak_gflop_s']:.0f} GFlop/s of a float32 matrix product in the same "
@@ -439,17 +468,18 @@ def page() -> str:
     if counted.exists():
         record = json.loads(counted.read_text())
         parts += [
-            "## Counted electrons against Gaussian noise",
+            "## Counted electrons and Gaussian noise",
             "Images of a molecule with Poisson noise, and simulated images of the same molecule with either noise "
-            f"model: AUC of a classifier (that of [Theorem 1, tried](theorem.md); 0.5: not told apart), median of "
+            "model: AUC of a classifier (that of [Theorem 1 on simulated images](theorem.md); 0.5: not "
+            "distinguished), median of "
             f"{len(record['seeds'])} seeds, and in how many p < 0.05. Pixels of {record['pixel_size']:g} A, SNR "
             f"{record['snr']:g} (`benchmarks/poisson.py`).",
             table(
-                ["electrons per square A", "in a pixel", "Poisson: AUC", "p < 0.05", "white: AUC", "p < 0.05"],
+                ["electrons per square A", "per pixel", "Poisson: AUC", "p < 0.05", "white: AUC", "p < 0.05"],
                 [[f"{row['dose']:g}", f"{row['electrons']:g}", *row["cells"]] for row in record["doses"]],
             ),
         ]
-    parts.append("What was tried on the way, and what did not help: [experiments](experiments.md).")
+    parts.append("What was tried during development, and what did not help: [experiments](experiments.md).")
     return "\n\n".join(parts) + "\n"
 
 
@@ -465,30 +495,33 @@ def theorem(record: Record) -> str:
     equal = [p for found in record["pairs"].values() if found["equal"] for p in found["p"]]
     different = [p for found in record["pairs"].values() if not found["equal"] for p in found["p"]]
     parts = [
-        "# Theorem 1, tried",
-        "The theorem says that two volumes have images of one distribution if and only if one is the other rotated or "
-        "mirrored. It is what lets a map be learned by matching distributions, and why the hand stays unknown. Here it "
-        "is tried on simulated images (`benchmarks/theorem1.py`; written by `benchmarks/report.py` from its record).",
+        "# Theorem 1 on simulated images",
+        "The theorem says that the images of two volumes have the same distribution if and only if one volume is the "
+        "other rotated or mirrored. Therefore a map can be learned by matching distributions, and therefore its hand "
+        "stays unknown. Here it is tested on simulated images (`benchmarks/theorem1.py`; written by "
+        "`benchmarks/report.py` from its record).",
         f"For each of {len(record['seeds'])} seeds a molecule of Gaussians in three domains is made, and "
         f"{record['images']} images of it and of a second volume: {record['box']} px of {record['pixel_size']:g} A, "
         f"SNR {record['snr']:g}, uniform poses, triangular shifts up to {record['max_shift']:g} A, CTFs from the same "
-        "100 micrographs, white noise; every image with random numbers of its own. A linear classifier of fixed "
+        "100 micrographs, white noise; independent random numbers for every image. A linear classifier of fixed "
         "features (power in each shell; mean and s.d. of the channels of a convolutional network with random weights) "
-        "learns to tell half of the images apart and is asked about the others. An AUC of 0.5 is chance; p is the "
+        "is trained to distinguish the two sets on half of the images and tested on the others. An AUC of 0.5 "
+        "is chance; p is the "
         f"share of {record['permutations']:,} permutations of the labels with at least that AUC.",
         table(head, rows),
         f"Where the theorem says equal, p is below 0.05 in {sum(p < 0.05 for p in equal)} of {len(equal)} tests; by "
         f"chance {0.05 * len(equal):.0f} are expected. Where it says different, in "
         f"{sum(p < 0.05 for p in different)} of {len(different)}. "
         f"{record['cpu_seconds']} s of one core.",
-        "- **Rotated, and moved by 12 A** is told apart: shifts end somewhere, and the images of a molecule away from "
-        "the centre end elsewhere. Only rotations and reflections about the centre are free.\n"
-        "- **Noise 5 % stronger** is told apart: the noise model belongs to the distribution that is matched.\n"
-        "- **Same preferred views** (of both volumes, in the frame of the box) tells the rotated volume apart: with "
+        "- **Rotated, and moved by 12 A** is distinguished: shifts are bounded, and the images of a molecule away from "
+        "the centre have other bounds. Only rotations and reflections about the centre are free.\n"
+        "- **Noise 5 % stronger** is distinguished: the noise model belongs to the distribution that is matched.\n"
+        "- **Same preferred views** (of both volumes, in the frame of the box) distinguish the rotated volume: with "
         "poses that are not uniform, fewer rotations are free. The paper's proof says so (Theorem 2); its statement "
         "(22) does not.\n"
-        "- That a test does not tell two sets apart does not prove them equal. The smaller move of a domain shows how "
-        "fine this one is.",
+        "- A test that does not distinguish two sets does not prove them equal. The smallest move of a domain "
+        "shows the "
+        "sensitivity of this one.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -21,11 +21,11 @@ import torch
 from accuracy import measure
 from cryogan.config import resolve
 from cryogan.critics.matching.schedule import marching_steps
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import search_poses
-from cryogan.run.half import build_training
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 BOXES = (32, 48, 64, 96, 128, 192)
@@ -39,9 +39,9 @@ def step(box: int, folder: Path, result: "multiprocessing.Queue[dict[str, float]
     torch.set_num_threads(1)
     volume = phantom(box, 240.0 / box, 0)
     simulate(volume, 240.0 / box, folder, count=2 * IMAGES, snr=0.5, max_shift=5.0, seed=0)
-    flags = {"symmetry": SYMMETRY, "box": box, "sharpen_images": IMAGES, "max_shift": 5.0}
-    plan, _, _ = make_plan(folder / "particles.star", folder / "noise.star", None, resolve("default", None, flags))
-    training = build_training(plan, len(plan.stages) - 1, folder / "particles.star", 1)
+    flags = {"symmetry": SYMMETRY, "box": box, "marching_images": IMAGES, "max_shift": 5.0}
+    plan, _, _ = read_inputs(folder / "particles.star", folder / "noise.star", None, resolve("default", None, flags))
+    training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
     training.volume.start_from(torch.from_numpy(volume).to(training.volume.density))
     training.step = marching_steps(box, 1) - 1  # the cut-off is at the Nyquist frequency
     before = time.process_time()
@@ -56,7 +56,7 @@ def poses(count: int, folder: Path, result: "multiprocessing.Queue[dict[str, flo
     pixel_size = 240.0 / POSES_BOX
     volume = phantom(POSES_BOX, pixel_size, 0)
     simulate(volume, pixel_size, folder, count=count, snr=0.5, max_shift=5.0, seed=0)
-    plan, _, _ = make_plan(folder / "particles.star", None, None, resolve("default", None, {"max_shift": 5.0}))
+    plan, _, _ = read_inputs(folder / "particles.star", None, None, resolve("default", None, {"max_shift": 5.0}))
     density = torch.from_numpy(volume)
     halves = [HalfSet(plan, folder / "particles.star", half) for half in (1, 2)]
     before = time.process_time()

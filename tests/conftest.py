@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cryogan.cli import main
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.simulation import simulate
 
 torch.set_num_threads(1)

@@ -9,12 +9,12 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FEW = (
-    "--views=100",
+    "--orientations=100",
     "--search-steps=1",
     "--search-batch=20",
     "--starts=1",
-    "--sharpen-steps=1",
-    "--sharpen-images=64",
+    "--marching-steps=1",
+    "--marching-images=64",
 )
 HIDE_METADATA = """
 import importlib.metadata, runpy, sys

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from cryogan.config import Settings
 from cryogan.errors import InputError
-from cryogan.models.density import conformations
+from cryogan.models.phantom import conformations
 from cryogan.particles import read_star, read_volume
 from cryogan.run.postprocess import Result
 from cryogan.run.reconstruct import reconstruct
@@ -22,10 +22,10 @@ VALUES: dict[str, object] = {
     "classes": 2,
     "class_steps": 8,
     "max_shift": 0.0,
-    "views": 1000,
+    "orientations": 1000,
     "search_steps": 120,
     "search_batch": 80,
-    "sharpen_steps": 1,
+    "marching_steps": 1,
     "starts": 1,
     "threads": 1,
     "seed": 1,
@@ -101,5 +101,5 @@ def test_each_class_has_the_files_of_a_run(result: Result) -> None:
 
 
 def test_classes_need_the_view_critic(mixed: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--classes needs --critic views"):
-        reconstruct(mixed / "particles.star", tmp_path / "run", Settings(classes=2, critic="convolutional"))
+    with pytest.raises(InputError, match="--classes needs --critic matching"):
+        reconstruct(mixed / "particles.star", tmp_path / "run", Settings(classes=2, critic="wasserstein"))

@@ -17,10 +17,10 @@ from scipy.spatial.transform import Rotation
 
 import cryogan
 from cryogan.cli import main
-from cryogan.config import resolve
-from cryogan.models.density import phantom
+from cryogan.config import GROUPS, resolve
+from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_particles, read_star, read_volume, write_stack, write_volume
-from cryogan.run.plan import make_plan
+from cryogan.run.inputs import read_inputs
 from cryogan.validation import Alignment, align, fsc
 
 Run = Callable[..., str]
@@ -240,7 +240,7 @@ def test_patches_of_another_box(refused: Run, copied: Callable[..., Path], tmp_p
 
 def test_scales_that_the_view_critic_does_not_learn(refused: Run, particles: Path, tmp_path: Path) -> None:
     line = refused("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--learn-scales")
-    assert "--critic convolutional" in line
+    assert "--critic wasserstein" in line
 
 
 def test_half_of_an_aperture(refused: Run, particles: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_odd_box_is_cropped_and_said(copied: Callable[..., Path]) -> None:
     star = copied(("\t32\t2\n", "\t33\t2\n"))
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     write_stack(star.parent / "particles.mrcs", np.pad(images, ((0, 0), (0, 1), (0, 1)), mode="reflect"), 4.0)
-    plan, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))
+    plan, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert plan.box == kept.box == 32
     assert plan.pixel_size == pytest.approx(4.0)
     assert any("33 pixels is odd" in remark for remark in remarks)
@@ -273,7 +273,7 @@ def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> Non
     images[[3, 77]] = np.nan
     images[200] = 5
     overwrite(star.parent / "particles.mrcs", images)
-    _, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))
+    _, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert len(kept) == 397
     assert any(remark.startswith("3 images are constant or hold NaN") for remark in remarks)
 
@@ -282,13 +282,13 @@ def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> No
     star = copied()
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     settings = resolve("default", None, {"batch_size": 8})
-    _, images_of, remarks = make_plan(star, None, None, settings)
+    _, images_of, remarks = read_inputs(star, None, None, settings)
     bright = images_of.batch(np.arange(5))
     assert not any("--invert" in remark for remark in remarks)
     write_stack(star.parent / "particles.mrcs", -images, 4.0)
-    _, _, remarks = make_plan(star, None, None, settings)
+    _, _, remarks = read_inputs(star, None, None, settings)
     assert any("--invert" in remark for remark in remarks)
-    _, inverted, remarks = make_plan(star, None, None, settings.model_copy(update={"invert": True}))
+    _, inverted, remarks = read_inputs(star, None, None, settings.model_copy(update={"invert": True}))
     assert not any("--invert" in remark for remark in remarks)
     np.testing.assert_allclose(inverted.batch(np.arange(5)), bright, atol=1e-2)
 
@@ -389,7 +389,7 @@ def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
     assert np.corrcoef(volume.ravel(), reference.ravel())[0, 1] > 0.97
 
     text = said("fsc", tmp_path / "reference.mrc", aligned, "--out", tmp_path / "fsc")
-    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.png"}
+    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.xml", "fsc.png"}
     assert "unmasked" in text
     assert "0.143" in text
     assert "masked  " not in text.replace("unmasked", "")  # no mask, no masked curve
@@ -435,6 +435,27 @@ def test_a_map_without_voxel_size(refused: Run, tmp_path: Path) -> None:
     assert "voxel size" in line
 
 
+def test_settings_are_grouped_in_the_help(said: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    for verb in ("reconstruct", "check", "submit"):
+        text = said(verb, "--help")
+        titles = [text.index(f"─ {title} ─") for title in GROUPS]
+        assert titles == sorted(titles)
+        assert text.index("─ Matching critic ─") < text.index("--orientations INT") < text.index("─ Classes ─")
+
+
+def test_old_flags_work_with_a_note(particles: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["check", str(particles / "particles.star"), "--critic", "views", "--sharpen-steps=2"]
+    main(command)
+    notes = ["Note: --critic views is now --critic matching.", "Note: --sharpen-steps is now --marching-steps."]
+    assert capsys.readouterr().err.splitlines() == notes
+    main([*command, "--quiet"])
+    assert capsys.readouterr().err == ""
+    (tmp_path / "old.toml").write_text("views = 900\n")
+    main([*command[:2], "--config", str(tmp_path / "old.toml")])
+    assert capsys.readouterr().err == f"Note: {tmp_path / 'old.toml'}: views is now orientations.\n"
+
+
 def test_help_and_version(said: Run) -> None:
     assert "reconstruct" in said("--help")
     assert "--symmetry" in said("reconstruct", "--help")
@@ -446,7 +467,8 @@ def test_the_command_is_installed() -> None:
 
 
 def test_the_command_line_starts_without_the_slow_libraries() -> None:
-    code = "import sys, cryogan.cli; print([name for name in ('torch', 'scipy', 'matplotlib') if name in sys.modules])"
+    slow = ("torch", "scipy", "matplotlib", "starlette", "uvicorn", "jinja2", "mrcfile", "cryogan.run")
+    code = f"import sys, cryogan.cli; print([name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -456,7 +478,7 @@ def test_python_has_what_the_package_promises() -> None:
     for name in cryogan.__all__:
         assert callable(getattr(cryogan, name))
     assert Path(cryogan.__file__).with_name("py.typed").exists()
-    with pytest.raises(AttributeError, match="no attribute 'reconstrut'"):
+    with pytest.raises(AttributeError, match="No cryogan attribute reconstrut"):
         _ = cryogan.reconstrut
 
 
@@ -504,14 +526,14 @@ def test_check_says_what_is_in_the_files(particles: Path, said: Run, tmp_path: P
     assert "0 of 400 images have one beyond" in text
     assert "about" in text
     assert [f"Theorem 1, {number}" in text for number in (1, 2, 3, 4)] == [True] * 4
-    assert "Look again: No background patches" in text
+    assert "Warning: No background patches" in text
     assert "No symmetry" not in text
     assert (tmp_path / "particles.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_check_doubts_dark_protein_and_filtered_noise(particles: Path, said: Run, tmp_path: Path) -> None:
     text = said("check", particles / "particles.star", "--noise", particles / "noise.star", "--invert")
-    assert "Look again: Protein seems dark" in text
+    assert "Warning: Protein seems dark" in text
     assert "No symmetry is imposed" in text
     folder = tmp_path / "filtered"
     shutil.copytree(particles, folder)

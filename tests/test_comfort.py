@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from cryogan.cli import app, main
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import write_volume
 from cryogan.simulation import simulate
 
-QUICK = "--max-shift 4 --starts 1 --views 200 --search-steps 3 --search-batch 30 --sharpen-steps 1 --sharpen-images 60"
+QUICK = "--max-shift 4 --starts 1 --orientations 200 --search-steps 3 --search-batch 30 --marching-steps 1 "
+QUICK += "--marching-images 60"
 # In an order in which each has what those before it made; extract-noise and extract-patches have their micrographs
 # in test_extraction.py and test_patches.py.
 VERBS = [

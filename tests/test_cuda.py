@@ -7,22 +7,29 @@ import pytest
 import torch
 
 from cryogan.config import resolve
-from cryogan.models.density import phantom
-from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import make_plan
+from cryogan.models.phantom import phantom
+from cryogan.run.build import build_trainer, start_from
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("critic", ["views", "convolutional"])
+@pytest.mark.parametrize("critic", ["matching", "wasserstein"])
 def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
     simulate(phantom(32, 6.0, 0), 6.0, tmp_path / "set", count=80)
     star, noise = tmp_path / "set" / "particles.star", tmp_path / "set" / "noise.star"
     flags = {"device": "cuda", "symmetry": "D2", "batch_size": 8, "starts": 1, "critic": critic}
-    few = {"steps": 2, "coarse_steps": 2, "views": 200, "search_steps": 2, "search_batch": 20, "sharpen_images": 40}
-    plan, _, _ = make_plan(star, noise, None, resolve("default", None, flags | few))
-    coarse, fine = (build_training(plan, index, star, 1) for index in range(2))
+    few = {
+        "steps": 2,
+        "coarse_steps": 2,
+        "orientations": 200,
+        "search_steps": 2,
+        "search_batch": 20,
+        "marching_images": 40,
+    }
+    plan, _, _ = read_inputs(star, noise, None, resolve("default", None, flags | few))
+    coarse, fine = (build_trainer(plan, index, star, 1) for index in range(2))
     assert len(list(coarse.run())) == 2
     start_from(fine, coarse)
     assert len(list(fine.run(until=2))) == 2

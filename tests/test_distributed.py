@@ -18,10 +18,8 @@ from cryogan.parallel.launch import Launch, first_host
 from cryogan.particles import read_volume
 from processes import cryogan, free_port
 
-TINY = (
-    "--symmetry D2 --max-shift 4 --box 16 --views 300 --search-steps 30 --search-batch 50 --starts 1 --sharpen-steps 1 "
-)
-TINY += "--sharpen-images 200 --checkpoint-minutes 1e-6"
+TINY = "--symmetry D2 --max-shift 4 --box 16 --orientations 300 --search-steps 30 --search-batch 50 --starts 1 "
+TINY += "--marching-steps 1 --marching-images 200 --checkpoint-minutes 1e-6"
 SRUN = {
     "SLURM_JOB_ID": "1234",
     "SLURM_STEP_ID": "0",

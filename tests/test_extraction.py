@@ -1,6 +1,7 @@
 """Background patches from micrographs whose particles are at known places."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from rich.console import Console
 
 from cryogan.cli import main
 from cryogan.errors import InputError
-from cryogan.extraction import extract_noise
+from cryogan.extraction import extract_noise, extract_patches
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_particles, read_star, write_stack, write_star
 from cryogan.particles.micrographs import quiet_places, read_micrograph, read_micrographs
-from cryogan.simulation import _noise_power, simulate
+from cryogan.simulation import simulate
+from cryogan.simulation.noise import noise_power
 
 QUIET = Console(quiet=True)
 BOX, PIXEL, SIDE, RADIUS = 32, 3.0, 512, 20
@@ -44,7 +46,7 @@ def project(tmp_path: Path) -> Path:
         image, centres = micrograph(number, count)
         name = f"Micrographs/m{number}.{suffix}"
         if suffix == "tif":
-            tifffile.imwrite(tmp_path / name, image)
+            tifffile.imwrite(tmp_path / name, image[::-1])  # the first row of a TIFF is at the top
         else:
             write_stack(tmp_path / name, image[None], PIXEL / 2)
         names.append(name)
@@ -115,13 +117,82 @@ def test_examples_in_the_help(
 def test_quiet_places_are_the_quietest_and_apart() -> None:
     image = np.random.default_rng(0).standard_normal((200, 300)).astype(np.float32)
     image[:, :150] *= 0.5
-    places = quiet_places(image, np.zeros((0, 2)), side=50, radius=10, count=6)
+    places = quiet_places(image, np.zeros(image.shape, bool), np.zeros((0, 2)), side=50, radius=10, count=6)
     assert len(places) == 6
     assert (places[:, 0] + 25 <= 160).all()
     first = places[:, None] - places
     assert (np.abs(first).max(-1)[~np.eye(6, dtype=bool)] >= 25).all()
-    many = quiet_places(image, np.zeros((0, 2)), side=50, radius=10, count=1000)
+    many = quiet_places(image, np.zeros(image.shape, bool), np.zeros((0, 2)), side=50, radius=10, count=1000)
     assert ((many >= 25) & (many <= np.array([275, 175]))).all()
+
+
+def broken(image: np.ndarray, kind: str) -> np.ndarray:
+    """The micrograph with a broken band along its upper border and a blank one along its left."""
+    image = image.copy()
+    image[-70:] = {"zero": 0.0, "nan": np.nan, "repeated": image[-70].copy()}[kind]
+    image[:, :20] = 7.0
+    return image
+
+
+@pytest.mark.parametrize("kind", ["zero", "nan", "repeated"])
+def test_no_patch_holds_a_broken_pixel(project: Path, kind: str) -> None:
+    """The quietest place of a micrograph is its blank border."""
+    for number, count in enumerate((6, 5)):
+        image = broken(micrograph(number, count)[0], kind)
+        if number:
+            tifffile.imwrite(project / "Micrographs" / "m1.tif", image[::-1])
+        else:
+            write_stack(project / "Micrographs" / "m0.mrc", np.nan_to_num(image[None], nan=0.0), PIXEL / 2)
+    star = extract_noise(
+        project / "micrographs.star", project / "particles.star", project / "out", particle_diameter=60, console=QUIET
+    )
+    block = read_star(star)["particles"]
+    x, y = block.floats("rlnCoordinateX"), block.floats("rlnCoordinateY")
+    assert len(x) == 11
+    assert (x - BOX).min() >= 20
+    assert (y + BOX).max() <= SIDE - 70
+    for stack in read_particles(star, need_ctf=False).stacks:
+        assert np.isfinite(open_stack(stack)).all()
+
+
+def test_patches_from_anywhere_hold_no_broken_pixel(project: Path) -> None:
+    tifffile.imwrite(project / "Micrographs" / "m1.tif", broken(micrograph(1, 5)[0], "nan")[::-1])
+    optics = OPTICS | {"rlnMicrographPixelSize": [PIXEL]}
+    columns = {"rlnDefocusU": [9e3] * 2, "rlnDefocusV": [9e3] * 2, "rlnDefocusAngle": [0.0] * 2}
+    names = {"rlnMicrographName": ["Micrographs/m0.mrc", "Micrographs/m1.tif"], "rlnOpticsGroup": [1] * 2}
+    write_star(project / "ctf.star", {"optics": optics, "micrographs": names | columns})
+    said = project / "said.txt"
+    with said.open("w") as file:
+        console = Console(file=file, width=200)
+        star = extract_patches(project / "ctf.star", project / "out", box=64, overlap=0.0, console=console)
+    table = read_star(star)["particles"]
+    of_tiff = np.array(table.texts("rlnMicrographName")) == "Micrographs/m1.tif"
+    x, y = table.floats("rlnCoordinateX")[of_tiff], table.floats("rlnCoordinateY")[of_tiff]
+    assert (x - 32).min() >= 20
+    assert (y + 32).max() <= SIDE - 70
+    left_out = np.count_nonzero(~of_tiff) - len(x)  # both have the same grid but for its corner
+    number = int(re.search(r"(\d+) patches with blank, repeated or NaN pixels were left out", said.read_text())[1])
+    assert abs(number - left_out) <= 8
+    pixels = np.concatenate([open_stack(stack) for stack in read_particles(star).stacks[1:]])
+    np.testing.assert_allclose([pixels.mean(), pixels.std()], [0, 1], atol=0.1)
+
+
+def test_a_tiff_is_the_same_micrograph_as_the_mrc(tmp_path: Path) -> None:
+    image, _ = micrograph(0, 3)
+    write_stack(tmp_path / "m.mrc", image[None], 1.0)
+    tifffile.imwrite(tmp_path / "m.tif", image[::-1])  # as IMOD's mrc2tif and RELION do
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "m.tif"), read_micrograph(tmp_path / "m.mrc"))
+
+
+@pytest.mark.parametrize("place", [-300.0, 2 * SIDE, float("nan")])
+def test_particles_outside_their_micrograph_are_refused(project: Path, place: float) -> None:
+    table = read_star(project / "particles.star")
+    columns = {name: table["particles"].texts(name) for name in table["particles"].columns}
+    columns["rlnCoordinateY"][2] = str(place)
+    optics = {name: table["optics"].texts(name) for name in table["optics"].columns}
+    write_star(project / "out.star", {"optics": optics, "particles": columns})
+    with pytest.raises(InputError, match=r"out\.star: 1 of the 6 particles of Micrographs/m0\.mrc lie outside it"):
+        extract_noise(project / "micrographs.star", project / "out.star", project / "out", console=QUIET)
 
 
 def test_bad_micrographs_are_named(project: Path) -> None:
@@ -161,7 +232,7 @@ def test_simulated_micrographs_give_patches_like_their_noise(tmp_path: Path) -> 
     assert len(patches) == len(particles) == 60
     assert set(patches.micrographs) == set(particles.micrographs)
     noise = np.concatenate([np.asarray(open_stack(path), dtype="f4") for path in patches.stacks])
-    ratio = (radial_power(torch.from_numpy(noise)) / _noise_power(32))[1:-1]
+    ratio = (radial_power(torch.from_numpy(noise)) / noise_power(32))[1:-1]
     np.testing.assert_allclose(ratio / ratio.mean(), 1, atol=0.2)
     table = read_star(data / "truth.star")["particles"]
     micrograph = read_micrograph(data / table.texts("rlnMicrographName")[0])

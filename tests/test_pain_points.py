@@ -11,18 +11,22 @@ import numpy as np
 import pytest
 import torch
 
+from builders import prepared
 from cryogan.config import Settings, resolve
 from cryogan.critics.matching.templates import Observed, TemplateBank, Templates
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.errors import InputError
 from cryogan.parallel.launch import STOPPING
-from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume, write_particles
+from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import search_poses
 from cryogan.refinement.refine import refine
-from cryogan.run.half import Message, build_training, train_half
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
+from cryogan.run.messages import Message
+from cryogan.run.plan import Plan
+from cryogan.run.processes import train_half
 from cryogan.run.reconstruct import resume
 
 FEW: dict[str, Any] = {
@@ -30,11 +34,11 @@ FEW: dict[str, Any] = {
     "max_shift": 4.0,
     "threads": 1,
     "starts": 1,
-    "views": 400,
+    "orientations": 400,
     "search_steps": 2,
     "search_batch": 50,
-    "sharpen_steps": 1,
-    "sharpen_images": 200,
+    "marching_steps": 1,
+    "marching_images": 200,
     "batch_size": 16,
     "critic_width": 4,
     "coarse_to_fine": False,
@@ -45,7 +49,7 @@ FEW: dict[str, Any] = {
 
 
 def planned(particles: Path, **changes: Any) -> Plan:
-    plan, _, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, FEW | changes))
+    plan, _, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, FEW | changes))
     return plan
 
 
@@ -108,9 +112,9 @@ def test_memory_that_the_machine_does_not_have(allocate: Callable[[int], object]
 @pytest.mark.parametrize(
     ("critic", "stage", "owner", "method", "most", "left"),
     [
-        ("views", 0, TemplateBank, "log_likelihood_ratios", 20, 13),  # 50, 25, 13
-        ("views", 1, Templates, "residual", 20, 16),  # 128, 64, 32, 16
-        ("convolutional", 0, Discriminator, "forward", 5, 4),  # 16, 8, 4
+        ("matching", 0, TemplateBank, "log_likelihood_ratios", 20, 13),  # 50, 25, 13
+        ("matching", 1, Templates, "residual", 20, 16),  # 128, 64, 32, 16
+        ("wasserstein", 0, Discriminator, "forward", 5, 4),  # 16, 8, 4
     ],
 )
 def test_out_of_memory_gives_smaller_batches_and_the_same_map(
@@ -126,7 +130,7 @@ def test_out_of_memory_gives_smaller_batches_and_the_same_map(
     plan = planned(particles, critic=critic)
 
     def trained() -> Any:
-        training = build_training(plan, stage, plan.particles, 1)
+        training = build_trainer(plan, stage, plan.particles, 1)
         start = np.random.default_rng(0).random((plan.stages[stage].box,) * 3, dtype=np.float32)
         training.volume.start_from(torch.from_numpy(start) / 1000)
         records = list(training.run(until=2))
@@ -165,12 +169,7 @@ def run(particles: Path, tmp_path: Path) -> Iterator[Path]:
     """A run's folder as its halves find it; `train_half` takes the signals of its process."""
     numbers = (signal.SIGINT, *STOPPING)
     before = [signal.getsignal(number) for number in numbers]
-    plan, images, _ = make_plan(particles / "particles.star", None, None, Settings(**FEW))
-    (tmp_path / "run" / "snapshots").mkdir(parents=True)
-    (tmp_path / "run" / "figures").mkdir()
-    plan.write(tmp_path / "run")
-    write_particles(tmp_path / "run" / "particles.star", images.table)
-    yield tmp_path / "run"
+    yield prepared(tmp_path / "run", particles, Settings(**FEW), noise=False)
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
@@ -185,9 +184,10 @@ def test_smaller_batches_are_said_once_a_stage(run: Path, monkeypatch: pytest.Mo
     forgetful(monkeypatch, TemplateBank, "log_likelihood_ratios", 40)
     *remarks, last = told(run)
     assert last.kind == "finished"
-    assert [message.kind for message in remarks] == ["remark", "remark"]
+    findings = [message.finding for message in remarks if message.finding is not None]
+    assert [finding.code for finding in findings] == ["smaller-batches", "smaller-batches"]
     assert (
-        remarks[0].text
+        findings[0].sentence
         == "Half 2 at box 32 ran out of memory and goes on with 25 images at a time, to the same result."
     )
 

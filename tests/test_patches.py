@@ -18,7 +18,7 @@ from cryogan.critics.matching.method import shift_count
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.particles import ParticleImages, crop, open_stack, read_particles, read_star, read_volume, write_star
 from cryogan.particles.micrographs import grid_places, read_micrograph
 from cryogan.physics.ctf import CtfParameters
@@ -26,8 +26,8 @@ from cryogan.physics.noise import WhiteNoise, background_mask
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
-from cryogan.run.half import build_training
-from cryogan.run.plan import PARTICLE_FRACTION, make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import PARTICLE_FRACTION, read_inputs
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc
 
@@ -182,13 +182,13 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
 
 def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     """A particle that the edge cuts is seen where it is; taken for one within reach, it would move the map, too."""
-    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300)
+    s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, orientations=300)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    plan, _, _ = make_plan(*files, None, s)
-    training = build_training(plan, len(plan.stages) - 1, files[0], 1)
+    plan, _, _ = read_inputs(*files, None, s)
+    training = build_trainer(plan, len(plan.stages) - 1, files[0], 1)
     assert isinstance(training, FrequencyMarching)
     for index in (0, len(plan.stages) - 1):
-        assert shift_count(plan.task, plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
+        assert shift_count(plan.task, plan.stages[index]) == len(build_trainer(plan, index, files[0], 1).shifts)
     training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
@@ -211,12 +211,17 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
 def test_a_map_without_picking(noisy: Path) -> None:
     """A short search of one half, from a ball: the first shells of the molecule, whose coordinates nobody gave."""
     s = Settings(
-        particles_per_um2=DENSITY, particle_diameter=DIAMETER, views=300, search_steps=24, search_batch=100, starts=1
+        particles_per_um2=DENSITY,
+        particle_diameter=DIAMETER,
+        orientations=300,
+        search_steps=24,
+        search_batch=100,
+        starts=1,
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    plan, _, said = make_plan(*files, None, s)
+    plan, _, said = read_inputs(*files, None, s)
     assert any("0.50 particles have their centre in a patch" in each for each in said)
-    training = build_training(plan, 0, files[0], 1)
+    training = build_trainer(plan, 0, files[0], 1)
     truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)
 
     def agreement() -> np.ndarray:
@@ -246,8 +251,8 @@ def test_reconstruct_from_patches(
     assert made == {"folder": "patches", "patches": "patches/particles.star", "noise": "patches/noise.star"}
     arguments = [
         *(made["patches"], "--noise", made["noise"], "--particles-per-um2", "1350", "--particle-diameter", "84"),
-        *("--starts", "1", "--views", "100", "--search-steps", "2", "--search-batch", "20"),
-        *("--sharpen-steps", "1", "--sharpen-images", "40"),
+        *("--starts", "1", "--orientations", "100", "--search-steps", "2", "--search-batch", "20"),
+        *("--marching-steps", "1", "--marching-images", "40"),
     ]
     main(["check", *arguments[:7], "--json"])
     assert "patches of 20 micrographs" in json.loads(capsys.readouterr().out)["facts"]["patches"]
@@ -266,7 +271,7 @@ def test_reconstruct_from_patches(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"critic": "convolutional"}, "needs --critic views"),
+        ({"critic": "wasserstein"}, "needs --critic matching"),
         ({"learn_poses": True}, "--learn-poses needs picked particles"),
         ({"refine": True}, "--refine needs picked particles"),
         ({"particle_diameter": None}, "needs --particle-diameter, which like --mask-diameter is at most 144 A"),
@@ -275,21 +280,20 @@ def test_reconstruct_from_patches(
     ],
 )
 def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
-    chosen = Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     with pytest.raises(InputError, match=said):
-        make_plan(*files, None, chosen)
+        read_inputs(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
 
 
 def test_patches_need_noise_and_two_micrographs(noisy: Path, tmp_path: Path) -> None:
     patches, s = noisy / "patches", Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER)
     with pytest.raises(InputError, match="needs --noise"):
-        make_plan(patches / "particles.star", None, None, s)
+        read_inputs(patches / "particles.star", None, None, s)
     text = (patches / "particles.star").read_text().splitlines(keepends=True)
     one = tmp_path / "one.star"
     one.write_text("".join(line for line in text if "mrcs" not in line or "micrograph_0000" in line))
     with pytest.raises(InputError, match="needs two micrographs"):
-        make_plan(one, patches / "noise.star", patches, s)
+        read_inputs(one, patches / "noise.star", patches, s)
 
 
 def test_micrographs_that_cannot_be_cut(noisy: Path, tmp_path: Path) -> None:

@@ -12,15 +12,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import cryogan
 from cryogan.config import resolve
 from cryogan.critics import Trainer
-from cryogan.run.half import build_training
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
 
-FEW = {"views": 200, "search_steps": 3, "search_batch": 20, "sharpen_images": 256, "sharpen_steps": 3, "starts": 1}
+FEW = {
+    "orientations": 200,
+    "search_steps": 3,
+    "search_batch": 20,
+    "marching_images": 256,
+    "marching_steps": 3,
+    "starts": 1,
+}
 FEW |= {"steps": 3, "critic_warmup": 2, "coarse_to_fine": False, "batch_size": 8}
 TRAININGS = {
-    "search": (0, {"critic": "views"}),
-    "marching": (1, {"critic": "views", "symmetry": "D2", "learn_poses": True}),
-    "convolutional": (0, {"critic": "convolutional", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
+    "search": (0, {"critic": "matching"}),
+    "marching": (1, {"critic": "matching", "symmetry": "D2", "learn_poses": True}),
+    "convolutional": (0, {"critic": "wasserstein", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
 }
 # Operations whose result, or its size, the CPU has to know; and what asks for a tensor's values.
 ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "bincount", "_linalg_check_errors", "equal", "unique_dim"}
@@ -34,8 +41,8 @@ PACKAGE = str(Path(cryogan.__file__).parent)
 
 def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> Trainer:
     index, flags = TRAININGS[name]
-    plan, _, _ = make_plan(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
-    return build_training(plan, index, particles, 1)
+    plan, _, _ = read_inputs(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
+    return build_trainer(plan, index, particles, 1)
 
 
 class Counted(TorchDispatchMode):

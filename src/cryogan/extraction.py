@@ -1,6 +1,7 @@
-"""Patches from micrographs: of background, the noise that `reconstruct` pairs with each CTF, or from anywhere."""
+"""Extraction of patches from micrographs: background for `reconstruct --noise`, or patches with particles anywhere."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -14,15 +15,17 @@ from cryogan.particles import ParticleTable, read_particles, write_stack, write_
 from cryogan.particles.micrographs import (
     Micrographs,
     cut,
+    fill_broken,
     grid_places,
     quiet_places,
     read_micrograph,
     read_micrographs,
+    whole_places,
 )
-from cryogan.particles.preprocess import fourier_crop
-from cryogan.report import draw_places
+from cryogan.particles.resample import fourier_crop
+from cryogan.report import plot_places
 
-NOISE_SHARE = 10  # patches for each patch of background
+NOISE_SHARE = 10  # patches for each background patch
 CTF_COLUMNS = (
     "rlnDefocusU",
     "rlnDefocusV",
@@ -46,23 +49,26 @@ def extract_noise(
     data_dir: Path | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Patches of background with the particles' box and pixel size, as many from each micrograph as it has particles.
+    """Extract background patches: from each micrograph as many as it has particles, at their box and pixel size.
 
-    They lie where no particle is and the variance is lowest, as in the paper's supplement; each is normalised
-    to mean 0 and s.d. 1 and keeps its micrograph's name. A picture of each micrograph shows the places.
+    They are placed where no particle is, no pixel is blank, repeated or NaN, and the variance is lowest, as in the
+    paper's supplement. Each patch is normalised to mean 0 and s.d. 1 and keeps its micrograph's name. A picture of
+    each micrograph shows the places.
 
     Args:
         micrographs: RELION micrograph STAR.
-        particles: STAR of particles with _rlnMicrographName, _rlnCoordinateX and _rlnCoordinateY in it.
+        particles: STAR of particles with _rlnMicrographName, _rlnCoordinateX and _rlnCoordinateY.
         out: new or empty folder.
         particle_diameter: A; default: half of the box.
-        data_dir: where else to look for micrographs and image stacks.
+        data_dir: another folder in which to look for micrographs and image stacks.
+        console: where progress and the result are printed; default: standard error.
 
     Returns:
         The patches' STAR file, for `reconstruct --noise`.
 
     Raises:
-        InputError: input that cannot be used, or no micrograph with room for a patch.
+        InputError: input that cannot be used, particles outside their micrograph, or no micrograph with room for a
+            patch.
     """
     console = console or Console(stderr=True)
     require_new(out)
@@ -70,57 +76,38 @@ def extract_noise(
     table = read_particles(particles, data_dir)
     places = _coordinates(particles, table)
     box = table.box - table.box % 2
-    side = 2 * round(box * table.pixel_size / images.pixel_size / 2)
-    if side < box:
-        raise InputError(
-            f"{micrographs}: the micrographs' pixels ({images.pixel_size:.3f} A) are coarser than the particles' "
-            f"({table.pixel_size:.3f} A); give the micrographs that the particles were extracted from."
-        )
+    side = _side(micrographs, images, table)
     radius = (particle_diameter or PARTICLE_FRACTION * box * table.pixel_size) / 2 / images.pixel_size
-    by_name = dict(zip(images.names, images.files, strict=True))
-    picked = [name for name in by_name if name in places]
-    if not picked:
-        raise InputError(
-            f"{micrographs}: none of its micrographs is named in {particles} (first: {images.names[0]!r}, "
-            f"there {next(iter(places))!r}); give files of the same project."
-        )
+    files = _picked(micrographs, particles, images, places)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[object]] = defaultdict(list)
     crowded = []
-    unique = len({PurePath(name).stem for name in picked}) == len(picked)
-    shown = track(picked, "Background patches", console=console, disable=not console.is_terminal)
-    for number, name in enumerate(shown):
-        micrograph = read_micrograph(by_name[name])
-        found = quiet_places(micrograph, places[name], side, radius, len(places[name]))
-        stem = PurePath(name).stem if unique else f"{number:06d}_{PurePath(name).stem}"
-        draw_places(out / "figures" / f"{stem}.png", micrograph, places[name], radius, found, side)
+    stems = _stems(list(files))
+    for name in track(files, "Background patches", console=console, disable=not console.is_terminal):
+        micrograph, broken = fill_broken(read_micrograph(files[name]))
+        _require_inside(particles, name, places[name], micrograph.shape, radius)
+        found = quiet_places(micrograph, broken, places[name], side, radius, len(places[name]))
+        plot_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
         if not len(found):
             crowded.append(name)
             continue
         patches = fourier_crop(cut(micrograph, found, side), box)
         patches -= patches.mean((1, 2), keepdims=True)
         patches /= patches.std((1, 2), keepdims=True)
-        write_stack(out / f"{stem}.mrcs", patches, table.pixel_size)
-        for index, (x, y) in enumerate(found):
-            rows["rlnImageName"].append(f"{index + 1:06d}@{stem}.mrcs")
-            rows["rlnMicrographName"].append(name)
-            rows["rlnCoordinateX"].append(float(x))
-            rows["rlnCoordinateY"].append(float(y))
-            rows["rlnOpticsGroup"].append(1)
+        write_stack(out / f"{stems[name]}.mrcs", patches, table.pixel_size)
+        _add_rows(rows, f"{stems[name]}.mrcs", name, found, {"rlnOpticsGroup": 1})
     if not rows:
         raise InputError(
             f"{micrographs}: no micrograph has room for a patch of {side} px; give a smaller --particle-diameter."
         )
     write_star(out / "noise.star", {"optics": _optics(table.pixel_size, box), "particles": dict(rows)})
-    wanted = sum(len(places[name]) for name in picked)
-    console.print(
-        f"{len(rows['rlnImageName'])} patches for {wanted} particles of {len(picked)} micrographs: "
-        f"{out / 'noise.star'}",
-        highlight=False,
-        soft_wrap=True,
+    wanted = sum(len(places[name]) for name in files)
+    _print(
+        console,
+        f"{len(rows['rlnImageName'])} patches for {wanted} particles of {len(files)} micrographs: {out / 'noise.star'}",
     )
     if crowded:
-        console.print(f"No room in {len(crowded)} micrographs: {', '.join(crowded)}", highlight=False, soft_wrap=True)
+        _print(console, f"No room in {len(crowded)} micrographs: {', '.join(crowded)}")
     return out / "noise.star"
 
 
@@ -134,18 +121,20 @@ def extract_patches(
     data_dir: Path | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Patches cut anywhere, on a grid that covers each micrograph: none, one or several particles in each.
+    """Extract patches on a grid that covers each micrograph; a patch holds no particle, one, or several.
 
-    Each has the mean and s.d. of its whole micrograph taken off, and carries its CTF. Of every `NOISE_SHARE`
+    The mean of the whole micrograph is subtracted from a patch, and the patch is divided by the micrograph's s.d.;
+    it carries the micrograph's CTF. Patches with blank, repeated or NaN pixels are left out. For every `NOISE_SHARE`
     patches one more, of the lowest variance, goes to noise.star as background, in the same unit.
 
     Args:
         micrographs: RELION micrograph STAR with CTFs.
         out: new or empty folder.
         box: side of a patch, pixels of the micrographs, even.
-        overlap: share of its side that a patch's neighbour has too.
-        seed: of where the grids begin.
-        data_dir: where else to look for the micrographs.
+        overlap: fraction of its side by which a patch overlaps its neighbour.
+        seed: of the random corners at which the grids begin.
+        data_dir: another folder in which to look for the micrographs.
+        console: where progress and the result are printed; default: standard error.
 
     Returns:
         The patches' STAR file, for `reconstruct --particles-per-um2`.
@@ -160,43 +149,121 @@ def extract_patches(
     images = read_micrographs(micrographs, data_dir)
     columns, optics = _ctf(micrographs, images, box)
     generator = np.random.default_rng(seed)
-    unique = len({PurePath(name).stem for name in images.names}) == len(images.names)
     patches: dict[str, list[object]] = defaultdict(list)
     noise: dict[str, list[object]] = defaultdict(list)
     out.mkdir(parents=True, exist_ok=True)
+    stems = _stems(images.names)
+    left_out = 0
     shown = track(images.names, "Patches", console=console, disable=not console.is_terminal)
     for number, name in enumerate(shown):
-        micrograph = read_micrograph(images.files[number])
-        if min(micrograph.shape) < box:
-            raise InputError(f"{images.files[number]}: is smaller than a patch of {box} px; give a smaller --box.")
-        micrograph -= micrograph.mean(dtype=np.float64)
-        micrograph /= micrograph.std(dtype=np.float64)
-        stem = PurePath(name).stem if unique else f"{number:06d}_{PurePath(name).stem}"
+        micrograph, broken = _normalised(images.files[number], box)
         places = grid_places(micrograph.shape, box, overlap, generator)
-        quiet = quiet_places(micrograph, np.zeros((0, 2)), box, 0.0, max(1, len(places) // NOISE_SHARE))
+        whole = whole_places(places, broken, box)
+        places, left_out = places[whole], left_out + int(np.count_nonzero(~whole))
+        wanted = max(1, len(places) // NOISE_SHARE)
+        quiet = quiet_places(micrograph, broken, np.zeros((0, 2)), box, 0.0, wanted)
+        of_micrograph = {column: values[number] for column, values in columns.items()}
         for rows, centres, kind in ((patches, places, "patches"), (noise, quiet, "noise")):
-            stack = f"{stem}_{kind}.mrcs"
-            write_stack(out / stack, cut(micrograph, centres, box), images.pixel_size)
-            for index, (x, y) in enumerate(centres.tolist()):
-                rows["rlnImageName"].append(f"{index + 1:06d}@{stack}")
-                rows["rlnMicrographName"].append(name)
-                rows["rlnCoordinateX"].append(float(x))
-                rows["rlnCoordinateY"].append(float(y))
-                for column, values in columns.items():
-                    rows[column].append(values[number])
+            if len(centres):
+                stack = f"{stems[name]}_{kind}.mrcs"
+                write_stack(out / stack, cut(micrograph, centres, box), images.pixel_size)
+                _add_rows(rows, stack, name, centres, of_micrograph)
+    if not patches or not noise:
+        raise InputError(f"{micrographs}: no patch of {box} px is free of blank, repeated and NaN pixels.")
     for rows, file in ((patches, "particles.star"), (noise, "noise.star")):
         write_star(out / file, {"optics": optics, "particles": dict(rows)})
-    console.print(
+    _print(
+        console,
         f"{len(patches['rlnImageName'])} patches of {len(images.names)} micrographs: {out / 'particles.star'}; "
         f"{len(noise['rlnImageName'])} of background: {out / 'noise.star'}",
-        highlight=False,
-        soft_wrap=True,
     )
+    if left_out:
+        _print(console, f"{left_out} patches with blank, repeated or NaN pixels were left out.")
     return out / "particles.star"
 
 
+def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
+    """Side of the particles' box in pixels of the micrographs, even."""
+    box = table.box - table.box % 2
+    side = 2 * round(box * table.pixel_size / images.pixel_size / 2)
+    if side < box:
+        raise InputError(
+            f"{path}: the micrographs' pixels ({images.pixel_size:.3f} A) are coarser than the particles' "
+            f"({table.pixel_size:.3f} A); give the micrographs that the particles were extracted from."
+        )
+    return side
+
+
+def _require_inside(path: Path, name: str, centres: NDArray[np.float64], shape: tuple[int, ...], radius: float) -> None:
+    """Refuse particles beyond the borders: their coordinates belong to another micrograph or pixel size."""
+    size = np.array(shape[::-1])
+    outside = ~((centres >= -radius) & (centres <= size + radius)).all(axis=1)
+    if outside.any():
+        x, y = centres[outside][0]
+        raise InputError(
+            f"{path}: {outside.sum()} of the {len(centres)} particles of {name} lie outside it (the first at x {x:g}, "
+            f"y {y:g}; it has {size[0]} x {size[1]} px); give the micrographs that the coordinates were picked in, at "
+            "that pixel size."
+        )
+
+
+def _normalised(file: Path, box: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A micrograph of mean 0 and s.d. 1 over its good pixels, and where it is broken."""
+    micrograph, broken = fill_broken(read_micrograph(file))
+    if min(micrograph.shape) < box:
+        raise InputError(f"{file}: is smaller than a patch of {box} px; give a smaller --box.")
+    good = micrograph[~broken] if broken.any() else micrograph
+    if good.size:  # of equal pixels none is good
+        micrograph -= good.mean(dtype=np.float64)
+        micrograph /= good.std(dtype=np.float64)
+    return micrograph, broken
+
+
+def _picked(
+    micrographs: Path, particles: Path, images: Micrographs, places: dict[str, NDArray[np.float64]]
+) -> dict[str, Path]:
+    """Files of the micrographs that have particles, by name."""
+    files = {name: file for name, file in zip(images.names, images.files, strict=True) if name in places}
+    if not files:
+        raise InputError(
+            f"{micrographs}: none of its micrographs is named in {particles} (first: {images.names[0]!r}, "
+            f"there {next(iter(places))!r}); give files of the same project."
+        )
+    return files
+
+
+def _stems(names: list[str]) -> dict[str, str]:
+    """File name without suffix for each micrograph's output, numbered if two micrographs share one."""
+    unique = len({PurePath(name).stem for name in names}) == len(names)
+    return {
+        name: PurePath(name).stem if unique else f"{number:06d}_{PurePath(name).stem}"
+        for number, name in enumerate(names)
+    }
+
+
+def _add_rows(
+    rows: dict[str, list[object]],
+    stack: str,
+    micrograph: str,
+    centres: NDArray[np.int64],
+    columns: Mapping[str, object],
+) -> None:
+    """Append a stack's patches to the columns of a particle table; `columns` are equal for all of them."""
+    for index, (x, y) in enumerate(centres.tolist()):
+        rows["rlnImageName"].append(f"{index + 1:06d}@{stack}")
+        rows["rlnMicrographName"].append(micrograph)
+        rows["rlnCoordinateX"].append(float(x))
+        rows["rlnCoordinateY"].append(float(y))
+        for column, value in columns.items():
+            rows[column].append(value)
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def _ctf(path: Path, images: Micrographs, box: int) -> tuple[dict[str, list[str]], dict[str, list[object]]]:
-    """CTF columns of the micrographs (N,) each, and an optics table of their patches."""
+    """CTF columns of the N micrographs, and an optics table for their patches."""
     held = [images.table] + ([] if images.optics is None else [images.optics])
     missing = [name for name in CTF_COLUMNS[:6] if not any(name in block for block in held)]
     if missing:
@@ -219,7 +286,7 @@ def _ctf(path: Path, images: Micrographs, box: int) -> tuple[dict[str, list[str]
 
 
 def _optics(pixel_size: float, box: int) -> dict[str, list[object]]:
-    """An optics table of one group."""
+    """Optics table of one group."""
     return {
         "rlnOpticsGroup": [1],
         "rlnOpticsGroupName": ["opticsGroup1"],
@@ -230,7 +297,7 @@ def _optics(pixel_size: float, box: int) -> dict[str, list[object]]:
 
 
 def _coordinates(path: Path, table: ParticleTable) -> dict[str, NDArray[np.float64]]:
-    """x, y (n, 2) of the particles by their micrograph."""
+    """Coordinates (n, 2) x, y of the particles, by micrograph."""
     if table.star is None:
         raise InputError(f"{path}: give a RELION STAR file; .cs files hold no coordinates in pixels.")
     block = next(block for block in table.star.values() if "rlnImageName" in block)

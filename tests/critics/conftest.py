@@ -15,7 +15,7 @@ from cryogan.critics.matching.templates import Observed, Templates
 from cryogan.critics.matching.trainer import MatchingTrainer
 from cryogan.critics.read_ahead import HeldImages
 from cryogan.fourier import Disc, to_half_planes
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution
@@ -53,7 +53,12 @@ class Experiment:
 
     def trainer(self, kind: type[T], steps: int, seed: int = 0, **settings: Any) -> T:
         """An `InitialSearch` or a `FrequencyMarching` of these particles, from a zero map."""
-        values = {"views": 1000, "search_batch": 100, "sharpen_images": COUNT, "max_shift": MAX_SHIFT} | settings
+        values = {
+            "orientations": 1000,
+            "search_batch": 100,
+            "marching_images": COUNT,
+            "max_shift": MAX_SHIFT,
+        } | settings
         simulator = self.simulator(COUNT, seed + 1)
         simulator.views = PoseDistribution(CPU) if values.get("learn_poses") else None
         task = Task(Settings(**values), BOX, PIXEL, mask_radius=15 * PIXEL, particles=COUNT)

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from cryogan.critics.matching.classes import updated_weights
 from cryogan.critics.matching.marching import FrequencyMarching
-from cryogan.models.density import conformations
+from cryogan.models.phantom import conformations
 
 if TYPE_CHECKING:
     from conftest import Experiment
@@ -20,7 +20,7 @@ BOX, PIXEL = 32, 4.0
 
 def test_classes_go_on_from_a_saved_state(experiment: "Experiment") -> None:
     whole, first, second = (
-        experiment.trainer(FrequencyMarching, 5, views=150, sharpen_images=256, classes=3, class_steps=2)
+        experiment.trainer(FrequencyMarching, 5, orientations=150, marching_images=256, classes=3, class_steps=2)
         for _ in range(3)
     )
     for training in (whole, first):
@@ -32,15 +32,17 @@ def test_classes_go_on_from_a_saved_state(experiment: "Experiment") -> None:
     list(second.run())
     assert len(second.classes) == 3
     assert torch.equal(whole.weights, second.weights)
-    assert whole.class_weights() == whole.weights.tolist()
     assert whole.weights.sum() == pytest.approx(1.0)
-    maps = [torch.stack(training.class_maps()) for training in (whole, second)]
+    classes, same = whole.class_result(), second.class_result()
+    assert classes is not None
+    assert same is not None
+    maps = [torch.stack(result.maps) for result in (classes, same)]
     assert torch.equal(*maps)
     mean = torch.tensordot(whole.weights, maps[0], dims=1)
     torch.testing.assert_close(whole.result(), mean, rtol=0, atol=1e-5 * float(mean.abs().max()))
-    probabilities = whole.class_probabilities()
-    assert probabilities.shape == (600, 3)
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(600))
+    assert torch.equal(classes.weights, whole.weights)
+    assert classes.probabilities.shape == (600, 3)
+    torch.testing.assert_close(classes.probabilities.sum(1), torch.ones(600))
 
 
 def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None:
@@ -51,12 +53,14 @@ def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None
         parts = [slice(start, start + 200) for start in (0, 200, 400)]  # of each conformation, and of noise
         images = [simulator(simulator.projector.transform(x), phi[each]) for x, each in zip(maps, parts, strict=True)]
     mixed = replace(experiment, images=torch.cat(images))
-    training = mixed.trainer(FrequencyMarching, 7, views=500, classes=3, class_steps=3)
+    training = mixed.trainer(FrequencyMarching, 7, orientations=500, classes=3, class_steps=3)
     training.volume.start_from(maps.mean(0))
 
     def counts(until: int) -> np.ndarray:
         list(training.run(until))
-        found = training.class_probabilities().argmax(1)
+        classes = training.class_result()
+        assert classes is not None
+        found = classes.probabilities.argmax(1)
         return np.array([np.bincount(found[each], minlength=len(training.classes)) for each in parts])
 
     # First the images that show nothing.
@@ -64,7 +68,7 @@ def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None
     empty = two[2].argmax()
     assert two[2, empty] > 190
     assert two[:2, empty].sum() < 60
-    powers = sorted(float(each.square().sum()) for each in training.class_maps())
+    powers = sorted(float(each.square().sum()) for each in training.class_result().maps)
     assert powers[0] < 0.5 * powers[1]
     # Then the conformations.
     three = counts(until=5)

@@ -17,7 +17,7 @@ from cryogan.critics.matching.marching import FrequencyMarching
 from cryogan.critics.matching.search import InitialSearch
 from cryogan.critics.micro_batch import MicroBatch, T
 from cryogan.critics.read_ahead import HeldImages
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import LOTS, Ranks, lot_size, lots
 from cryogan.physics.pose_distribution import PoseDistribution
 
@@ -52,7 +52,9 @@ def two_steps(name: str, ranks: Ranks) -> dict[str, Tensor]:
     else:
         simulator = make_training().simulator
         simulator.views = PoseDistribution(CPU)
-        settings = Settings(views=200, learn_poses=True, search_batch=50, classes=2, class_steps=1, symmetry="D2")
+        settings = Settings(
+            orientations=200, learn_poses=True, search_batch=50, classes=2, class_steps=1, symmetry="D2"
+        )
         task = Task(settings, BOX, PIXEL, mask_radius=7 * PIXEL, particles=COUNT)
         images, stages = HeldImages(particles()), (Stage(BOX, 10),)
         trainer = InitialSearch if kind == "search" else FrequencyMarching

@@ -29,7 +29,7 @@ def test_search_finds_the_map_from_zero(experiment: "Experiment") -> None:
 def test_equal_seeds_give_equal_maps_also_from_a_saved_state(experiment: "Experiment") -> None:
     for kind in (InitialSearch, FrequencyMarching):
         whole, first, second = (
-            experiment.trainer(kind, 3, views=300, search_batch=20, sharpen_images=256) for _ in range(3)
+            experiment.trainer(kind, 3, orientations=300, search_batch=20, marching_images=256) for _ in range(3)
         )
         for training in (whole, first, second):
             training.volume.start_from(experiment.truth)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,15 @@ def test_checked_images_are_read_when_they_are_asked_for(table: ParticleTable) -
         images.batch(np.arange(3))
     with pytest.raises(InputError, match="bring the file back"):
         ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0)
+
+
+def test_aberrations_are_taken_out_once(table: ParticleTable, tmp_path: Path) -> None:
+    optics = dict.fromkeys(("magnification_00", "beam_tilt_x"), np.full(len(table), 1.02))
+    aberrated = replace(table, ctf=table.ctf | optics)
+    stack, plain = make(aberrated, tmp_path)[0], make(table, tmp_path)[0]
+    assert stack != plain
+    every = np.arange(len(table))
+    direct = ParticleImages(aberrated, BOX, RADIUS).batch(every)
+    cropped = ParticleImages(aberrated, BOX, RADIUS, cropped=stack).batch(every)
+    np.testing.assert_allclose(cropped, direct, rtol=1e-3, atol=5e-3)  # float16
+    assert np.abs(direct - ParticleImages(table, BOX, RADIUS).batch(every)).max() > 0.3

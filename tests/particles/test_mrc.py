@@ -1,3 +1,7 @@
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -5,10 +9,11 @@ import numpy as np
 import pytest
 
 from cryogan.errors import InputError
-from cryogan.particles import open_stack, read_volume, write_stack, write_volume
+from cryogan.particles import open_stack, write_stack, write_volume
+from cryogan.particles.mrc import read_header, read_images
 
 # Where the header keeps things, in bytes (MRC2014).
-MODE, CELL_X, NSYMBT, MAP, MACHINE_STAMP = 12, 40, 92, 208, 212
+MODE, CELL_X, AXES, MINIMUM, IMOD_STAMP, MAP, MACHINE_STAMP = 12, 40, 64, 76, 152, 208, 212
 DTYPES = ["i1", "i2", "f4", "u2", "f2"]
 
 
@@ -68,6 +73,72 @@ def test_missing_map_and_machine_stamp_are_forgiven(tmp_path: Path, data: np.nda
     np.testing.assert_array_equal(open_stack(path), data.astype(dtype))
 
 
+IMOD = 1146047817
+
+
+def stamp(flags: int) -> bytes:
+    return np.array([IMOD, flags], "<i4").tobytes()
+
+
+def statistics(low: float, high: float) -> bytes:
+    return np.array([low, high], "<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "unsigned"),
+    [
+        (IMOD_STAMP, stamp(0), True),  # the flag "bytes are signed" is clear
+        (IMOD_STAMP, stamp(1), False),
+        (MINIMUM, statistics(0, 255), True),
+        (MINIMUM, statistics(0, 127), False),
+        (MINIMUM, statistics(-3, 200), False),
+        (MINIMUM, statistics(np.nan, np.nan), False),
+    ],
+)
+def test_bytes_are_read_as_their_program_wrote_them(tmp_path: Path, at: int, value: bytes, unsigned: bool) -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    path = write_raw(tmp_path / "a.mrcs", values.view(np.int8))
+    patch(path, at, value)
+    np.testing.assert_array_equal(open_stack(path), values if unsigned else values.view(np.int8))
+    header = read_header(path)
+    images = read_images(path, header, [3, 1]).astype(float)
+    assert images.max() == (255 if unsigned else 127)
+
+
+def test_the_stamp_counts_more_than_the_statistics(tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "a.mrcs", np.zeros((1, 8, 8), np.int8))
+    patch(path, MINIMUM, statistics(0, 255))
+    patch(path, IMOD_STAMP, stamp(1))
+    assert open_stack(path).dtype == np.int8
+
+
+def test_stacks_with_other_axes_are_refused(tmp_path: Path, data: np.ndarray) -> None:
+    path = write_raw(tmp_path / "a.mrcs", data.astype("f4"))
+    assert read_header(path).axes == (1, 2, 3)  # all zero in this header, as old programs leave them
+    patch(path, AXES, np.array([2, 1, 3], "<i4").tobytes())
+    with pytest.raises(InputError, match=r"a\.mrcs: its columns, rows and sections are the axes \(2, 1, 3\)"):
+        open_stack(path)
+
+
+def test_pixels_that_are_not_square_have_no_size(tmp_path: Path, data: np.ndarray) -> None:
+    path = write_raw(tmp_path / "a.mrcs", data.astype("f4"))
+    assert read_header(path).pixel_size == 1.0
+    patch(path, CELL_X, np.array([7.0, 12.0, 5.0], "<f4").tobytes())
+    assert read_header(path).pixel_size == 0.0
+
+
+@pytest.mark.parametrize(
+    ("compress", "command"), [(gzip.compress, "gunzip"), (bz2.compress, "bunzip2"), (lzma.compress, "unxz")]
+)
+def test_compressed_stacks_are_refused_with_the_remedy(
+    tmp_path: Path, data: np.ndarray, compress: Callable[[bytes], bytes], command: str
+) -> None:
+    path = write_raw(tmp_path / "a.mrcs", data.astype("f4"))
+    path.write_bytes(compress(path.read_bytes()))
+    with pytest.raises(InputError, match=rf"a\.mrcs: is compressed\. Decompress it \({command} -k .*a\.mrcs\)"):
+        open_stack(path)
+
+
 def test_a_truncated_stack_says_what_is_whole(tmp_path: Path) -> None:
     path = write_raw(tmp_path / "a.mrcs", np.zeros((100, 8, 8), "f4"), extended=80)
     path.write_bytes(path.read_bytes()[: 1024 + 80 + 37 * 256 + 200])
@@ -98,17 +169,6 @@ def test_what_is_not_mrc(tmp_path: Path) -> None:
         open_stack(tmp_path / "none.mrc")
 
 
-def test_volume_round_trip(tmp_path: Path) -> None:
-    volume = np.random.default_rng(2).standard_normal((8, 8, 8)).astype(np.float32)
-    write_volume(tmp_path / "v.mrc", volume, 1.274)
-    back, pixel_size = read_volume(tmp_path / "v.mrc")
-    np.testing.assert_array_equal(back, volume)
-    assert pixel_size == pytest.approx(1.274, rel=1e-6)
-    assert mrcfile.validate(tmp_path / "v.mrc")
-    with mrcfile.open(tmp_path / "v.mrc") as file:
-        assert file.header.ispg == 1
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_stack_round_trip(tmp_path: Path, dtype: type) -> None:
     images = np.random.default_rng(2).standard_normal((8, 8, 8)).astype(np.float16)
@@ -120,15 +180,6 @@ def test_stack_round_trip(tmp_path: Path, dtype: type) -> None:
     assert stack.dtype == dtype
     np.testing.assert_array_equal(stack, images)
     assert mrcfile.validate(tmp_path / "s.mrcs")
-
-
-def test_volumes_that_cannot_be_used(tmp_path: Path) -> None:
-    write_volume(tmp_path / "v.mrc", np.zeros((4, 4, 6)), 1.0)
-    with pytest.raises(InputError, match="the box is 6 x 4 x 4 voxels; give a cubic volume"):
-        read_volume(tmp_path / "v.mrc")
-    write_volume(tmp_path / "w.mrc", np.zeros((4, 4, 4)), 0.0)
-    with pytest.raises(InputError, match=r"w\.mrc: the voxel size is 0; set it.*--force_header_angpix"):
-        read_volume(tmp_path / "w.mrc")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.lib.recfunctions
 import pytest
 
 from cryogan.errors import InputError
@@ -78,7 +79,7 @@ def test_noise_without_ctf_takes_the_pixel_size_of_the_stack(make_star: Make) ->
     assert table.pixel_size == 2.5
     assert table.micrographs[1] == "mic1.mrc"
     assert np.isnan(table.ctf["voltage"]).all()
-    with pytest.raises(InputError, match=r"no CTF: _rlnDefocusU, .*_rlnVoltage.* missing; .*relion_run_ctffind"):
+    with pytest.raises(InputError, match=r"no CTF: _rlnDefocusU, .*_rlnVoltage.* missing\. .*relion_run_ctffind"):
         read_particles(path)
 
 
@@ -144,22 +145,30 @@ def test_blocks_may_come_in_any_order(make_star: Make) -> None:
         (
             {},
             {"rlnImageName": [f"{n}@stack.mrcs" for n in (1, 2, 3, 7, 4, 5)]},
-            r"line FOURTH: there is no image 7 in .*stack\.mrcs, which holds 6 images; .*remove the row",
+            r"line FOURTH: there is no image 7 in .*stack\.mrcs, which holds 6 images\. .*remove the row",
         ),
-        ({}, {"rlnImageName": ["0@stack.mrcs"] * 6}, r"line FIRST: there is no image 0"),
+        (
+            {},
+            {"rlnImageName": ["0@stack.mrcs"] * 6},
+            r"line FIRST: .*\"0@stack\.mrcs\"\. Write it .* first image has number 1",
+        ),
         (
             {},
             {"rlnImageName": ["x@stack.mrcs"] * 6},
-            r'line FIRST: _rlnImageName is "x@stack\.mrcs"; write it',
+            r'line FIRST: _rlnImageName is "x@stack\.mrcs"\. Write it',
         ),
-        ({"rlnImagePixelSize": None}, {}, r"no pixel size; add _rlnImagePixelSize .*to data_optics"),
-        ({"rlnImagePixelSize": [0.0]}, {}, r"line FIRST: the pixel size is 0 A; set it"),
-        ({"rlnImageSize": [32]}, {}, r"32 pixels a side but .*stack\.mrcs has 16; correct"),
-        ({"rlnVoltage": None}, {}, r"no CTF: _rlnVoltage missing; estimate"),
-        ({"rlnVoltage": [0.0]}, {}, r"line FIRST: voltage is 0; correct"),
-        ({"rlnCtfDataAreCtfPremultiplied": [1]}, {}, r"multiplied by their CTF .*extract them again"),
-        ({}, bad_value("rlnDefocusV", "nan"), r"line FOURTH: defocus v is nan; correct or remove that row"),
-        ({}, bad_value("rlnDefocusU", "inf"), r"line FOURTH: defocus u is inf"),
+        ({"rlnImagePixelSize": None}, {}, r"no pixel size\. Add _rlnImagePixelSize .*to data_optics"),
+        ({"rlnImagePixelSize": [0.0]}, {}, r"line FIRST: the pixel size is 0 A\. Set it"),
+        ({"rlnImageSize": [32]}, {}, r"32 pixels a side but .*stack\.mrcs has 16\. Correct"),
+        ({"rlnVoltage": None}, {}, r"no CTF: _rlnVoltage missing\. Add the microscope's value to data_optics"),
+        ({"rlnVoltage": [0.0]}, {}, r"line FIRST: _rlnVoltage is 0 kV \(6 of 6 rows\)\. Correct"),
+        ({"rlnCtfDataAreCtfPremultiplied": [1]}, {}, r"multiplied by their CTF .*Extract them again"),
+        (
+            {},
+            bad_value("rlnDefocusV", "nan"),
+            r"line FOURTH: _rlnDefocusV is nan \(1 of 6 rows\)\. Correct or remove that row",
+        ),
+        ({}, bad_value("rlnDefocusU", "inf"), r"line FOURTH: _rlnDefocusU is inf"),
         ({}, bad_value("rlnDefocusU", "none"), r'line FOURTH: _rlnDefocusU is "none", which is not a number'),
         (
             {},
@@ -167,7 +176,7 @@ def test_blocks_may_come_in_any_order(make_star: Make) -> None:
             r"line FOURTH: optics group 3 is not in data_optics \(.* 1\)",
         ),
         ({}, {"rlnOpticsGroup": None}, r"block data_particles has no column _rlnOpticsGroup"),
-        ({}, {"rlnImageName": None}, r"no block has a column _rlnImageName; give a particle STAR"),
+        ({}, {"rlnImageName": None}, r"no block has a column _rlnImageName\. Give a particle STAR"),
     ],
 )
 def test_bad_star_files(make_star: Make, optics: dict[str, Any], particles: dict[str, Any], message: str) -> None:
@@ -178,48 +187,43 @@ def test_bad_star_files(make_star: Make, optics: dict[str, Any], particles: dict
         read_particles(path)
 
 
-@pytest.mark.parametrize(
-    ("column", "values", "message"),
-    [
-        ("rlnImagePixelSize", [2.5, 2.6], r"differ in their pixel sizes \(group 1: 2\.5, group 2: 2\.6\)"),
-        ("rlnImageSize", [16, 32], r"differ in their boxes \(group 1: 16, group 2: 32\)"),
-    ],
-)
-def test_optics_groups_that_differ(make_star: Make, column: str, values: list[float], message: str) -> None:
-    optics: dict[str, Any] = {
-        "rlnOpticsGroup": [1, 2],
-        "rlnOpticsGroupName": ["a", "b"],
-        "rlnImagePixelSize": [2.5] * 2,
-        "rlnImageSize": [16] * 2,
-        "rlnImageDimensionality": [2] * 2,
-        "rlnVoltage": [300.0] * 2,
-        "rlnSphericalAberration": [2.7] * 2,
-        "rlnAmplitudeContrast": [0.1] * 2,
-    }
-    optics[column] = values
-    groups = {"rlnOpticsGroup": [1, 1, 2, 2, 1, 1]}
-    with pytest.raises(InputError, match=message + r"; split .*--rescale_angpix.*relion_stack_create"):
-        read_particles(make_star(optics, groups))
-    # A group that no particle refers to does no harm.
-    assert len(read_particles(make_star(optics))) == 6
+GROUPS: dict[str, Any] = {
+    "rlnOpticsGroup": [1, 2],
+    "rlnOpticsGroupName": ["a", "b"],
+    "rlnImagePixelSize": [2.5] * 2,
+    "rlnImageSize": [16] * 2,
+    "rlnImageDimensionality": [2] * 2,
+    "rlnVoltage": [300.0, 200.0],
+    "rlnSphericalAberration": [2.7, 1.4],
+    "rlnAmplitudeContrast": [0.1] * 2,
+}
 
 
-def test_stacks_of_two_boxes(make_star: Make, tmp_path: Path) -> None:
-    write_stack(tmp_path / "wide.mrcs", np.ones((2, 8, 8)), 2.5)
-    names = ["1@stack.mrcs"] * 5 + ["2@wide.mrcs"]
-    path = make_star({"rlnImageSize": None}, {"rlnImageName": names})
-    with pytest.raises(InputError, match=r"line \d+: the images of .*wide\.mrcs have 8 pixels .*have 16"):
-        read_particles(path)
+def test_images_that_are_not_square(make_star: Make, tmp_path: Path) -> None:
     write_stack(tmp_path / "wide.mrcs", np.ones((2, 16, 8)), 2.5)
-    with pytest.raises(InputError, match=r"wide\.mrcs are 8 x 16 pixels; extract square boxes"):
+    path = make_star({"rlnImageSize": None}, {"rlnImageName": ["1@stack.mrcs"] * 5 + ["2@wide.mrcs"]})
+    with pytest.raises(InputError, match=r"wide\.mrcs are 8 x 16 pixels\. Extract square boxes"):
         read_particles(path)
 
 
-def test_pixel_sizes_that_differ_between_rows(make_star: Make) -> None:
+def test_boxes_and_pixel_sizes_that_differ_get_a_common_grid(make_star: Make, tmp_path: Path) -> None:
+    write_stack(tmp_path / "coarse.mrcs", np.ones((2, 12, 12)), 4.0)
+    names = ["1@stack.mrcs"] * 4 + ["1@coarse.mrcs", "2@coarse.mrcs"]
+    optics = GROUPS | {"rlnImagePixelSize": [2.5, 4.0], "rlnImageSize": [16, 12]}
+    table = read_particles(make_star(optics, {"rlnImageName": names, "rlnOpticsGroup": [1] * 4 + [2] * 2}))
+    assert (table.box, table.pixel_size) == (12, 4.0)  # as wide as the widest box, 48 A; as coarse as the coarsest
+    assert table.pixel_sizes is not None
+    np.testing.assert_array_equal(table.pixel_sizes, [2.5] * 4 + [4.0] * 2)
+    np.testing.assert_array_equal(table.select([5, 0]).pixel_sizes, [4.0, 2.5])
+    assert [finding.code for finding in table.findings] == ["several-grids"]
+    assert table.findings[0].values["counts"] == [2, 4]
+    # A group that no particle refers to does no harm.
+    assert read_particles(make_star(optics)).pixel_sizes is None
+    # 3.0 has the pixel size in the rows.
     sizes = [2.5] * 4 + [2.6] * 2
-    path = make_star(particles={**NO_OPTICS, "rlnImagePixelSize": sizes}, with_optics=False)
-    with pytest.raises(InputError, match=r"line \d+: the pixel size is 2\.6 A but the first particle's is 2\.5"):
-        read_particles(path)
+    table = read_particles(make_star(particles={**NO_OPTICS, "rlnImagePixelSize": sizes}, with_optics=False))
+    assert table.pixel_size == 2.6
+    np.testing.assert_array_equal(table.pixel_sizes, sizes)
 
 
 def test_empty_table(make_star: Make) -> None:
@@ -231,7 +235,7 @@ def test_empty_table(make_star: Make) -> None:
 
 
 def test_other_kinds_of_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"s\.mrcs: is an image stack, which says nothing of the CTF; give .*\.cs"):
+    with pytest.raises(InputError, match=r"s\.mrcs: is an image stack, which says nothing of the CTF\. Give .*\.cs"):
         read_particles(tmp_path / "s.mrcs")
     with pytest.raises(InputError, match=r"s\.tif: is neither \.star nor \.cs"):
         read_particles(tmp_path / "s.tif")
@@ -264,18 +268,18 @@ def test_cs(make_cs: Make) -> None:
 
 
 def test_cs_errors(make_cs: Make, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"particles\.cs: no CTF: ctf/df1_A missing; .*passthrough .cs.*export"):
+    with pytest.raises(InputError, match=r"particles\.cs: no CTF: ctf/df1_A missing\. .*passthrough .cs.*export"):
         read_particles(make_cs(drop=["ctf/df1_A"]))
     assert np.isnan(read_particles(make_cs(drop=["ctf/df1_A"]), need_ctf=False).ctf["defocus_u"]).all()
-    with pytest.raises(InputError, match=r"particles\.cs: no blob/path, blob/idx; .*passthrough"):
+    with pytest.raises(InputError, match=r"particles\.cs: no blob/path, blob/idx\. .*passthrough"):
         read_particles(make_cs(drop=["blob/path", "blob/idx"]))
     indices = np.array([0, 1, 6, 2, 3, 4], np.uint32)
     with pytest.raises(InputError, match=r"particles\.cs, row 3: there is no image 7 .*holds 6 images"):
         read_particles(make_cs(blob__idx=indices))
     defocus = np.array([1e4, 1e4, 1e4, 1e4, np.nan, 1e4])
-    with pytest.raises(InputError, match=r"particles\.cs, row 5: defocus v is nan"):
+    with pytest.raises(InputError, match=r"particles\.cs, row 5: ctf/df2_A is nan"):
         read_particles(make_cs(ctf__df2_A=defocus))
-    with pytest.raises(InputError, match=r"particles\.cs, row 2: blob/sign differs .*split"):
+    with pytest.raises(InputError, match=r"particles\.cs, row 2: blob/sign differs .*Split"):
         read_particles(make_cs(blob__sign=np.array([1, -1, 1, 1, 1, 1])))
     with pytest.raises(InputError, match=r"particles\.cs, row 1: the image stack J9/x\.mrcs was not found"):
         read_particles(make_cs(blob__path=np.array([b">J9/x.mrcs"] * 6)))
@@ -330,27 +334,87 @@ def test_cs_files_of_a_job_are_joined_on_uid(make_cs: Make) -> None:
     np.testing.assert_array_equal(joined.micrographs, whole.micrographs)
 
 
-def test_several_cs_files_are_joined_and_those_of_other_particles_are_not(make_cs: Make) -> None:
-    whole, path = read_particles(make_cs()), make_cs()
-    spread_over_files(path, "ctf/df1_A", name="a_passthrough.cs")
-    uids = np.load(path)["uid"]
-    spread_over_files(path, "ctf/df2_A", name="b_passthrough.cs", rows=slice(2, None))
-    with pytest.raises(InputError, match=r"no CTF: ctf/df2_A missing; .*put it beside this file"):
+def spread_in_parts(path: Path, name: str, ranges: dict[str, slice]) -> None:
+    """Move a field of a .cs file to passthrough files, each of which has some of the rows."""
+    records = np.load(path)
+    values, uids = records[name], records["uid"]
+    kept = [field for field in records.dtype.names if field != name]
+    with path.open("wb") as out:
+        np.save(out, np.lib.recfunctions.repack_fields(records[kept]))
+    for file, rows in ranges.items():
+        part = np.zeros(len(uids[rows]), [("uid", "u8"), (name, values.dtype)])
+        part["uid"], part[name] = uids[rows], values[rows]
+        with path.with_name(file).open("wb") as out:
+            np.save(out, part)
+
+
+def test_parts_of_a_passthrough_are_joined_or_what_they_lack_is_counted(make_cs: Make) -> None:
+    whole, uid = read_particles(make_cs()), np.arange(100, 106, dtype=np.uint64)
+    path = make_cs(uid=uid)
+    spread_in_parts(path, "ctf/df2_A", {"J1_passthrough_0.cs": slice(0, 3)})
+    lacking = r"no CTF: ctf/df2_A missing\. .* lack ctf/df2_A of 3 particles \(J1_passthrough_0\.cs has it of 3\)"
+    with pytest.raises(InputError, match=lacking):
         read_particles(path)
-    with (path.parent / "c_passthrough.cs").open("wb") as out:
-        wanted = np.zeros(len(uids), [("uid", "u8"), ("ctf/df2_A", "f4")])
-        wanted["uid"], wanted["ctf/df2_A"] = uids, whole.ctf["defocus_v"]
-        np.save(out, wanted)
+    path = make_cs(uid=uid)
+    spread_in_parts(path, "ctf/df2_A", {"J1_passthrough_0.cs": slice(0, 3), "J1_passthrough_1.cs": slice(3, 6)})
     table = read_particles(path)
-    assert [file.name for file in table.joined] == ["a_passthrough.cs", "c_passthrough.cs"]
-    np.testing.assert_array_equal(table.ctf["defocus_u"], whole.ctf["defocus_u"])
+    assert [file.name for file in table.joined] == ["J1_passthrough_0.cs", "J1_passthrough_1.cs"]
     np.testing.assert_array_equal(table.ctf["defocus_v"], whole.ctf["defocus_v"])
+    # Excluded particles stand in a passthrough of their own; it has no part.
+    excluded = np.zeros(1, [("uid", "u8"), ("ctf/df2_A", "f4")])
+    excluded["uid"] = 9
+    np.save(path.with_name("a.npy"), excluded)
+    path.with_name("a.npy").rename(path.with_name("J1_passthrough_excluded.cs"))
+    assert len(read_particles(path).joined) == 2
+
+
+def test_a_passthrough_that_contradicts_another_is_refused(make_cs: Make) -> None:
+    uid = np.arange(100, 106, dtype=np.uint64)
+    path = make_cs(uid=uid)
+    spread_in_parts(path, "ctf/df2_A", {"a_passthrough.cs": slice(0, 6), "b_passthrough.cs": slice(0, 6)})
+    assert read_particles(path).ctf["defocus_v"].tolist() == read_particles(make_cs()).ctf["defocus_v"].tolist()
+    path = make_cs(uid=uid)
+    spread_in_parts(path, "ctf/df2_A", {"a_passthrough.cs": slice(0, 6), "b_passthrough.cs": slice(0, 6)})
+    other = np.load(path.with_name("b_passthrough.cs"))
+    other["ctf/df2_A"][4] += 1
+    with path.with_name("b_passthrough.cs").open("wb") as out:
+        np.save(out, other)
+    with pytest.raises(InputError, match=r"b_passthrough\.cs and .*a_passthrough\.cs: uid 104 has different values"):
+        read_particles(path)
+
+
+def test_a_passthrough_of_another_job_has_no_part(make_cs: Make) -> None:
+    path = make_cs(uid=np.arange(100, 106, dtype=np.uint64))
+    spread_in_parts(path, "ctf/df2_A", {"cryosparc_P1_J7_passthrough_particles.cs": slice(0, 6)})
+    with pytest.raises(InputError, match=r"ctf/df2_A missing\..* \(cryosparc_P1_J7.* is of another job\.\)"):
+        read_particles(path)  # the folder is that of J1
+    path.with_name("cryosparc_P1_J7_passthrough_particles.cs").rename(path.with_name("cryosparc_P1_J1_passthrough.cs"))
+    assert len(read_particles(path).joined) == 1
+
+
+def test_a_uid_that_stands_for_two_particles_is_refused(make_cs: Make) -> None:
+    uid = np.array([100, 101, 102, 103, 101, 105], dtype=np.uint64)
+    with pytest.raises(InputError, match=r"uid 101 stands in rows 2 and 5 with different values \(1 such rows\)"):
+        read_particles(make_cs(uid=uid))
+    path = make_cs(uid=np.arange(100, 106, dtype=np.uint64))
+    spread_in_parts(path, "ctf/df2_A", {"J1_passthrough.cs": slice(0, 6)})
+    twice = np.load(path.with_name("J1_passthrough.cs"))
+    twice = np.concatenate([twice, twice[:2]])
+    for shift, complaint in ((0.0, None), (50.0, r"J1_passthrough\.cs: uid 101 stands in rows 2 and 8")):
+        twice["ctf/df2_A"][7] += shift
+        with path.with_name("J1_passthrough.cs").open("wb") as out:
+            np.save(out, twice)
+        if complaint is None:
+            assert len(read_particles(path)) == 6
+        else:
+            with pytest.raises(InputError, match=complaint):
+                read_particles(path)
 
 
 # writing
 
 
-def test_written_star_keeps_every_column_and_finds_the_images(make_star: Make, tmp_path: Path) -> None:
+def test_written_star_keeps_every_column_and_the_names_of_the_images(make_star: Make, tmp_path: Path) -> None:
     table = read_particles(make_star()).select([5, 0, 2])
     out = tmp_path / "results" / "run"
     out.mkdir(parents=True)
@@ -358,7 +422,7 @@ def test_written_star_keeps_every_column_and_finds_the_images(make_star: Make, t
     blocks = read_star(out / "p.star")
     assert blocks["particles"].columns["rlnUnknownColumn"] == ["kept as is"] * 3
     assert blocks["particles"].columns["rlnRandomSubset"] == ["1", "2", "1"]
-    assert blocks["particles"].columns["rlnImageName"][0] == "000006@../../stack.mrcs"
+    assert blocks["particles"].columns["rlnImageName"][0] == "000006@stack.mrcs"  # RELION resolves it, where it stands
     assert blocks["optics"].columns == read_star(table.source)["optics"].columns
     back = read_particles(out / "p.star")
     np.testing.assert_array_equal(back.image_index, [5, 0, 2])
@@ -367,12 +431,24 @@ def test_written_star_keeps_every_column_and_finds_the_images(make_star: Make, t
         np.testing.assert_array_equal(back.ctf[key], table.ctf[key])
 
 
-def test_written_through_a_linked_folder(make_star: Make, tmp_path: Path) -> None:
-    (tmp_path / "scratch" / "deep").mkdir(parents=True)
-    (tmp_path / "out").symlink_to(tmp_path / "scratch" / "deep")
-    write_particles(tmp_path / "out" / "p.star", read_particles(make_star()))
-    name = read_star(tmp_path / "out" / "p.star")["particles"].columns["rlnImageName"][0].split("@")[1]
-    assert (tmp_path / "out" / name).is_file()
+def test_a_star_that_is_written_elsewhere_finds_its_images(
+    make_star: Make, images: np.ndarray, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    data, elsewhere = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("elsewhere")
+    (data / "a").mkdir()
+    write_stack(data / "a" / "x.mrcs", images, 2.5)
+    write_stack(data / "y.mrcs", images, 2.5)  # found by its base name
+    names = ["1@stack.mrcs", "2@a/x.mrcs", "3@job/y.mrcs", "4@stack.mrcs", "5@a/x.mrcs", "6@job/y.mrcs"]
+    table = read_particles(make_star(particles={"rlnImageName": names}), data_dir=data)
+    assert table.image_folders == (tmp_path, data)
+    write_particles(elsewhere / "p.star", table)
+    with pytest.raises(InputError, match="was not found"):
+        read_particles(elsewhere / "p.star")
+    write_stack(elsewhere / "stack.mrcs", images, 2.5)  # another one of that name
+    back = read_particles(elsewhere / "p.star", found=table.image_folders)
+    assert back.stacks == table.stacks
+    assert back.stack_names == ("stack.mrcs", "a/x.mrcs", "job/y.mrcs")
+    assert back.image_folders == table.image_folders
 
 
 def test_3_0_becomes_3_1(make_star: Make, tmp_path: Path) -> None:
@@ -421,11 +497,11 @@ def test_a_cs_file_that_claims_more_than_it_holds(make_cs: Callable[..., Path]) 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("rlnImageName", "9" * 5000 + "@stack.mrcs", "write it as 000001@stack.mrcs"),
+        ("rlnImageName", "9" * 5000 + "@stack.mrcs", "Write it as 000001@stack.mrcs"),
         ("rlnImageName", "1@" + "x" * 5000, "is no name of a file"),
         ("rlnImageName", "1@" + "x" * 300, "was not found"),  # longer than a file system allows
         ("rlnMicrographName", "a\0b", "is no name of a file"),
-        ("rlnDefocusU", "1e400", "defocus u is inf"),
+        ("rlnDefocusU", "1e400", "_rlnDefocusU is inf"),
     ],
 )
 def test_values_that_are_damaged(

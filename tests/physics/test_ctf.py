@@ -1,10 +1,25 @@
 """The CTF against the formula that was checked against RELION, written anew with NumPy."""
 
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 
-from cryogan.physics.ctf import CtfParameters, ctf, objective_aperture_cutoff, wavelength
+from cryogan.optics import wavelength
+from cryogan.particles import open_stack, write_star, write_volume
+from cryogan.physics.ctf import CtfParameters, ctf, objective_aperture_cutoff
+from cryogan.physics.noise import WhiteNoise
+from cryogan.physics.projector import FourierProjector
+from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.rotations import euler_to_rotations
+
+if TYPE_CHECKING:
+    from conftest import Gaussians
 
 CPU = torch.device("cpu")
 BOX, PIXEL = 64, 2.1
@@ -118,3 +133,66 @@ def test_no_gradient_is_nan_without_astigmatism() -> None:
     ctf(row, 16, PIXEL).sum().backward()  # type: ignore[no-untyped-call]
     assert row.defocus_u.grad is not None
     assert row.defocus_u.grad.isfinite().all()
+
+
+def test_factor_of_phase_flipped_images_is_the_absolute_value() -> None:
+    rows = parameters(*ROWS.values())
+    plain = ctf(rows, BOX, PIXEL)
+    flipped = replace(rows, phase_flipped=(torch.arange(len(rows)) % 2).double())
+    expected = torch.where((torch.arange(len(rows)) % 2 == 1)[:, None, None], plain.abs(), plain)
+    assert (plain < 0).any()
+    torch.testing.assert_close(ctf(flipped, BOX, PIXEL), expected, atol=0, rtol=0)
+    torch.testing.assert_close(ctf(flipped[torch.tensor([3])], BOX, PIXEL), expected[3:4], atol=0, rtol=0)
+    columns = {name: np.array([value]) for name, value in zip(NAMES, ROWS["plain"], strict=True)}
+    assert CtfParameters.from_columns(columns, device=CPU).phase_flipped is None
+    read = CtfParameters.from_columns(columns | {"phase_flipped": np.ones(1)}, device=CPU)
+    assert read.phase_flipped is not None
+    assert read.phase_flipped.tolist() == [1.0]
+
+
+@pytest.mark.skipif(shutil.which("relion_project") is None, reason="RELION is not installed (Debian package relion)")
+@pytest.mark.parametrize("flipped", [False, True])
+def test_images_are_relions(flipped: bool, gaussians: "Gaussians", tmp_path: Path) -> None:
+    """Projection, CTF, and phase flip: `relion_project --ctf [--ctf_phase_flip]`."""
+    box, angles, row = 32, (25.0, 70.0, -40.0), (18000.0, 15000.0, 30.0, 300.0, 2.7, 0.1)
+    volume = gaussians.volume(box)
+    write_volume(tmp_path / "map.mrc", volume.numpy().astype(np.float32), PIXEL)
+    pose = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), ([angle] for angle in angles), strict=True))
+    names = ("DefocusU", "DefocusV", "DefocusAngle", "Voltage", "SphericalAberration", "AmplitudeContrast")
+    optics = {f"rln{name}": [value] for name, value in zip(names, row, strict=True)}
+    pixel = {"rlnImagePixelSize": [PIXEL], "rlnImageSize": [box], "rlnImageDimensionality": [2]}
+    shared = {name: optics.pop(name) for name in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")}
+    images = {"rlnImageName": ["1@none.mrcs"], "rlnOpticsGroup": [1]}
+    blocks = {"optics": {"rlnOpticsGroup": [1], **shared, **pixel}, "particles": pose | optics | images}
+    write_star(tmp_path / "poses.star", blocks)
+    command = [
+        "relion_project",
+        "--i",
+        "map.mrc",
+        "--o",
+        "made",
+        "--ang",
+        "poses.star",
+        "--angpix",
+        str(PIXEL),
+        "--ctf",
+    ]
+    command += ["--ctf_phase_flip"] * flipped
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    expected = np.array(open_stack(tmp_path / "made.mrcs")).astype(float).squeeze()
+
+    ones = parameters((*row, 0, 0, 1), dtype=torch.float32)
+    simulator = Simulator(
+        FourierProjector(box, device=CPU),
+        replace(ones, phase_flipped=torch.ones(1)) if flipped else ones,
+        WhiteNoise(box),
+        pixel_size=PIXEL,
+        max_shift=0.0,
+        generator=torch.Generator(),
+    )
+    rotations = euler_to_rotations(*(np.array([angle]) for angle in angles)).float()
+    phi = Imaging(rotations, torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+    with torch.no_grad():
+        made = simulator.clean(simulator.projector.transform(volume.float()), phi)[0].double().numpy()
+    scale = (made * expected).sum() / (made**2).sum()
+    assert np.linalg.norm(scale * made - expected) < 0.03 * np.linalg.norm(expected)

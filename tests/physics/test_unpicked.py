@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cryogan.fourier import to_images
-from cryogan.models.density import phantom
+from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector

@@ -6,15 +6,15 @@ from matplotlib.image import imread
 
 from cryogan.errors import InputError
 from cryogan.report import (
-    draw_fsc,
-    draw_fsc_over_time,
-    draw_gallery,
-    draw_power_spectra,
-    draw_progress,
-    draw_projections_over_time,
-    draw_volume_over_time,
+    plot_fsc,
+    plot_fsc_over_time,
+    plot_gallery,
+    plot_power_spectra,
+    plot_progress,
+    plot_projections_over_time,
+    plot_volume_over_time,
 )
-from cryogan.report.figures import _shaded_surface
+from cryogan.report.figures.maps import shaded_surface
 
 BOX = 24
 PIXEL_SIZE_A = 4.0
@@ -33,18 +33,18 @@ def images(seed: int, count: int = 4) -> np.ndarray:
 
 
 FIGURES = {
-    "fsc": lambda path: draw_fsc(path, FREQUENCY, {"half-maps": CURVE, "truth": CURVE**2}, PIXEL_SIZE_A),
-    "fsc_many": lambda path: draw_fsc(path, FREQUENCY, {f"{i}": CURVE * i / 9 for i in range(9)}, 4.0),
-    "fsc_over_time": lambda path: draw_fsc_over_time(path, FREQUENCY, [("1 min", CURVE**4), ("9 min", CURVE)]),
-    "volume_over_time": lambda path: draw_volume_over_time(
+    "fsc": lambda path: plot_fsc(path, FREQUENCY, {"half-maps": CURVE, "truth": CURVE**2}, PIXEL_SIZE_A),
+    "fsc_many": lambda path: plot_fsc(path, FREQUENCY, {f"{i}": CURVE * i / 9 for i in range(9)}, 4.0),
+    "fsc_over_time": lambda path: plot_fsc_over_time(path, FREQUENCY, [("1 min", CURVE**4), ("9 min", CURVE)]),
+    "volume_over_time": lambda path: plot_volume_over_time(
         path, [("start", 0 * blob(0, 0, 0)), ("1 min", blob(0, 0, 0)), ("9 min", blob(4, 0, 0) + blob(-4, 1, 0))]
     ),
-    "projections_over_time": lambda path: draw_projections_over_time(
+    "projections_over_time": lambda path: plot_projections_over_time(
         path, [("start", 0 * images(0)), ("1 min", images(1))]
     ),
-    "gallery": lambda path: draw_gallery(path, images(0), images(1), images(2), images(3, count=7)),
-    "power_spectra": lambda path: draw_power_spectra(path, FREQUENCY, 3 * CURVE, 2 * CURVE),
-    "progress": lambda path: draw_progress(
+    "gallery": lambda path: plot_gallery(path, images(0), images(1), images(2), images(3, count=7)),
+    "power_spectra": lambda path: plot_power_spectra(path, FREQUENCY, 3 * CURVE, 2 * CURVE),
+    "progress": lambda path: plot_progress(
         path,
         [
             {"minutes": 0.0, "critic_gap": 3.0, "signal_scale": 1.0},
@@ -52,7 +52,7 @@ FIGURES = {
             {"minutes": 2.0, "critic_gap": 0.5, "signal_scale": 1.2, "map_change": 0.2, "step": 200.0},
         ],
     ),
-    "progress_of_one_quantity": lambda path: draw_progress(path, [{"minutes": 0.0, "map_change": 1.0}]),
+    "progress_of_one_quantity": lambda path: plot_progress(path, [{"minutes": 0.0, "map_change": 1.0}]),
 }
 
 
@@ -69,7 +69,7 @@ def test_figure_is_written_and_not_blank(tmp_path, name):
 def test_figure_replaces_an_older_one(tmp_path):
     path = tmp_path / "fsc.png"
     path.write_text("old")
-    draw_fsc(path, FREQUENCY, {"half-maps": CURVE}, PIXEL_SIZE_A)
+    plot_fsc(path, FREQUENCY, {"half-maps": CURVE}, PIXEL_SIZE_A)
     assert imread(path).ndim == 3
 
 
@@ -79,14 +79,14 @@ def test_surface_keeps_the_hand():
         on_the_right, on_the_left = [0, 0, 0], [0, 0, 0]
         on_the_right[axis], on_the_right[right] = near, 6
         on_the_left[axis], on_the_left[right] = -near, -6
-        picture = _shaded_surface(blob(*on_the_right) + blob(*on_the_left), axis)
+        picture = shaded_surface(blob(*on_the_right) + blob(*on_the_left), axis)
         left, right_half = picture[:, : 3 * BOX // 2], picture[:, 3 * BOX // 2 :]
         # The nearer ball is the brighter one.
         assert right_half[right_half < 1].mean() > 1.2 * left[left < 1].mean(), axis
 
 
 def test_surface_has_its_upper_part_up():
-    picture = _shaded_surface(blob(0, 6, 0), 0)  # y > 0: rows above the middle, drawn with the origin below
+    picture = shaded_surface(blob(0, 6, 0), 0)  # y > 0: rows above the middle, drawn with the origin below
     rows = np.nonzero((picture < 1).any(axis=1))[0]
     assert rows.mean() > picture.shape[0] / 2 + 10
 
@@ -94,14 +94,14 @@ def test_surface_has_its_upper_part_up():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda path: draw_fsc(path, FREQUENCY, {}, PIXEL_SIZE_A),
-        lambda path: draw_fsc(path, FREQUENCY, {"short": CURVE[1:]}, PIXEL_SIZE_A),
-        lambda path: draw_fsc_over_time(path, FREQUENCY, []),
-        lambda path: draw_volume_over_time(path, []),
-        lambda path: draw_projections_over_time(path, []),
-        lambda path: draw_gallery(path, images(0), images(0), images(0), images(0, count=0)),
-        lambda path: draw_power_spectra(path, FREQUENCY, CURVE[1:], CURVE),
-        lambda path: draw_progress(path, [{"minutes": 1.0}]),
+        lambda path: plot_fsc(path, FREQUENCY, {}, PIXEL_SIZE_A),
+        lambda path: plot_fsc(path, FREQUENCY, {"short": CURVE[1:]}, PIXEL_SIZE_A),
+        lambda path: plot_fsc_over_time(path, FREQUENCY, []),
+        lambda path: plot_volume_over_time(path, []),
+        lambda path: plot_projections_over_time(path, []),
+        lambda path: plot_gallery(path, images(0), images(0), images(0), images(0, count=0)),
+        lambda path: plot_power_spectra(path, FREQUENCY, CURVE[1:], CURVE),
+        lambda path: plot_progress(path, [{"minutes": 1.0}]),
     ],
 )
 def test_nothing_to_draw_is_said(tmp_path, draw):

@@ -20,8 +20,10 @@ import pytest
 from cryogan.cli import main
 from processes import free_port
 
-TINY = "--symmetry D2 --max-shift 4 --views 800 --search-steps 40 --search-batch 50 --starts 1 --sharpen-steps 1 "
-TINY += "--sharpen-images 200 --checkpoint-minutes 1e-6"
+TINY = (
+    "--symmetry D2 --max-shift 4 --orientations 800 --search-steps 40 --search-batch 50 --starts 1 --marching-steps 1 "
+)
+TINY += "--marching-images 200 --checkpoint-minutes 1e-6"
 LONG = TINY.replace("--search-steps 40", "--search-steps 150").replace("1e-6", "1000")  # no checkpoint but the last
 # Starts all tasks at once and returns, as Slurm does; leaves the process and the exit code of each.
 SBATCH = """#!/bin/bash

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from cryogan.config import Settings
@@ -118,6 +117,21 @@ class TrainerInputs:
         return Volume(self.stage.box, radius, symmetry, self.simulator.generator.device, free_from)
 
 
+@dataclass(frozen=True)
+class ClassMaps:
+    """The classes into which a trained half has divided its particles, in no order.
+
+    Attributes:
+        maps: K maps, each as `Trainer.result`.
+        weights: Shares of the classes, (K,), sum 1.
+        probabilities: Probabilities (N, K) of the classes for the half's particles, in their order.
+    """
+
+    maps: list[Tensor]
+    weights: Tensor
+    probabilities: Tensor
+
+
 class Trainer(Protocol):
     """Training of one half map at one stage.
 
@@ -162,17 +176,9 @@ class Trainer(Protocol):
         """Continue from a state that `state_dict` returned."""
         ...
 
-    def class_maps(self) -> list[Tensor]:
-        """Return the map (D, D, D) of each class; none if the trainer has no classes."""
-        return []
-
-    def class_weights(self) -> list[float]:
-        """Return the weight of each class, in the order of `class_maps`."""
-        return []
-
-    def class_probabilities(self) -> Tensor:
-        """Return the probability (N, K) of each class for each particle of this half, in their order."""
-        return torch.empty(0, 0)
+    def class_result(self) -> ClassMaps | None:
+        """Return the classes of the particles; None where there is one map."""
+        return None
 
 
 class Critic(ABC):

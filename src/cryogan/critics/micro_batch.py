@@ -8,7 +8,7 @@ import torch
 from cryogan.errors import InputError
 
 T = TypeVar("T")
-OUT_OF_MEMORY = "Out of memory: give a smaller --box, fewer --views, or a machine with more; then run again."
+OUT_OF_MEMORY = "Out of memory: give a smaller --box, fewer --orientations, or a machine with more; then run again."
 
 
 class MicroBatch:
@@ -44,8 +44,3 @@ class MicroBatch:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, a device's or the machine's; PyTorch has no class of its own for the latter."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def smaller_batches(who: str, size: int) -> str:
-    """The sentence that a user gets."""
-    return f"{who} ran out of memory and goes on with {size} images at a time, to the same result."

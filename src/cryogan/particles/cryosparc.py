@@ -1,6 +1,6 @@
-"""Particle .cs files of cryoSPARC, in the format that NumPy reads (format 1)."""
+"""Particle .cs files of cryoSPARC."""
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.particles.table import CTF_REQUIRED, ParticleTable, assemble
+from cryogan.particles.aberrations import Aberrations, from_cryosparc, used_columns
+from cryogan.particles.cryosparc_tables import Joined, join, load
+from cryogan.particles.table import CTF_REQUIRED, Metadata, ParticleTable, assemble
 
-_NUMPY_MAGIC = b"\x93NUMPY"
-_FORMAT_2_MAGIC = b"\x94CSDAT"
 # key -> field, factor to the table's unit
-_CTF_FIELDS = {
+CTF_FIELDS = {
     "defocus_u": ("ctf/df1_A", 1.0),
     "defocus_v": ("ctf/df2_A", 1.0),
     "defocus_angle": ("ctf/df_angle_rad", 180 / np.pi),
@@ -24,165 +24,134 @@ _CTF_FIELDS = {
     "b_factor": ("ctf/bfactor", 1.0),
     "scale": ("ctf/scale", 1.0),
 }
-_MICROGRAPH = "location/micrograph_path"
+MICROGRAPH = "location/micrograph_path"
 _BLOB_FIELDS = ("blob/path", "blob/idx", "blob/psize_A")
-_PASSTHROUGH = (
-    'cryoSPARC keeps them in the job\'s passthrough .cs file: put it beside this file, with "passthrough" in its '
-    "name, or export the particle output of the job, which joins the two."
-)
+_ABERRATION_FIELDS = {"ctf/tilt_A": 2, "ctf/trefoil_A": 2, "ctf/tetra_A": 4, "ctf/anisomag": 4}
 
 
-def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool) -> ParticleTable:
-    """Read a cryoSPARC particle file. Raises InputError as `read_particles` says."""
-    required = [*_BLOB_FIELDS, *(_CTF_FIELDS[key][0] for key in CTF_REQUIRED if need_ctf)]
+class _Fields:
+    """The columns of a particle file, each checked for its type."""
+
+    def __init__(self, path: Path, columns: dict[str, NDArray[Any]]) -> None:
+        self.path, self.columns = path, columns
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def get(self, name: str, kinds: str, width: int | None = None) -> NDArray[Any]:
+        """Return a column of one of these kinds of NumPy, of `width` numbers a row.
+
+        Raises:
+            InputError: it holds something else.
+        """
+        values = self.columns[name]
+        if values.dtype.kind not in kinds or values.shape[1:] != (() if width is None else (width,)):
+            raise InputError(f"{self.path}: {name} holds {values.dtype}, not what cryoSPARC writes. Export it again.")
+        return values
+
+    def numbers(self, name: str, width: int | None = None) -> NDArray[np.float64]:
+        with np.errstate(all="ignore"):  # what is not finite is found later, with its row
+            return self.get(name, "fiu", width).astype(np.float64)
+
+
+def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool, found: Sequence[Path] = ()) -> ParticleTable:
+    """Read a cryoSPARC particle file; arguments and errors are those of `read_particles`."""
+    required = [*_BLOB_FIELDS, *(CTF_FIELDS[key][0] for key in CTF_REQUIRED if need_ctf)]
     # The micrograph is not required, but pairs noise patches with particles.
-    records, joined = _join(path, _load(path), [*required, _MICROGRAPH])
-    missing = [name for name in _BLOB_FIELDS if name not in records]
-    if missing:
-        raise InputError(f"{path}: no {', '.join(missing)}; {_PASSTHROUGH}")
-    if need_ctf:
-        missing = [name for name in required if name not in records]
+    joined = join(path, load(path), [*required, MICROGRAPH])
+    fields = _Fields(path, joined.columns)
+    for names, what in ((_BLOB_FIELDS, "no"), (required, "no CTF:")):
+        missing = [name for name in names if name not in fields]
         if missing:
-            raise InputError(f"{path}: no CTF: {', '.join(missing)} missing; {_PASSTHROUGH}")
+            lacking = " missing" if what.endswith(":") else ""
+            raise InputError(f"{path}: {what} {', '.join(missing)}{lacking}. {_where_to_find(joined)}")
 
     def where(row: int) -> str:
         return f"{path}, row {row + 1}"
 
-    def column(name: str, kinds: str) -> NDArray[Any]:
-        values = records[name]
-        if values.ndim != 1 or values.dtype.kind not in kinds:
-            raise InputError(f"{path}: {name} holds {values.dtype}, not what cryoSPARC writes; export it again.")
-        return values
-
-    def numbers(name: str) -> NDArray[np.float64]:
-        with np.errstate(all="ignore"):  # what is not finite is found later, with its row
-            return column(name, "fiu").astype(np.float64)
-
-    if "blob/sign" in records:
-        # One sign is left to --invert and the contrast check, which look at the images; two cannot be.
-        signs = numbers("blob/sign")
-        other = np.flatnonzero(signs != signs[:1])
-        if other.size:
-            raise InputError(
-                f"{where(int(other[0]))}: blob/sign differs from the first particle's, so some images are "
-                "dark and some bright; split the particles by blob/sign and invert one half."
-            )
-    count, box = len(records["blob/path"]), None
-    if "blob/shape" in records and records["blob/shape"].size:
-        box = float(records["blob/shape"].reshape(count, -1)[0, -1])
+    count = len(joined.columns["blob/path"])
+    ctf = {key: fields.numbers(name) * factor for key, (name, factor) in CTF_FIELDS.items() if name in fields}
+    tubes = fields.get("filament/filament_uid", "iu") if "filament/filament_uid" in fields else None
     return assemble(
-        source=path,
-        stack_names=_paths(column("blob/path", "SU")),
-        image_index=column("blob/idx", "iu").astype(np.int64),
-        pixel_sizes=numbers("blob/psize_A"),
-        box=box,
-        ctf={key: numbers(name) * factor for key, (name, factor) in _CTF_FIELDS.items() if name in records},
-        need_ctf=need_ctf,
-        micrographs=np.array(
-            _paths(column(_MICROGRAPH, "SU")) if _MICROGRAPH in records else [""] * count,
-            dtype=np.str_,
+        Metadata(
+            source=path,
+            stack_names=_paths(fields.get("blob/path", "SU")),
+            image_index=fields.get("blob/idx", "iu").astype(np.int64),
+            pixel_sizes=fields.numbers("blob/psize_A"),
+            boxes=_boxes(joined.columns, count),
+            ctf=ctf,
+            micrographs=np.array(
+                _paths(fields.get(MICROGRAPH, "SU")) if MICROGRAPH in fields else [""] * count, dtype=np.str_
+            ),
+            where=where,
+            names={key: name for key, (name, _) in CTF_FIELDS.items()},
+            aberrations=_add_aberrations(fields, ctf),
+            joined=joined.files,
+            uids=fields.get("uid", "iu").astype(np.uint64) if "uid" in fields else None,
+            tubes=None if tubes is None or not tubes.any() else tubes.astype(np.str_),
+            blob_sign=_sign(fields, where),
         ),
-        where=where,
-        data_dir=data_dir,
-        star=None,
-        joined=joined,
+        need_ctf,
+        data_dir,
+        found,
     )
 
 
-def write_cs_particles(
-    path: Path,
-    table: ParticleTable,
-    rotation_vectors: NDArray[np.floating],
-    shifts: NDArray[np.floating],
-    half: NDArray[np.integer],
-) -> None:
-    """Write a cryoSPARC particle file of format 1, with poses.
-
-    Args:
-        path: to write.
-        table: N particles.
-        rotation_vectors: (N, 3), axis times angle in radians, slice frame to volume frame.
-        shifts: (N, 2) x, y in A, the sign of _rlnOriginXAngst.
-        half: (N,) 1 or 2.
-    """
-    count, names = len(table), [str(stack.resolve()).encode() for stack in table.stacks]
-    columns: dict[str, NDArray[Any]] = {
-        "uid": np.arange(1, count + 1, dtype=np.uint64),
-        "blob/path": np.array(names)[table.stack_index],
-        "blob/idx": table.image_index.astype(np.uint32),
-        "blob/shape": np.full((count, 2), table.box, dtype=np.uint32),
-        "blob/psize_A": np.full(count, table.pixel_size, dtype=np.float32),
-        "blob/sign": np.ones(count, dtype=np.float32),
-        "alignments3D/split": (half - 1).astype(np.uint32),
-        "alignments3D/psize_A": np.full(count, table.pixel_size, dtype=np.float32),
-        "alignments3D/pose": rotation_vectors.astype(np.float32),
-        "alignments3D/shift": (shifts / table.pixel_size).astype(np.float32),
-        _MICROGRAPH: table.micrographs.astype(np.bytes_),
-    }
-    for key, (name, factor) in _CTF_FIELDS.items():
-        columns[name] = (table.ctf[key] / factor).astype(np.float32)
-    dtype = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
-    records = np.empty(count, dtype=dtype)
-    for name, values in columns.items():
-        records[name] = values
-    with path.open("wb") as file:  # np.save would add .npy to the name
-        np.save(file, records)
-
-
-def _load(path: Path) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file:
-            start, size = file.read(12), os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-    magic = start[: len(_NUMPY_MAGIC)]
-    if magic == _FORMAT_2_MAGIC:
-        raise InputError(
-            f"{path}: is a .cs file of format 2, which only cryosparc-tools reads; convert it with "
-            f'cryosparc.dataset.Dataset.load("{path.name}").save("format1.cs", format=1), or export '
-            "the particles from cryoSPARC."
+def _where_to_find(joined: Joined) -> str:
+    """Say what is known of the passthrough files beside the particles."""
+    if joined.missing:
+        name, lacking = next(iter(joined.missing.items()))
+        files = [file for file, lent in joined.lent.items() if name in lent]
+        held = ", ".join(f"{file.name} has it of {joined.looked_at[file]}" for file in files)
+        return (
+            f"The passthrough files beside it lack {name} of {lacking} particles ({held}). Put the other parts beside "
+            "it, or export the particle output of the job, which joins them."
         )
-    if magic != _NUMPY_MAGIC:
-        raise InputError(f"{path}: is not a cryoSPARC .cs file; export the particles from cryoSPARC again.")
-    # Two bytes of version, then the length of the header, in two bytes or, later, in four.
-    if int.from_bytes(start[8:10] if start[6:7] == b"\1" else start[8:12], "little") > size:
-        raise InputError(f"{path}: is cut off within its header; copy or export it again.")
-    try:
-        # Mapped first: np.load makes room for all that a header claims.
-        records: NDArray[Any] = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except Exception as error:  # the parser of the header lets through whatever Python's own does
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise InputError(f"{path}: cannot be read as a .cs file ({reason}); copy or export it again.") from None
-    if records.dtype.names is None or records.ndim != 1 or not records.dtype.itemsize:
-        raise InputError(f"{path}: is a NumPy array but no table; give the particle .cs file of a job.")
-    return records
+    text = (
+        'cryoSPARC keeps them in the job\'s passthrough .cs file: put it beside this file, with "passthrough" in its '
+        "name, or export the particle output of the job, which joins the two."
+    )
+    if joined.other_jobs:
+        text += f" ({joined.other_jobs[0].name} is of another job.)"
+    elif joined.looked_at:
+        text += f" ({next(iter(joined.looked_at)).name} holds none of its particles' columns.)"
+    return text
 
 
-def _join(path: Path, records: NDArray[Any], wanted: list[str]) -> tuple[dict[str, NDArray[Any]], tuple[Path, ...]]:
-    """The columns of a file and, where wanted ones are missing, those of the passthrough files beside it.
+def _sign(fields: _Fields, where: Any) -> int | None:
+    """Return blob/sign: 1 for protein bright in the images, -1 for dark."""
+    if "blob/sign" not in fields:
+        return None
+    signs = fields.numbers("blob/sign")
+    other = np.flatnonzero(signs != signs[:1])
+    if other.size:
+        raise InputError(
+            f"{where(int(other[0]))}: blob/sign differs from the first particle's, so some images are "
+            "dark and some bright. Split the particles by blob/sign and invert one half."
+        )
+    return int(signs[0]) if signs.size and signs[0] in (1, -1) else None
 
-    Rows belong together by their uid. A file that lacks a particle (that of the excluded ones, for example) has
-    no part. Returns the columns, and the files from which some came.
-    """
-    columns: dict[str, NDArray[Any]] = {name: records[name] for name in records.dtype.names or ()}
-    joined: list[Path] = []
-    beside = sorted(file for file in path.parent.glob("*.cs") if "passthrough" in file.name.lower() and file != path)
-    for file in beside:
-        if "uid" not in columns or all(name in columns for name in wanted):
-            break
-        other = _load(file)
-        names = other.dtype.names or ()
-        if "uid" not in names or not np.isin(columns["uid"], other["uid"]).all():
-            continue
-        order = np.argsort(other["uid"])
-        rows = order[np.searchsorted(other["uid"], columns["uid"], sorter=order)]
-        new = {name: other[name][rows] for name in names if name not in columns}
-        columns |= new
-        joined += [file] if new else []
-    return columns, tuple(joined)
+
+def _boxes(columns: dict[str, NDArray[Any]], count: int) -> NDArray[np.float64] | None:
+    shapes = columns.get("blob/shape")
+    if shapes is None or not shapes.size or shapes.dtype.kind not in "fiu":
+        return None
+    boxes: NDArray[np.float64] = shapes.reshape(count, -1)[:, -1].astype(np.float64)
+    return boxes
+
+
+def _add_aberrations(fields: _Fields, ctf: dict[str, NDArray[np.float64]]) -> tuple[Aberrations, ...]:
+    """Add to the CTF's columns what CTF refinement found, and return what cannot be modelled."""
+    given = {name: fields.numbers(name, width) for name, width in _ABERRATION_FIELDS.items() if name in fields}
+    if not given or "voltage" not in ctf or "spherical_aberration" not in ctf:
+        return ()
+    with np.errstate(all="ignore"):  # a bad voltage is refused later, with its row
+        columns, left = from_cryosparc(given, ctf["voltage"], ctf["spherical_aberration"])
+    ctf |= used_columns(columns)
+    return left
 
 
 def _paths(column: NDArray[Any]) -> list[str]:
-    """Text of a column of bytes or str; cryoSPARC marks a path inside the project with ">"."""
+    """Return the text of a column of bytes or str; cryoSPARC marks a path inside the project with ">"."""
     texts = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in column.tolist()]
     return [text.removeprefix(">") for text in texts]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cryogan.errors import InputError
 from cryogan.files import locked, replacing
+from cryogan.particles.correction import CORRECTED
 from cryogan.particles.mrc import read_header
 from cryogan.particles.preprocess import ImageReader
 from cryogan.particles.table import ParticleTable
@@ -51,6 +52,10 @@ def crop(
     files = _states(table)
     digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert]).encode())
     digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
+    for name in sorted(CORRECTED & table.ctf.keys()):
+        digest.update(name.encode() + table.ctf[name].tobytes())
+    if table.pixel_sizes is not None:
+        digest.update(table.pixel_sizes.tobytes())
     stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(stack.with_suffix(".lock"), wait=True):
@@ -115,6 +120,8 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
         image_index=rows,
         box=box,
         pixel_size=table.pixel_size * even / box,
+        pixel_sizes=None,
+        ctf={name: values for name, values in table.ctf.items() if name not in CORRECTED},
     )
     return placed, usable[rows]
 

@@ -43,7 +43,8 @@ class ParticleImages:
             placed, usable = in_stack(table, cropped)
             self._reader = ImageReader(placed, box, radius_A)
         self.box, self.radius_A = box, radius_A
-        self.cropped_odd, self.pixel_size = table.box % 2 == 1, self._reader.pixel_size
+        self.cropped_odd = table.pixel_sizes is None and table.box % 2 == 1
+        self.pixel_size = self._reader.pixel_size
         self._cache: NDArray[np.float32] | None = None
         self.table = table
         self.kept_rows = self._scan(memory_limit_bytes, usable)
@@ -82,7 +83,7 @@ class ParticleImages:
                     cache[part] = images
         if not good.any():
             raise InputError(
-                f"{self.table.source}: all {count} images are NaN or constant"
+                f"{self.table.source}: all {count} images are NaN, blank in part or constant"
                 + ("" if self.radius_A is None else f", if only outside the circle of {self.radius_A:g} A")
                 + "; extract them again, without a mask."
             )

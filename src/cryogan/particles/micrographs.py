@@ -1,4 +1,4 @@
-"""Micrographs, and the places in them where nothing but background is."""
+"""Micrographs, and where in them background is found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cryogan.errors import InputError
+from cryogan.particles.blank import broken_pixels
 from cryogan.particles.mrc import open_stack, read_header
 from cryogan.particles.star import StarTable, read_star
 from cryogan.particles.table import common_pixel_size, find_file
 
-_BINS = 32  # of a patch's side, at which its variance is judged
+_BINS = 32  # along a patch's side, for its variance
 
 
 @dataclass(frozen=True)
 class Micrographs:
-    """N micrographs: names as in the STAR file, files, one pixel size in A, and the STAR file's tables."""
+    """N micrographs of one pixel size.
+
+    Attributes:
+        names: as in the STAR file.
+        files: where they were found.
+        pixel_size: A.
+        table: rows of the STAR file.
+        optics: its optics table, if it has one.
+    """
 
     names: list[str]
     files: list[Path]
@@ -31,10 +40,12 @@ class Micrographs:
 def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
     """Read a RELION micrograph STAR (3.0, or 3.1 with optics).
 
-    Files are looked for beside it, in the folders above, and in data_dir.
+    Args:
+        path: the STAR file. The micrographs are searched for beside it and in the folders above.
+        data_dir: another folder in which to look for them.
 
     Raises:
-        InputError: no column or pixel size, several pixel sizes, a file that is not there.
+        InputError: no column or pixel size, several pixel sizes, or a missing file.
     """
     blocks = read_star(path)
     table = next((block for block in blocks.values() if "rlnMicrographName" in block), None)
@@ -69,7 +80,10 @@ def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: P
 
 
 def read_micrograph(path: Path) -> NDArray[np.float32]:
-    """A micrograph (H, W), MRC or TIFF, x fastest.
+    """Read a micrograph (H, W), MRC or TIFF.
+
+    The first row of a TIFF is at the top, y is largest there: RELION, IMOD, EMAN2 and MotionCor2 turn the rows over
+    when they read or write TIFF, so that coordinates are those in the MRC.
 
     Raises:
         InputError: it cannot be read, or is a movie.
@@ -83,7 +97,7 @@ def read_micrograph(path: Path) -> NDArray[np.float32]:
             raise InputError(
                 f"{path}: cannot be read as TIFF ({error}); copy it again, or convert it to MRC."
             ) from None
-        image = image[None] if image.ndim == 2 else image
+        image = image[None, ::-1] if image.ndim == 2 else image
     else:
         image = open_stack(path)
     if image.ndim != 3 or len(image) != 1:
@@ -92,14 +106,42 @@ def read_micrograph(path: Path) -> NDArray[np.float32]:
     return micrograph
 
 
+def fill_broken(micrograph: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Find the broken pixels of a micrograph (H, W) and put the mean of the others there.
+
+    Returns:
+        The micrograph, all 0 if no pixel is good, and where it is broken (H, W); see `broken_pixels`.
+    """
+    broken = broken_pixels(micrograph)
+    if not broken.any():
+        return micrograph, broken
+    mean = 0.0 if broken.all() else micrograph[~broken].mean(dtype=np.float64)
+    return np.where(broken, np.float32(mean), micrograph), broken
+
+
+def whole_places(places: NDArray[np.int64], broken: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Tell which patches about centres (..., 2) x, y hold no broken pixel; see `cut`."""
+    height, width = broken.shape
+    counts = np.zeros((height + 1, width + 1), dtype=np.int64)
+    counts[1:, 1:] = broken.cumsum(0, dtype=np.int64).cumsum(1)
+    top = np.clip(places[..., 1] - side // 2, 0, height - side)
+    left = np.clip(places[..., 0] - side // 2, 0, width - side)
+    inside = counts[top + side, left + side] - counts[top, left + side] - counts[top + side, left] + counts[top, left]
+    whole: NDArray[np.bool_] = inside == 0
+    return whole
+
+
 def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Centres (n, 2) x, y of square patches that cover a micrograph (H, W), from a random corner on.
+    """Place square patches on a grid that covers a micrograph and begins at a random corner.
 
     Args:
-        shape: (H, W).
+        shape: (H, W) of the micrograph.
         side: of a patch, pixels.
-        overlap: share, 0 to below 1, of a patch's side that its neighbour has too.
-        generator: draws the corner.
+        overlap: fraction of its side, 0 to below 1, by which a patch overlaps its neighbour.
+        generator: for the corner.
+
+    Returns:
+        Centres (n, 2) x, y.
     """
     step = max(1, round(side * (1 - overlap)))
     y, x = (
@@ -110,18 +152,28 @@ def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np
 
 
 def quiet_places(
-    micrograph: NDArray[np.float32], particles: NDArray[np.float64], side: int, radius: float, count: int
+    micrograph: NDArray[np.float32],
+    broken: NDArray[np.bool_],
+    particles: NDArray[np.float64],
+    side: int,
+    radius: float,
+    count: int,
 ) -> NDArray[np.int64]:
-    """Centres (n, 2) x, y of at most `count` square patches of background, the quietest first.
+    """Find square patches of background, those of lowest variance first.
 
-    No patch comes nearer to a particle than `radius`. Patches do not overlap, or by half where there is no
-    room otherwise.
+    No patch comes nearer to a particle's centre than `radius`, and none holds a broken pixel. Patches do not overlap,
+    or by at most half if there is no room otherwise.
 
     Args:
-        micrograph: (H, W).
-        particles: (m, 2) x, y.
-        side, radius: of a patch and of a particle; all in pixels.
-        count: wanted.
+        micrograph: (H, W), finite.
+        broken: (H, W), pixels that are no measurement; see `fill_broken`.
+        particles: centres (m, 2) x, y, pixels.
+        side: of a patch, pixels.
+        radius: of a particle, pixels.
+        count: the most patches to return.
+
+    Returns:
+        Centres (n, 2) x, y, pixels.
     """
     bin_ = max(1, side // _BINS)
     height, width = (length // bin_ for length in micrograph.shape)
@@ -137,9 +189,19 @@ def quiet_places(
         # From the particle's centre to the nearest point of the patch.
         dx, dy = np.maximum(np.abs(x - px) - half, 0), np.maximum(np.abs(y - py) - half, 0)
         free &= np.hypot(dx, dy[:, None]) >= radius
+    if broken.any() and min(broken.shape) >= side:
+        centres = np.stack(np.meshgrid(np.rint(x), np.rint(y)), axis=-1).astype(np.int64)
+        free &= whole_places(centres, broken, side)
+    return _lowest(np.where(free, variance, np.inf), x, y, side, count)
+
+
+def _lowest(
+    variance: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], side: int, count: int
+) -> NDArray[np.int64]:
+    """Centres (n, 2) x, y of the lowest finite variance (y, x), apart by `side`, then by half of it."""
     places: list[tuple[int, int]] = []
     for apart in (side, side / 2):
-        left = np.where(free, variance, np.inf)
+        left = variance.copy()
         for px, py in places:
             left[(np.abs(y - py) < apart)[:, None] & (np.abs(x - px) < apart)] = np.inf
         while len(places) < count and np.isfinite(left.min()):
@@ -151,6 +213,6 @@ def quiet_places(
 
 
 def cut(micrograph: NDArray[np.float32], places: NDArray[np.int64], side: int) -> NDArray[np.float32]:
-    """Patches (n, side, side) about the given centres, moved inside where they stick out by a pixel."""
+    """Cut patches (n, side, side) about centres (n, 2) x, y; one that sticks out by a pixel is moved inside."""
     top = np.clip(places[:, ::-1] - side // 2, 0, np.array(micrograph.shape) - side)
     return np.stack([micrograph[r : r + side, c : c + side] for r, c in top])

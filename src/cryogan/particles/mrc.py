@@ -1,10 +1,10 @@
-"""MRC files: memory-mapped image stacks in, volumes and stacks out."""
+"""MRC files: headers, and stacks of images. Maps are read in `maps`."""
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mrcfile
 import numpy as np
@@ -15,86 +15,182 @@ from numpy.typing import DTypeLike, NDArray
 from cryogan.errors import InputError
 from cryogan.files import replacing
 
+HEADER_BYTES = HEADER_DTYPE.itemsize
+AXES_XYZ = (1, 2, 3)
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _LARGEST_SIDE = 1 << 16  # a small number read in the wrong byte order is larger than this
+_IMOD_WORD, _IMOD_STAMP, _BYTES_SIGNED = 38, 1146047817, 1  # in 4-byte words of the header; flags follow the stamp
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """What finds a file's images: shape (N, H, W), dtype with byte order, offset in bytes, A per pixel.
+    """Header of an MRC file.
 
-    written: size in bytes and time in nanoseconds of the file's last change, as the header was read.
+    Attributes:
+        shape: (sections, rows, columns), as stored: (N, H, W) of a stack of N images.
+        dtype: of the values, with byte order.
+        offset: bytes before the values.
+        axes: which of x (1), y (2) and z (3) columns, rows and sections are.
+        voxel_size: A along x, y and z; 0 if not given.
+        angles: between the cell's axes, degrees; 0 if not given.
+        origin: of the first voxel, A along x, y and z.
+        start: number of the first column, row and section.
+        written: size in bytes and time in nanoseconds of the file's last change, as the header was read.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
-    pixel_size: float
+    axes: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
+    angles: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    start: tuple[int, int, int]
     written: tuple[int, int]
+
+    @property
+    def pixel_size(self) -> float:
+        """A; 0 if the header gives none, or pixels that are not square."""
+        x, y = self.voxel_size[:2]
+        return x if y == 0 or abs(y / x - 1) < 1e-3 else 0.0
+
+
+def compression(start: bytes) -> str | None:
+    """Command that decompresses a file with these first bytes; None if it is not compressed."""
+    return next((command for magic, command in _COMPRESSED.items() if start.startswith(magic)), None)
 
 
 def read_header(path: Path | str) -> MrcHeader:
-    """Read an MRC header and check that the file holds the data it announces.
+    """Read the MRC header of an image stack and check that the file holds the data it announces.
 
-    mrcfile's own readers refuse a file without 'MAP ' or machine stamp, or warn, and say nothing of how much
-    of a truncated stack is whole; so the header is judged here by its sizes. pixel_size is 0 where the file
-    gives none. Raises InputError for a file that is missing, truncated, not MRC or of an unsupported mode.
+    Raises:
+        InputError: the file is missing, truncated, compressed, not MRC, of an unsupported mode, or stored with
+            other axes than x along columns and y along rows.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            raw = file.read(HEADER_DTYPE.itemsize)
+            raw = file.read(HEADER_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-    if len(raw) < HEADER_DTYPE.itemsize:
+    if (command := compression(raw)) is not None:
+        raise InputError(f"{path}: is compressed. Decompress it ({command} -k {path}) and give the name it then has.")
+    header = parse_header(path, raw, (status.st_size, status.st_mtime_ns))
+    if header.axes != AXES_XYZ:
+        raise InputError(
+            f"{path}: its columns, rows and sections are the axes {header.axes}, not x, y, z = {AXES_XYZ}; "
+            "write the stack again with x along columns and y along rows."
+        )
+    return header
+
+
+def parse_header(path: Path, raw: bytes, written: tuple[int, int]) -> MrcHeader:
+    """Interpret the first `HEADER_BYTES` bytes of an MRC file of `written[0]` bytes.
+
+    mrcfile's own readers refuse a file without 'MAP ' or machine stamp, or warn, and do not say how much of a
+    truncated stack is whole; so the header is judged here by its sizes.
+
+    Raises:
+        InputError: as `read_header`, but for the axes.
+    """
+    if len(raw) < HEADER_BYTES:
         raise InputError(f"{path}: is shorter than an MRC header ({len(raw)} bytes); copy it again.")
-    header = np.frombuffer(raw, dtype=HEADER_DTYPE)[0]
-    try:
-        stamped = byte_order_from_machine_stamp(header["machst"])
-    except ValueError:
-        stamped = "<"
-    for order in (stamped, "<" if stamped == ">" else ">"):
-        header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
-        width, height, count = int(header["nx"]), int(header["ny"]), int(header["nz"])
-        mode, extended = int(header["mode"]), int(header["nsymbt"])
-        sides_fit = 0 < width < _LARGEST_SIDE and 0 < height < _LARGEST_SIDE and count > 0
-        if sides_fit and 0 <= mode < _LARGEST_SIDE and extended >= 0:
-            break
-    else:
-        raise InputError(f"{path}: is not an MRC file (no sensible sizes in its header); give a .mrc or .mrcs.")
+    header, order = _in_byte_order(path, raw)
+    width, height, count = int(header["nx"]), int(header["ny"]), int(header["nz"])
+    mode = int(header["mode"])
     if mode not in _MODES:
         raise InputError(
             f"{path}: MRC mode {mode} is not supported (only 0, 1, 2, 6 and 12 are); convert it to float, "
             "e.g. with relion_image_handler."
         )
-    dtype = np.dtype(_MODES[mode]).newbyteorder(order)
-    offset = HEADER_DTYPE.itemsize + extended
-    whole = max(status.st_size - offset, 0) // (width * height * dtype.itemsize)
+    kind = "u1" if mode == 0 and _bytes_are_unsigned(header, np.frombuffer(raw, f"{order}i4")) else _MODES[mode]
+    dtype = np.dtype(kind).newbyteorder(order)
+    offset = HEADER_BYTES + int(header["nsymbt"])
+    whole = max(written[0] - offset, 0) // (width * height * dtype.itemsize)
     if whole < count:
         raise InputError(f"{path}: holds {whole} whole images of {count}; copy it again.")
-    columns = int(header["mx"])
-    pixel_size = float(header["cella"]["x"]) / columns if columns > 0 else 0.0
-    if not (np.isfinite(pixel_size) and pixel_size > 0):
-        pixel_size = 0.0
-    return MrcHeader((count, height, width), dtype, offset, pixel_size, (status.st_size, status.st_mtime_ns))
+    x, y, z = (_voxel_size(float(header["cella"][axis]), int(header[f"m{axis}"])) for axis in "xyz")
+    axes = (int(header["mapc"]), int(header["mapr"]), int(header["maps"]))
+    return MrcHeader(
+        shape=(count, height, width),
+        dtype=dtype,
+        offset=offset,
+        axes=axes if any(axes) else AXES_XYZ,
+        voxel_size=(x, y, z) if x > 0 else (0.0, 0.0, 0.0),
+        angles=_finite(header["cellb"][name] for name in ("alpha", "beta", "gamma")),
+        # Before MRC2000, whose files say 'MAP ', the place of the origin held something else.
+        origin=_finite(header["origin"][axis] if header["map"] == b"MAP " else 0.0 for axis in "xyz"),
+        start=(int(header["nxstart"]), int(header["nystart"]), int(header["nzstart"])),
+        written=written,
+    )
+
+
+def _in_byte_order(path: Path, raw: bytes) -> tuple[np.void, Literal["<", ">"]]:
+    """The header's record in the byte order in which its sizes are sensible, and that order."""
+    header = np.frombuffer(raw, dtype=HEADER_DTYPE)[0]
+    try:
+        stamped_big = byte_order_from_machine_stamp(header["machst"]) == ">"
+    except ValueError:
+        stamped_big = False
+    orders: tuple[Literal["<", ">"], ...] = (">", "<") if stamped_big else ("<", ">")
+    for order in orders:
+        header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
+        sides_fit = 0 < header["nx"] < _LARGEST_SIDE and 0 < header["ny"] < _LARGEST_SIDE and header["nz"] > 0
+        if sides_fit and 0 <= header["mode"] < _LARGEST_SIDE and header["nsymbt"] >= 0:
+            return header, order
+    raise InputError(f"{path}: is not an MRC file (no sensible sizes in its header); give a .mrc or .mrcs.")
+
+
+def _bytes_are_unsigned(header: np.void, words: NDArray[np.int32]) -> bool:
+    """Whether mode 0 means 0 to 255: by IMOD's stamp, else by a maximum that no signed byte reaches.
+
+    MRC2014 and mrcfile take the bytes as signed; IMOD, EMAN2 and old versions of cisTEM write unsigned ones.
+    """
+    if words[_IMOD_WORD] == _IMOD_STAMP:
+        return not words[_IMOD_WORD + 1] & _BYTES_SIGNED
+    return bool(header["dmin"] >= 0 and header["dmax"] > np.iinfo(np.int8).max)
+
+
+def _voxel_size(length: float, count: int) -> float:
+    size = length / count if count > 0 else 0.0
+    return size if np.isfinite(size) and size > 0 else 0.0
+
+
+def _finite(values: Iterable[Any]) -> tuple[float, float, float]:
+    x, y, z = (float(value) if np.isfinite(value) else 0.0 for value in values)
+    return x, y, z
 
 
 def open_stack(path: Path | str) -> NDArray[Any]:
-    """Map the images of a .mrcs or .mrc file read-only: (N, H, W), in the file's own dtype and byte order.
+    """Memory-map the images of a .mrcs or .mrc file read-only.
 
-    Mode 0 is signed, as in MRC2014 and mrcfile. One 2-D image is a stack of one. Raises InputError as
-    read_header does.
+    Returns:
+        (N, H, W) in the file's dtype and byte order; one 2-D image is a stack of one.
+
+    Raises:
+        InputError: as `read_header`.
     """
     header = read_header(path)
     return np.memmap(path, dtype=header.dtype, mode="r", offset=header.offset, shape=header.shape)
 
 
 def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArray[Any]:
-    """Read images (n, H, W) of a stack, in the file's own dtype and byte order.
+    """Read some images of a stack.
 
-    They are not mapped: where a mapped file was cut short or its disk fails, the system kills the process.
-    Raises InputError if an image cannot be read, or the file is not what it was when `header` was read.
+    They are not memory-mapped: if a mapped file is cut short or its disk fails, the system kills the process.
+
+    Args:
+        path: the stack.
+        header: as it was read before.
+        indices: of the n images, from 0.
+
+    Returns:
+        (n, H, W) in the file's dtype and byte order.
+
+    Raises:
+        InputError: an image cannot be read, or the file has changed since `header` was read.
     """
     _, height, width = header.shape
     chosen = list(indices)
@@ -112,7 +208,11 @@ def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArra
 
 
 def require_unchanged(path: Path, header: MrcHeader) -> None:
-    """Raise InputError if the file is not what it was when `header` was read."""
+    """Check that a stack has not changed since its header was read.
+
+    Raises:
+        InputError: it has, or it is gone.
+    """
     try:
         _require_unchanged(path, header, path.stat())
     except OSError as error:
@@ -131,35 +231,15 @@ def _lost(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be read ({error.strerror}); bring the file back and go on with --resume.")
 
 
-def read_volume(path: Path | str) -> tuple[NDArray[np.float32], float]:
-    """Read a cubic volume: float32 (D, D, D), axes z, y, x, and its voxel size in A.
-
-    Raises InputError for a box that is not cubic, a voxel size that is not given, and as read_header does.
-    """
-    header = read_header(path)
-    depth, height, width = header.shape
-    if not depth == height == width:
-        raise InputError(f"{path}: the box is {width} x {height} x {depth} voxels; give a cubic volume.")
-    if not header.pixel_size > 0:
-        raise InputError(
-            f"{path}: the voxel size is {header.pixel_size:g}; set it, "
-            f"e.g. relion_image_handler --i {path} --o fixed.mrc --force_header_angpix 1.23 (your value)."
-        )
-    with np.errstate(invalid="ignore"):  # a damaged float16 may be a signalling NaN
-        return np.array(open_stack(path), dtype=np.float32), header.pixel_size
-
-
-def write_volume(path: Path | str, volume: NDArray[Any], pixel_size: float) -> None:
-    """Write a volume (D, D, D), axes z, y, x, as float32 with its voxel size in A, whole or not at all."""
-    if volume.ndim != 3:
-        raise ValueError(f"a volume has three axes, not {volume.ndim}")
-    with replacing(Path(path)) as temporary, mrcfile.new(temporary, overwrite=True) as out:
-        out.set_data(np.asarray(volume, dtype=np.float32))
-        out.voxel_size = pixel_size
-
-
 def write_stack(path: Path | str, images: NDArray[Any], pixel_size: float, dtype: DTypeLike = np.float32) -> None:
-    """Write images (N, H, W) as a stack of float32 or float16, pixel size in A, whole or not at all."""
+    """Write an image stack, completely or not at all.
+
+    Args:
+        path: .mrcs or .mrc file; replaced if it exists.
+        images: (N, H, W).
+        pixel_size: A.
+        dtype: float32 or float16.
+    """
     if images.ndim != 3:
         raise ValueError(f"a stack has three axes, not {images.ndim}")
     if np.dtype(dtype) not in (np.dtype(np.float16), np.dtype(np.float32)):

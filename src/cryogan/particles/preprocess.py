@@ -1,55 +1,102 @@
 """Particle images as the critic sees them: one box, one background, one sign."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_radius
+from cryogan.particles.blank import blank_in_part
+from cryogan.particles.correction import Columns, correct
 from cryogan.particles.mrc import read_images
+from cryogan.particles.resample import Resampler, fourier_crop
 from cryogan.particles.table import ParticleTable
 
 _SCAN_BATCH = 256
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The pixels of one kind of images: what of them is background, and how they get to the working box."""
+
+    box: int  # even
+    pixel_size: float  # A
+    background: NDArray[np.int64]
+    resample: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class ImageReader:
     """The images of a particle table at the working box, read and preprocessed each time.
 
     Each image is cropped to an even box (an odd one loses its last row and column, which leaves the centre
-    at box // 2), Fourier-cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that the
-    pixels outside the circle of radius_A (A, about pixel box // 2) have mean 0 and s.d. 1. With radius_A None
-    (patches, with particles anywhere) shift and scale stay as they are in the file.
+    at box // 2), corrected for magnification, beam tilt and trefoil (see `correct`), Fourier-cropped to `box`,
+    multiplied by -1 if `invert`, and shifted and scaled so that the pixels outside the circle of radius_A (about pixel
+    box // 2) have mean 0 and s.d. 1. Images of another width or pixel size than the table's common grid are resampled
+    to it.
 
-    pixel_size: A at the working box. cropped_odd: the file's box was odd.
-    Raises InputError if `box` is odd or larger than the file's, or the circle does not fit; then and later, if an
-    image cannot be read or its stack has changed since the table was read.
+    Args:
+        table: N particles.
+        box: working box, pixels, even.
+        radius_A: of the circle, A; with None (patches, with particles anywhere) shift and scale stay as in the file.
+        invert: whether protein is dark.
+
+    Attributes:
+        pixel_size: A, at the working box.
+        cropped_odd: whether the box of the files is odd.
+
+    Raises:
+        InputError: `box` is odd or larger than the files', or the circle does not fit; then and later, if an image
+            cannot be read or its stack has changed since the table was read.
     """
 
     def __init__(self, table: ParticleTable, box: int, radius_A: float | None, invert: bool = False) -> None:
         even_box = table.box - table.box % 2
         if box % 2 or not 2 <= box <= even_box:
             raise InputError(
-                f"{table.source}: a working box of {box} pixels is not possible; choose an even number from "
+                f"{table.source}: a working box of {box} pixels is not possible. Choose an even number from "
                 f"2 to {even_box}, the box of the images."
             )
         self.table, self.box, self.radius_A = table, box, radius_A
-        self.cropped_odd = table.box % 2 == 1
+        self.cropped_odd = table.pixel_sizes is None and table.box % 2 == 1
         self.pixel_size = table.pixel_size * even_box / box
-        self._even_box = even_box
         self._sign = np.float32(-1 if invert else 1)
         self._background = _outside_circle(box, radius_A and radius_A / self.pixel_size)
-        self._file_background = _outside_circle(even_box, radius_A and radius_A / table.pixel_size)
         if radius_A is not None and not 0 < radius_A <= box / 2 * self.pixel_size:
             raise InputError(
                 f"{table.source}: a circle of radius {radius_A:g} A does not fit the box of "
-                f"{box * self.pixel_size:g} A; choose at most half of that."
+                f"{box * self.pixel_size:g} A. Choose at most half of that."
             )
+        self._grids, self._grid_index = self._find_grids(even_box)
+
+    def _find_grids(self, even_box: int) -> tuple[list[_Grid], NDArray[np.int64]]:
+        """Return the kinds of images, and (N,) which of them each is of."""
+        table = self.table
+        if table.pixel_sizes is None:
+            return [self._grid(even_box, table.pixel_size)], np.zeros(len(table), dtype=np.int64)
+        boxes = np.array([header.shape[2] for header in table.headers])[table.stack_index]
+        kinds, index = np.unique(np.stack([boxes - boxes % 2, table.pixel_sizes]), axis=1, return_inverse=True)
+        return [self._grid(int(side), float(size)) for side, size in kinds.T], index.reshape(-1)
+
+    def _grid(self, side: int, pixel_size: float) -> _Grid:
+        radius = None if self.radius_A is None else min(self.radius_A / pixel_size, side / 2)
+        background = _outside_circle(side, radius)
+        if abs(side * pixel_size / (self.box * self.pixel_size) - 1) < 1e-6 and self.box <= side:
+            return _Grid(side, pixel_size, background, lambda images: fourier_crop(images, self.box))
+        margin = side // 2 if radius is None else int(side / 2 - radius)
+        return _Grid(side, pixel_size, background, Resampler(side, pixel_size, self.box, self.pixel_size, margin))
 
     def read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Images (B, box, box) of these rows, and which of them are usable; the others come back as zeros.
+        """Read images, and say which are usable.
 
-        Not usable are images that hold NaN or infinite values, or are constant outside the circle.
+        Not usable are images with NaN or infinite values, constant outside the circle, or blank in part.
+
+        Args:
+            rows: (B,) of the table.
+
+        Returns:
+            float32 (B, box, box), zero where an image is not usable; bool (B,), whether it is.
         """
         images = np.empty((len(rows), self.box, self.box), dtype=np.float32)
         good = np.empty(len(rows), dtype=np.bool_)
@@ -58,27 +105,31 @@ class ImageReader:
         return images, good
 
     def in_file_order(self, rows: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
-        """Positions in `rows`, in parts that each ascend through one stack."""
-        stacks, images = self.table.stack_index[rows], self.table.image_index[rows]
+        """Yield positions in `rows`, in parts that each ascend through one stack, of images of one kind."""
+        stacks = self.table.stack_index[rows] * len(self._grids) + self._grid_index[rows]
+        images = self.table.image_index[rows]
         order = np.lexsort((images, stacks))
         for run in np.split(order, np.flatnonzero(np.diff(stacks[order])) + 1):
             for start in range(0, len(run), _SCAN_BATCH):
                 yield run[start : start + _SCAN_BATCH]
 
     def _read_stack(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """`read` of rows of one stack."""
-        stack = self.table.stack_index[rows[0]]
+        """Read rows of one part of `in_file_order`."""
+        stack, grid = self.table.stack_index[rows[0]], self._grids[self._grid_index[rows[0]]]
         stored = read_images(self.table.stacks[stack], self.table.headers[stack], self.table.image_index[rows])
         with np.errstate(over="ignore", invalid="ignore"):  # damaged images are left out, not warned of
-            return self._preprocess(stored[:, : self._even_box, : self._even_box].astype(np.float32))
+            raw = stored[:, : grid.box, : grid.box].astype(np.float32)
+            return self._preprocess(raw, grid, {name: values[rows] for name, values in self.table.ctf.items()})
 
-    def _preprocess(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _preprocess(
+        self, raw: NDArray[np.float32], grid: _Grid, ctf: Columns
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         good = np.isfinite(raw).all(axis=(1, 2))
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
-        outside = np.take(raw.reshape(len(raw), -1), self._file_background, axis=1)
-        good &= outside.max(axis=1) > outside.min(axis=1)
-        images = fourier_crop(raw, self.box)
+        outside = np.take(raw.reshape(len(raw), -1), grid.background, axis=1)
+        good &= (outside.max(axis=1) > outside.min(axis=1)) & ~blank_in_part(raw)
+        images = grid.resample(correct(raw, ctf, grid.pixel_size))
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
         mean, deviation = background.mean(axis=1), background.std(axis=1)
@@ -91,25 +142,6 @@ class ImageReader:
         return normalised.astype(np.float32), good
 
 
-def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
-    """Resample (..., D, D), D even, to (..., box, box), box even and at most D, by cropping the spectrum.
-
-    Pixel values keep their level (a constant image keeps its value) and the centre D // 2 goes to box // 2.
-    Only the disc |k| < box / 2 is kept, without the square's corners: projections of a volume have nothing
-    there, and a critic would tell them from particles by that alone. An image within the disc is resampled
-    exactly.
-    """
-    side = images.shape[-1]
-    half = box // 2
-    spectrum = fft.rfft2(images)[..., : half + 1]
-    rows = np.concatenate([spectrum[..., :half, :], spectrum[..., -half:, :]], axis=-2)
-    ky, kx = fft.fftfreq(box, 1 / box), np.arange(half + 1)
-    rows *= np.hypot(ky[:, None], kx) < half
-    cropped: NDArray[np.float32] = fft.irfft2(rows, s=(box, box)) * np.float32((box / side) ** 2)
-    return cropped
-
-
 def _outside_circle(box: int, radius: float | None) -> NDArray[np.int64]:
-    """Flat indices of the pixels farther than `radius` pixels from pixel (box // 2, box // 2); None: of all."""
-    y, x = np.indices((box, box)) - box // 2
-    return np.flatnonzero(x**2 + y**2 > (-1 if radius is None else radius**2))
+    """Return flat indices of the pixels farther than `radius` pixels from (box // 2, box // 2); of all for None."""
+    return np.flatnonzero(centred_radius(box) > (-1 if radius is None else radius))

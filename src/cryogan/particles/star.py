@@ -19,10 +19,13 @@ _SHARED = 10_000  # texts of a column that its rows share: micrographs are fewer
 
 @dataclass(frozen=True)
 class StarTable:
-    """One data block: columns of text, and where each row stood in the file.
+    """One data block of a STAR file, as text. A block of key-value pairs is a table of one row.
 
-    `columns` maps a name without its leading underscore to N strings, `lines` holds their N line numbers.
-    A block of key-value pairs is a table of one row.
+    Attributes:
+        path: the file.
+        name: of the block, without `data_`.
+        columns: N strings for each column, by its name without the leading underscore.
+        lines: the N numbers of the lines in the file, from 1.
     """
 
     path: Path
@@ -37,97 +40,149 @@ class StarTable:
         return column in self.columns
 
     def where(self, row: int) -> str:
-        """The place of a row, for messages: "FILE, line 12"."""
+        """Return the place of a row (from 0) for messages: "FILE, line 12"."""
         return f"{self.path}, line {self.lines[row]}"
 
     def texts(self, column: str) -> list[str]:
-        """The strings of a column. Raises InputError if the block has no such column."""
+        """Return the N strings of a column.
+
+        Raises:
+            InputError: the block has no such column.
+        """
         if column not in self.columns:
-            raise InputError(f"{self.path}: block data_{self.name[:50]} has no column _{column}; add it.")
+            raise InputError(f"{self.path}: block data_{self.name[:50]} has no column _{column}. Add it.")
         return self.columns[column]
 
     def floats(self, column: str) -> NDArray[np.float64]:
-        """A column as float64 (N,). Raises InputError for a missing column or, with its line, a word."""
+        """Return a column as float64 (N,).
+
+        Raises:
+            InputError: there is no such column, or a row of it holds a word.
+        """
         texts = self.texts(column)
         try:
             return np.array([float(text) for text in texts], dtype=np.float64)
         except ValueError:
             row = next(row for row, text in enumerate(texts) if not _is_number(text))
             raise InputError(
-                f'{self.where(row)}: _{column} is "{texts[row][:50]}", which is not a number; correct that row.'
+                f'{self.where(row)}: _{column} is "{texts[row][:50]}", which is not a number. Correct that row.'
             ) from None
 
 
 def read_star(path: Path | str) -> dict[str, StarTable]:
-    """Read every data block of a STAR file, by name (`data_` alone has the name "").
+    """Read every data block of a STAR file.
 
-    Reads loops and key-value blocks, comments, quoted strings and blank lines; a row stands on one line.
-    Raises InputError for a missing or unreadable file, a row with too few or too many fields, text outside a
-    block, and a block or column that occurs twice.
+    Loops, key-value blocks, comments, quoted strings, blank lines, a byte order mark and Windows line ends are read;
+    keywords may be in capitals. A row stands on one line.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The blocks by name; a bare `data_` has the name "".
+
+    Raises:
+        InputError: the file is missing or cannot be read; a row has too few or too many fields; text stands outside a
+            block; a block or column occurs twice.
     """
-    path = Path(path)
-    blocks: dict[str, StarTable] = {}
-    table: StarTable | None = None
-    in_loop = False
-    shared: list[dict[str, str]] = []  # texts of each column
+    parser = _Parser(Path(path))
+    for number, line in enumerate(_lines(parser.path), start=1):
+        parser.read(number, line)
+    return parser.blocks
 
-    for number, line in enumerate(_lines(path), start=1):
+
+class _Parser:
+    """The state of reading a STAR file line by line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.blocks: dict[str, StarTable] = {}
+        self._table: StarTable | None = None
+        self._in_loop = False
+        self._shared: list[dict[str, str]] = []  # texts of each column
+
+    def read(self, number: int, line: str) -> None:
         fields = _split(line)
         if not fields:
-            continue
-        first = fields[0]
-        shown = first[:50]  # in messages
-        here = f"{path}, line {number}"
-        if first.startswith("data_") and len(fields) == 1:
-            table, in_loop, shared = StarTable(path, first[len("data_") :]), False, []
-            if table.name in blocks:
-                raise InputError(f"{here}: a second block {shown}; rename or remove one.")
-            blocks[table.name] = table
+            return
+        table, first = self._table, fields[0]
+        if len(fields) == 1 and self._opens_block(first):
+            self._open_block(number, first)
         elif table is None:
-            raise InputError(f'{here}: "{shown}" stands before any data_ block, so this is no STAR file.')
-        elif first == "loop_":
+            raise self._error(number, f'"{first[:50]}" stands before any data_ block. Give a STAR file.')
+        elif first.lower() == "loop_":
             if table.columns:
-                raise InputError(f"{here}: a second table in block data_{table.name[:50]}; give it its own block.")
-            in_loop = True
+                raise self._error(number, f"a second table in block data_{table.name[:50]}. Give it its own block.")
+            self._in_loop = True
         elif line.lstrip().startswith("_"):
-            if in_loop and table.lines:
-                raise InputError(f"{here}: {shown} follows the rows of a loop; give it its own data_ block.")
-            name = first[1:]
-            if name in table.columns:
-                raise InputError(f"{here}: column {shown} occurs twice; remove one.")
-            if not in_loop and len(fields) != 2:
-                raise InputError(f"{here}: {shown} needs one value, not {len(fields) - 1}; correct that line.")
-            table.columns[name] = [] if in_loop else [fields[1]]
-            shared.append({})
-            if not in_loop and not table.lines:
-                table.lines.append(number)
-        elif not in_loop:
-            raise InputError(f'{here}: "{shown}" is neither a key nor in a loop; add the line "loop_".')
-        elif len(fields) != len(table.columns):
-            raise InputError(f"{here}: expected {len(table.columns)} fields and found {len(fields)}; correct that row.")
+            self._add_column(number, table, fields)
+        elif not self._in_loop:
+            raise self._error(number, f'"{first[:50]}" is neither a key nor in a loop. Add the line "loop_".')
         else:
-            for column, texts, text in zip(table.columns.values(), shared, fields, strict=True):
-                column.append(texts.setdefault(text, text) if len(texts) < _SHARED else texts.get(text, text))
+            self._add_row(number, table, fields)
+
+    def _error(self, number: int, text: str) -> InputError:
+        return InputError(f"{self.path}, line {number}: {text}")
+
+    def _opens_block(self, word: str) -> bool:
+        keyword = word[:5]
+        # In a loop of one column "Data_001.mrc" is a row.
+        is_row = self._in_loop and self._table is not None and len(self._table.columns) == 1
+        return keyword in ("data_", "DATA_") or (keyword.lower() == "data_" and not is_row)
+
+    def _open_block(self, number: int, word: str) -> None:
+        name = word[5:]
+        if name in self.blocks:
+            raise self._error(number, f"a second block {word[:50]}. Rename or remove one.")
+        self._table = self.blocks[name] = StarTable(self.path, name)
+        self._in_loop, self._shared = False, []
+
+    def _add_column(self, number: int, table: StarTable, fields: list[str]) -> None:
+        shown, name = fields[0][:50], fields[0][1:]
+        if self._in_loop and table.lines:
+            raise self._error(number, f"{shown} follows the rows of a loop. Give it its own data_ block.")
+        if name in table.columns:
+            raise self._error(number, f"column {shown} occurs twice. Remove one.")
+        if not self._in_loop and len(fields) != 2:
+            raise self._error(number, f"{shown} needs one value, not {len(fields) - 1}. Correct that line.")
+        table.columns[name] = [] if self._in_loop else [fields[1]]
+        self._shared.append({})
+        if not self._in_loop and not table.lines:
             table.lines.append(number)
-    return blocks
+
+    def _add_row(self, number: int, table: StarTable, fields: list[str]) -> None:
+        if len(fields) != len(table.columns):
+            raise self._error(
+                number, f"expected {len(table.columns)} fields and found {len(fields)}. Correct that row."
+            )
+        for column, texts, text in zip(table.columns.values(), self._shared, fields, strict=True):
+            column.append(texts.setdefault(text, text) if len(texts) < _SHARED else texts.get(text, text))
+        table.lines.append(number)
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """A file's lines, one after the other: the text of a million particles is not held beside their columns."""
+    """Yield a file's lines one by one, so that the text of a million particles is not held beside their columns."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             yield from file
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not text, so it is no STAR file; give the particle STAR.") from None
+        raise InputError(f"{path}: is not text, so it is no STAR file. Give the particle STAR.") from None
 
 
 def write_star(path: Path | str, blocks: Mapping[str, Mapping[str, Sequence[object]]]) -> None:
-    """Write data blocks as loops, columns without their underscore; the file appears whole or not at all.
+    """Write data blocks as loops; the file appears whole or not at all.
 
-    Floats are written with six decimals and text with spaces is quoted. Raises ValueError if the columns of a
-    block differ in length, or a text cannot be written (it holds a line break or both kinds of quote).
+    Floats are written with six decimals, and text with spaces is quoted.
+
+    Args:
+        path: the file to write.
+        blocks: columns by their name without underscore, by the block's name without `data_`.
+
+    Raises:
+        ValueError: the columns of a block differ in length, or a text cannot be written, because it holds a line break
+            or both kinds of quote.
     """
     path = Path(path)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:

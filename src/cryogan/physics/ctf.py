@@ -1,13 +1,14 @@
 """The contrast transfer function C, equations (16) to (21), in RELION's sign: bright protein, underfocus positive."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cryogan.fourier import frequencies
+from cryogan.optics import ctf_phase, wavelength
 
 
 @dataclass(frozen=True)
@@ -23,25 +24,22 @@ class CtfParameters:
     phase_shift: Tensor  # degrees
     b_factor: Tensor  # A^2, envelope exp(-B k^2 / 4)
     scale: Tensor
+    phase_flipped: Tensor | None = None  # 1: the image was multiplied by the CTF's sign, so its factor is |CTF|; or 0
 
     @classmethod
     def from_columns(
         cls, columns: Mapping[str, np.ndarray], *, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> "CtfParameters":
-        """Parameters from the columns of a particle table, which have the names of the fields."""
-        return cls(**{f.name: torch.as_tensor(columns[f.name], dtype=dtype, device=device) for f in fields(cls)})
+        """Take the parameters from the columns of a particle table, which have the names of the fields."""
+        given = [f.name for f in fields(cls) if f.default is MISSING or f.name in columns]
+        return cls(**{name: torch.as_tensor(columns[name], dtype=dtype, device=device) for name in given})
 
     def __len__(self) -> int:
         return len(self.defocus_u)
 
     def __getitem__(self, rows: Tensor | slice) -> "CtfParameters":
-        return CtfParameters(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
-
-def wavelength(voltage_kV: Tensor) -> Tensor:
-    """Relativistic electron wavelength in A (0.0196876 at 300 kV)."""
-    volt = voltage_kV * 1e3
-    return 12.2643247 / torch.sqrt(volt * (1.0 + volt * 0.978466e-6))
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return CtfParameters(**{name: values[rows] for name, values in columns.items() if values is not None})
 
 
 def ctf(
@@ -57,7 +55,7 @@ def ctf(
     With a = atan2(ky, kx), dz(a) = (U + V) / 2 + (U - V) / 2 cos 2 (a - a0) and
     g = -pi lambda dz k^2 + pi / 2 Cs lambda^3 k^4 - phase - atan(Q / sqrt(1 - Q^2)), the CTF is
     -sin(g) exp(-B k^2 / 4) scale. The paper's (19) is its negative, for dark protein; its (20) has 1/4
-    lambda^3 where the literature and RELION have pi / 2 lambda^3.
+    lambda^3 where the literature and RELION have pi / 2 lambda^3. Of phase-flipped images it is the absolute value.
 
     Args:
         parameters: N rows.
@@ -80,14 +78,13 @@ def ctf(
     defocus = column(mean) + column(difference) * torch.cos(2 * (angle - column(torch.deg2rad(p.defocus_angle))))
     amplitude = torch.asin(p.amplitude_contrast)  # = atan(Q / sqrt(1 - Q^2)), and finite at Q = 1
     constant = column(torch.deg2rad(p.phase_shift) + amplitude)
-    cs = column(p.spherical_aberration * 1e7)
-    gamma = -torch.pi * wave * defocus * k2 + torch.pi / 2 * cs * wave**3 * k2.square() - constant
+    gamma = ctf_phase(k2, wave, defocus, column(p.spherical_aberration), constant)
     envelope = torch.exp(-column(p.b_factor) / 4 * k2) * envelope_at_nyquist ** (k2 * (2 * pixel_size) ** 2)
     aperture = k2 <= aperture_cutoff**2
-    return -torch.sin(gamma) * envelope * aperture * column(p.scale)
+    transfer = -torch.sin(gamma) * envelope * aperture * column(p.scale)
+    return transfer if p.phase_flipped is None else torch.where(column(p.phase_flipped > 0), transfer.abs(), transfer)
 
 
 def objective_aperture_cutoff(diameter_um: float, focal_length_mm: float, voltage_kV: float) -> float:
     """Cut-off of the objective aperture in 1/A, equation (17): omega = 2 pi d / (f lambda), so k = d / (f lambda)."""
-    wave = float(wavelength(torch.tensor(voltage_kV, dtype=torch.float64)))
-    return diameter_um * 1e-3 / (focal_length_mm * wave)
+    return diameter_um * 1e-3 / (focal_length_mm * wavelength(voltage_kV))

@@ -12,7 +12,7 @@ from cryogan.critics.micro_batch import MicroBatch
 from cryogan.fourier import Disc, to_half_planes
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.volume import Volume
-from cryogan.run.half import build_simulator
+from cryogan.run.build import build_simulator
 from cryogan.run.plan import Plan
 
 IMAGES_AT_ONCE = 128
@@ -32,7 +32,7 @@ class HalfSet:
         seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
         self.images, self.simulator = build_simulator(plan, plan.box, particles, half, seed)
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
-        self.template_count, self.width_A = s.views, plan.box * plan.pixel_size
+        self.template_count, self.width_A = s.orientations, plan.box * plan.pixel_size
         self.noise_power = measured_noise_power(self.simulator)
         self.volume = Volume(plan.box, plan.mask_radius / plan.pixel_size, s.symmetry, plan.device)
         self.group = torch.from_numpy(self.volume.point_group).float().to(plan.device)

@@ -1,4 +1,4 @@
-"""One offline HTML file that tells what a run was and what came of it."""
+"""One offline HTML file that reports a run: inputs, results, warnings, pictures, next commands."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,21 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cryogan.files import replacing
+
 
 @dataclass(frozen=True)
 class Page:
-    """What the page says; every text is escaped.
+    """Content of the page; every text is escaped.
 
-    tables: facts by heading and name; pictures: caption and PNG file; next: commands by what they do.
+    Attributes:
+        title: heading of the page.
+        summary: paragraph below it.
+        warnings: a sentence each.
+        tables: facts by heading and name.
+        pictures: caption and PNG file of each picture; one that does not exist is left out.
+        next: commands to go on with, by what they do.
+        settings: every setting by name.
     """
 
     title: str
@@ -25,12 +34,11 @@ class Page:
 
 
 def write_page(path: Path, page: Page) -> None:
-    """Write the page; the pictures stand in it."""
+    """Write the page as one file, with its pictures inside."""
     environment = Environment(
         loader=PackageLoader("cryogan.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     pictures = [(caption, b64encode(file.read_bytes()).decode()) for caption, file in page.pictures if file.exists()]
     text = environment.get_template("page.html.j2").render(vars(page) | {"pictures": pictures})
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from cryogan.errors import InputError
+from cryogan.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -16,15 +16,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         InputError: the disk is full or the folder cannot be written; the old checkpoint is untouched.
     """
-    temporary = path.with_suffix(".tmp")
     try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path, durable=True) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
-        temporary.unlink(missing_ok=True)
         kept = "the last one is good" if path.exists() else "there is none yet"
         raise InputError(
             f"Cannot write the checkpoint {path} ({error.__cause__ or error}); {kept}: "

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.errors import InputError
 from cryogan.files import require_new
-from cryogan.run.plan import RUN_FILE, make_plan, needs
-from cryogan.run.reconstruct import require_images
+from cryogan.run.folder import RunFolder
+from cryogan.run.inputs import read_inputs, require_images
 
 SCRIPT = "job.sh"
 TIME_MARGIN = 3.0  # of the estimate: other cores, a busy file system
@@ -23,40 +25,6 @@ MEMORY_MARGIN = 1.5
 SPARE_MINUTES = 15.0
 SRUN = "--kill-on-bad-exit=1 --wait=0"  # a run is over when a process fails, and not before the last has ended
 WARNING_SECONDS = 180  # before the time limit; a step and the checkpoint fit
-_BODY = """
-
-# A task of the array for each seed. Submit this script again to go on with what is not finished.
-seeds=({seeds})
-seed=${{seeds[$SLURM_ARRAY_TASK_ID]}}
-run={out}/seed$seed
-cryogan() {{ exec {launcher}{python} -m cryogan.cli "$@"; }}
-export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-{cpus}}}
-
-# SIGTERM comes from scancel, or from preemption, after which Slurm itself queues the task again. SIGUSR1 comes before
-# the time limit. Either way the run writes its checkpoint and ends with code 130. It is told by SIGUSR1, which srun
-# passes on; at SIGTERM srun kills its tasks.
-requeue= running=
-trap 'kill -USR1 "$running" 2>/dev/null' TERM
-trap 'requeue=yes; kill -USR1 "$running" 2>/dev/null' USR1
-
-if [ -e "$run/{run_file}" ]; then
-    cryogan reconstruct --resume "$run" &
-else
-    cryogan reconstruct {inputs} --seed "$seed" --out "$run" &
-fi
-running=$!
-wait "$running"
-code=$?
-while kill -0 "$running" 2>/dev/null; do # a signal ends wait, not the run
-    wait "$running"
-    code=$?
-done
-if [ "$requeue" ] && [ "$code" -ge 128 ]; then
-    echo "Out of time; the task is queued again and goes on from its checkpoint."
-    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" # SLURM_JOB_ID may be that of the whole array
-fi
-exit "$code"
-"""
 
 
 @dataclass(frozen=True)
@@ -106,10 +74,10 @@ def batch_script(
         raise InputError("With --processes each process has one GPU; give --gpus 1.")
     threads = max(1, resources.cpus // 2) if processes is None else resources.cpus
     chosen = settings.model_copy(update={"threads": settings.threads or threads})
-    plan, _, _ = make_plan(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
+    plan, _, _ = read_inputs(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
     if processes is not None:
         require_images(plan, processes)
-    minutes, gib = needs(plan, resources.cpus * (processes or 1))
+    minutes, gib = plan.cost.minutes(resources.cpus * (processes or 1)), plan.cost.memory_gib
     minutes = settings.max_minutes or TIME_MARGIN * minutes * (2 if settings.refine else 1)
     folder = out.resolve()
     asked = {
@@ -130,17 +98,24 @@ def batch_script(
     inputs = [str(particles.resolve())]
     for flag, path in (("--noise", noise), ("--data-dir", data_dir), ("--cache", cache)):
         inputs += [flag, str(path.resolve())] if path else []
-    head = ["#!/bin/bash", f"# Made by cryogan submit, version {__version__}."]
-    head += [f"#SBATCH {line}" for line in (*lines, "--requeue", *resources.options)]
-    return "\n".join(head) + _BODY.format(
+    return _template("job.sh.j2").render(
+        version=__version__,
+        options=(*lines, "--requeue", *resources.options),
         seeds=" ".join(map(str, seeds)),
         out=shlex.quote(str(folder)),
         launcher="" if processes is None else f"srun --cpus-per-task={resources.cpus} {SRUN} ",
         python=shlex.quote(sys.executable),
         cpus=resources.cpus,
-        run_file=RUN_FILE,
+        run_file=RunFolder(folder).record.name,
         inputs=shlex.join(inputs + _flags(chosen)),
     )
+
+
+def _template(name: str) -> Template:
+    """A template of this package; text is not escaped, as it is not HTML."""
+    loader = PackageLoader("cryogan.run", ".")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.get_template(name)
 
 
 def submit(script: str, out: Path) -> str:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage, optimize, signal
+from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis, centred_radius, falling_cosine
 from cryogan.rotations import super_fibonacci
-from cryogan.validation.grid import Array, cubic, falling_cosine, half_frequency, positive, radius
+from cryogan.validation.checks import Array, cubic, half_frequency, positive
+from cryogan.validation.resampling import fit_box, resample
 
 COARSE_BOX = 24
 FINE_BOX = 48
@@ -25,14 +27,18 @@ MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """How a moving map lies on a reference: reference(r) ~ moving(M R^T (r - shift)).
+    """Rigid transform that places a moving map on a reference: reference(r) ~ moving(M R^T (r - shift)).
 
-    r = (x, y, z) from voxel D//2. `rotation` is R (3, 3), acting on (x, y, z): it turns the moving map, after
-    the mirror, onto the reference; `shift_A` (3,) is the translation in A along (x, y, z) after the rotation;
-    M is diag(-1, 1, 1), the hand change of `relion_image_handler --invert_hand`, where `mirrored`, and the
-    identity elsewhere. R = identity and shift 0 are the zero of all angles and shifts. `correlation` is that
-    of the Fourier coefficients of the two maps within the searched band, in [-1, 1]; `correlation_other_hand`
-    the best of the hand not chosen, NaN if it was not searched.
+    r = (x, y, z) is measured from voxel D//2. M is diag(-1, 1, 1), the hand change of
+    `relion_image_handler --invert_hand`, if `mirrored`, and the identity otherwise.
+
+    Attributes:
+        rotation: R (3, 3), acting on (x, y, z); it turns the moving map, after the mirror, onto the reference.
+            The identity is the zero of all angles.
+        shift_A: (3,) translation in A along (x, y, z), after the rotation.
+        mirrored: whether the hand was changed.
+        correlation: correlation of the maps' Fourier coefficients within the searched band, in [-1, 1].
+        correlation_other_hand: best correlation of the hand not chosen; NaN if it was not searched.
     """
 
     rotation: Array
@@ -42,12 +48,21 @@ class Alignment:
     correlation_other_hand: float
 
     def apply(self, volume: npt.ArrayLike, pixel_size: float) -> npt.NDArray[np.float32]:
-        """The moving map (D, D, D) in the reference's frame, on its own box and pixel size (A), float32.
+        """Transform the moving map into the reference's frame, on the moving map's own grid.
 
-        Frequencies beyond Nyquist, in the corners of the transform, are cut: turned, they would alias. Then a
-        cubic spline through the map on a grid twice as fine (Fourier zero padding 2), where the map's highest
-        frequency is half of Nyquist. 0 where the box of the moving map does not reach.
-        Raises `InputError` if the map is not cubic or not finite.
+        Frequencies beyond Nyquist, in the corners of the transform, are cut: rotated, they would alias. The map
+        is then interpolated by cubic splines on a grid twice as fine (Fourier zero padding), where its highest
+        frequency is half of Nyquist.
+
+        Args:
+            volume: moving map (D, D, D).
+            pixel_size: A.
+
+        Returns:
+            (D, D, D) float32; 0 where the box of the moving map does not reach.
+
+        Raises:
+            InputError: the map is not cubic or not finite.
         """
         array = cubic(volume, "moving map")
         box = array.shape[0]
@@ -73,17 +88,24 @@ def align(
     resolution_A: float | None = None,
     seed: int = 0,
 ) -> Alignment:
-    """The rotation, translation and hand of `moving` that correlate best with `reference`, both (D, D, D).
+    """Find the rotation, translation and hand of a map that correlate best with a reference.
 
     Both maps are Fourier-cropped to 24 voxels; 3,000 rotations of a super-Fibonacci spiral (Alexa 2022, CVPR)
-    are tried with all translations by FFT; the best 3 are refined by L-BFGS there and then at 48 voxels, up
-    to `resolution_A` (A; by default all of it). The moving map counts within the sphere inscribed in its box.
-    For a map with point-group symmetry any of the equivalent answers may come out, and each is right: compare
-    maps or rotations up to the group, not the numbers.
+    are tried with all translations by FFT; the best 3 are refined by L-BFGS there and then at 48 voxels. The
+    moving map is used within the sphere inscribed in its box. For a map with point-group symmetry any of the
+    equivalent rotations may be found, and all are right: compare maps, or rotations up to the group.
 
-    `pixel_size` in A; `hands` holds 1 (as it is), -1 (mirrored) or both; `seed` turns the spiral as a whole.
-    Raises `InputError` if the maps are not cubic, not finite, constant or of different shape (`resample` one
-    first), for other hands, and if `resolution_A` leaves fewer than 3 shells.
+    Args:
+        moving: map to move (D, D, D).
+        reference: map that stays (D, D, D).
+        pixel_size: A, of both.
+        hands: hands to search: 1 (as it is), -1 (mirrored) or both.
+        resolution_A: finest resolution used, A; default: all.
+        seed: random rotation of the spiral as a whole.
+
+    Raises:
+        InputError: the maps are not cubic, not finite, constant or of different shape (`resample` one first);
+            other hands; or `resolution_A` leaves fewer than 3 shells.
     """
     maps = [cubic(moving, "moving map"), cubic(reference, "reference map")]
     pixel_size = positive(pixel_size, "pixel size")
@@ -104,7 +126,7 @@ def align(
     fine = Comparison(maps[0], maps[1], min(box, FINE_BOX), limit)
     rotations = spiral(COARSE_ROTATIONS, seed)
     best = {hand: _search(coarse, fine, rotations, hand) for hand in set(hands)}
-    hand = max(best, key=lambda each: best[each].correlation)
+    hand = max(best, key=lambda side: best[side].correlation)
     found = best[hand]
     return Alignment(
         rotation=found.rotation,
@@ -115,29 +137,9 @@ def align(
     )
 
 
-def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size: float) -> Array:
-    """The map (D, D, D) on a grid (box, box, box) of another pixel size (A), centre voxel on centre voxel.
-
-    The box is first cropped or zero-padded in space to the new box's size in A, then its transform is cropped
-    or zero-padded, which is exact up to the lower Nyquist frequency; densities keep their values.
-    Raises `InputError` if the new size in A is not a whole number of old voxels (to 0.05 voxel).
-    """
-    array = cubic(volume)
-    width = box * positive(new_pixel_size, "new pixel size") / positive(pixel_size, "pixel size")
-    if box < 4 or abs(width - round(width)) > 0.05:
-        raise InputError(
-            f"A map of {pixel_size} A/px cannot be put on {box} voxels of {new_pixel_size} A: "
-            f"choose a box of 4 or more that is a whole number of the map's voxels wide (it is {width:.2f})."
-        )
-    array = np.fft.ifftshift(_fit(array, round(width)))
-    for axis in range(3):
-        array = signal.resample(array, box, axis=axis)
-    return np.fft.fftshift(array)
-
-
 @dataclass(frozen=True)
 class Pose:
-    """Where a map was moved to, and how well it lies there."""
+    """A rotation and shift of the moving map, and the correlation there."""
 
     rotation: Array  # (3, 3) acting on (x, y, z)
     shift: Array  # (3,) voxels along (x, y, z)
@@ -145,12 +147,19 @@ class Pose:
 
 
 class Comparison:
-    """The correlation of two maps, Fourier-cropped to `box`, as a function of the pose of the first."""
+    """Correlation of two maps, Fourier-cropped to `box`, as a function of the pose of the first.
+
+    Args:
+        moving: map to move (D, D, D).
+        reference: map that stays (D, D, D).
+        box: voxels at which they are compared; at most D.
+        limit: highest shell compared.
+    """
 
     def __init__(self, moving: Array, reference: Array, box: int, limit: float) -> None:
         self.box = box
         band = min(limit, box // 2 - 1)
-        axis = torch.arange(-(box // 2), (box + 1) // 2)
+        axis = torch.from_numpy(centred_axis(box))
         half = torch.cartesian_prod(axis, axis, torch.arange(box // 2 + 1))
         half = half[(half.square().sum(1) <= band**2) & (half.abs().sum(1) > 0)]
         self.index = ((half[:, 0] % box) * box + half[:, 1] % box) * (box // 2 + 1) + half[:, 2]
@@ -163,12 +172,12 @@ class Comparison:
         self.target = target / self._norm(target)
 
     def try_rotations(self, rotations: Array, hand: int) -> list[Pose]:
-        """The best translation, to a voxel, of each of the rotations (n, 3, 3)."""
+        """Find the best translation, to a voxel, for each of the rotations (n, 3, 3), by FFT."""
         poses = []
         box, spectrum, target = self.box, self.moving.float(), self.target.to(torch.complex64)
         for first in range(0, len(rotations), BATCH):
             batch = torch.from_numpy(rotations[first : first + BATCH])
-            moved = self._moved(batch, hand, spectrum)
+            moved = self._rotated(batch, hand, spectrum)
             moved = moved / self._norm(moved)[:, None]
             product = torch.zeros(len(batch), box * box * (box // 2 + 1), dtype=torch.complex64)
             product[:, self.index] = target * moved.conj()
@@ -178,44 +187,44 @@ class Comparison:
             shift = np.stack(np.unravel_index(place.numpy(), (box, box, box))[::-1], 1).astype(np.float64)
             shift -= box * (shift >= (box + 1) // 2)
             poses += [
-                Pose(rotation, each, float(top))
-                for rotation, each, top in zip(batch.numpy(), shift, value, strict=True)
+                Pose(rotation, best, float(top))
+                for rotation, best, top in zip(batch.numpy(), shift, value, strict=True)
             ]
         return poses
 
     def refine(self, start: Pose, hand: int) -> Pose:
-        """The nearest maximum of the correlation over rotation and translation."""
+        """Climb to the nearest maximum of the correlation over rotation and translation."""
         first = torch.from_numpy(start.rotation)
 
         def loss(values: Array) -> tuple[float, Array]:
             step = torch.from_numpy(values.copy()).requires_grad_()
-            overlap = self.overlap(self.small_turn(step[:3]) @ first, step[3:], hand)
+            overlap = self.overlap(self.small_rotation(step[:3]) @ first, step[3:], hand)
             (gradient,) = torch.autograd.grad(-overlap, step)
             return -float(overlap.detach()), gradient.numpy()
 
         origin = np.concatenate([np.zeros(3), start.shift])
         result = optimize.minimize(loss, origin, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-        rotation = self.small_turn(torch.from_numpy(np.asarray(result.x[:3]))) @ first
+        rotation = self.small_rotation(torch.from_numpy(np.asarray(result.x[:3]))) @ first
         return Pose(rotation.numpy(), np.asarray(result.x[3:]), -float(result.fun))
 
     def overlap(self, rotation: torch.Tensor, shift: torch.Tensor, hand: int) -> torch.Tensor:
-        """The correlation for a rotation (3, 3) and a shift (3,) in voxels; differentiable."""
-        moved = self._moved(rotation[None], hand, self.moving)[0]
+        """Correlation at a rotation (3, 3) and a shift (3,) in voxels; differentiable."""
+        moved = self._rotated(rotation[None], hand, self.moving)[0]
         phase = (self.frequency @ shift) * (-2 * math.pi / self.box)
         moved = moved * torch.polar(torch.ones_like(phase), phase)
         overlap: torch.Tensor = (self.weight * (self.target.conj() * moved).real).sum() / self._norm(moved)
         return overlap
 
-    def small_turn(self, step: torch.Tensor) -> torch.Tensor:
-        """A rotation (3, 3) about an axis (3,) of which a unit moves density at a quarter of the box by a voxel."""
+    def small_rotation(self, step: torch.Tensor) -> torch.Tensor:
+        """Rotation (3, 3) by a vector (3,) of which one unit moves density at a quarter of the box by a voxel."""
         turn = step / (self.box / 4)
         zero = torch.zeros((), dtype=torch.float64)
         cross = torch.stack([zero, -turn[2], turn[1], turn[2], zero, -turn[0], -turn[1], turn[0], zero])
         rotation: torch.Tensor = torch.linalg.matrix_exp(cross.view(3, 3))
         return rotation
 
-    def _moved(self, rotations: torch.Tensor, hand: int, spectrum: torch.Tensor) -> torch.Tensor:
-        """(B, N) coefficients of the moving map, mirrored and turned: F(M R^T k)."""
+    def _rotated(self, rotations: torch.Tensor, hand: int, spectrum: torch.Tensor) -> torch.Tensor:
+        """Coefficients (B, N) of the moving map, mirrored and rotated: F(M R^T k)."""
         points = self.frequency @ rotations
         if hand == -1:
             points = points @ torch.from_numpy(MIRROR)
@@ -232,7 +241,8 @@ class Comparison:
 
 
 def _search(coarse: Comparison, fine: Comparison, rotations: Array, hand: int) -> Pose:
-    ranked = sorted(coarse.try_rotations(rotations, hand), key=lambda each: -each.correlation)
+    """Find the best pose of one hand: all rotations at the coarse box, the best few refined at both."""
+    ranked = sorted(coarse.try_rotations(rotations, hand), key=lambda pose: -pose.correlation)
     chosen: list[Pose] = []
     for pose in ranked:
         if len(chosen) < CANDIDATES and all(
@@ -244,55 +254,45 @@ def _search(coarse: Comparison, fine: Comparison, rotations: Array, hand: int) -
     for pose in chosen:
         near = coarse.refine(pose, hand)
         refined.append(fine.refine(Pose(near.rotation, near.shift * scale, near.correlation), hand))
-    return max(refined, key=lambda each: each.correlation)
+    return max(refined, key=lambda pose: pose.correlation)
 
 
 def angle_between(first: Array, second: Array) -> float:
-    """Degrees from one rotation (3, 3) to another."""
+    """Angle in degrees between two rotations (3, 3)."""
     cosine = (float(np.trace(first.T @ second)) - 1) / 2
     return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
 
 
 def spiral(count: int, seed: int) -> Array:
-    """(count, 3, 3) rotations spread evenly, turned at random by the seed."""
+    """Rotations (count, 3, 3) spread evenly over SO(3), all turned by one random rotation."""
     turn = Rotation.from_quat(np.random.default_rng(seed).standard_normal(4)).as_matrix()
     spread: Array = turn @ super_fibonacci(count)
     return spread
 
 
 def inscribed(volume: Array) -> Array:
-    """The map less its background, within the inscribed sphere: a rotation moves no corner in or out."""
+    """Subtract a map's background and mask it by the inscribed sphere, so that no rotation moves corners in."""
     box = volume.shape[0]
     edge = max(2.0, box / 16)
-    distance = radius(box)
+    distance = centred_radius(box, axes=3)
     background = volume[(distance > box // 2 - edge) & (distance <= box // 2)].mean()
     inside: Array = (volume - background) * falling_cosine(distance, box // 2 - edge, edge)
     return inside
 
 
-def _fit(volume: Array, box: int) -> Array:
-    """The map cropped or zero-padded to (box, box, box) around its centre voxel."""
-    size = volume.shape[0]
-    start = size // 2 - box // 2
-    source = slice(max(start, 0), min(start + box, size))
-    place = slice(source.start - start, source.stop - start)
-    fitted = np.zeros((box, box, box))
-    fitted[place, place, place] = volume[source, source, source]
-    return fitted
-
-
 def _cropped(volume: Array, box: int) -> Array:
+    """Fourier-crop a map to (box, box, box)."""
     return resample(volume, box / volume.shape[0], box, 1.0)
 
 
 def _spectrum(volume: Array) -> torch.Tensor:
-    """(1, 2, 2D, 2D, 2D) real and imaginary part of the transform, zero-padded twice, frequency 0 at index D.
+    """Real and imaginary part (1, 2, 2D, 2D, 2D) of the transform, zero-padded twice, frequency 0 at index D.
 
     Trilinear interpolation between its samples multiplies the map by sinc^2 along each axis: divided out
     here.
     """
     box = volume.shape[0]
-    sinc = np.sinc((np.arange(box) - box // 2) / (2 * box)) ** 2
+    sinc = np.sinc(centred_axis(box) / (2 * box)) ** 2
     corrected = volume / (sinc[:, None, None] * sinc[:, None] * sinc)
-    transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(_fit(corrected, 2 * box))))
+    transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(fit_box(corrected, 2 * box))))
     return torch.from_numpy(np.stack([transform.real, transform.imag])[None])

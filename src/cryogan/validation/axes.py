@@ -19,23 +19,23 @@ from cryogan.validation.alignment import (
     inscribed,
     spiral,
 )
-from cryogan.validation.grid import Array, cubic, positive
+from cryogan.validation.checks import Array, cubic, positive
 
 
 def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: int = 0) -> Alignment:
-    """The rotation and translation that bring a map's axes into RELION's setting of a point group.
+    """Find the rotation and translation that bring a map's axes into RELION's setting of a point group.
 
-    For each of 3,000 frames (`super_fibonacci`) the map, turned by the group's generators, is correlated with
-    itself; the best 3 are refined together with their centre. `symmetrise` the map once it is there.
+    For each of 3,000 frames (`super_fibonacci`) the map, rotated by the group's generators, is correlated with
+    itself; the best 3 are refined together with their centre. Average over the group once the map is there.
 
     Args:
-        volume: (D, D, D), of a molecule that has the symmetry, in any frame.
+        volume: map (D, D, D) of a molecule that has the symmetry, in any frame.
         pixel_size: A.
-        symmetry: see `point_group`; C1 gives the identity.
-        seed: turns the 3,000 frames as a whole.
+        symmetry: point group in RELION's notation; C1 gives the identity.
+        seed: random rotation of the 3,000 frames as a whole.
 
     Returns:
-        Its `correlation` is the mean over the generators.
+        The transform; its `correlation` is the mean of the map with its copies under the generators.
 
     Raises:
         InputError: unknown point group, or the map is not cubic or not finite.
@@ -45,7 +45,7 @@ def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: 
     box = array.shape[0]
     if symmetry.strip().upper() == "C1":
         return Alignment(np.eye(3), np.zeros(3), False, 1.0, float("nan"))
-    coarse, fine = (Comparison(array, array, min(box, each), np.inf) for each in (COARSE_BOX, FINE_BOX))
+    coarse, fine = (Comparison(array, array, min(box, size), np.inf) for size in (COARSE_BOX, FINE_BOX))
 
     frames = spiral(COARSE_ROTATIONS, seed)
     turns = frames.transpose(0, 2, 1)[:, None] @ generators @ frames[:, None]  # (n, generators, 3, 3)
@@ -66,18 +66,18 @@ def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: 
         near = _refine(coarse, Pose(frames[index], centre, score[index]), generators)
         start = Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation)
         refined.append(_refine(fine, start, generators))
-    best = max(refined, key=lambda each: each.correlation)
+    best = max(refined, key=lambda pose: pose.correlation)
     shift = -best.rotation @ best.shift * positive(pixel_size, "pixel size") * box / fine.box
     return Alignment(best.rotation, shift, False, best.correlation, float("nan"))
 
 
 def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:
-    """The nearest maximum over frame and centre (`shift`, in the map)."""
+    """Climb to the nearest maximum over frame and centre (`shift`, in the map)."""
     first, group = torch.from_numpy(start.rotation), torch.from_numpy(generators)
 
     def loss(values: Array) -> tuple[float, Array]:
         step = torch.from_numpy(values.copy()).requires_grad_()
-        frame = comparison.small_turn(step[:3]) @ first
+        frame = comparison.small_rotation(step[:3]) @ first
         turns = frame.T @ group @ frame
         shifts = (torch.eye(3, dtype=torch.float64) - turns) @ step[3:]
         overlap = torch.stack(
@@ -88,11 +88,11 @@ def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:
 
     origin = np.concatenate([np.zeros(3), start.shift])
     result = optimize.minimize(loss, origin, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-    frame = comparison.small_turn(torch.from_numpy(np.asarray(result.x[:3]))) @ first
+    frame = comparison.small_rotation(torch.from_numpy(np.asarray(result.x[:3]))) @ first
     return Pose(frame.numpy(), np.asarray(result.x[3:]), -float(result.fun))
 
 
 def _distance(first: Array, second: Array, generators: Array) -> float:
-    """Largest angle, degrees, between the turns of two frames: frames with the same axes are the same."""
+    """Largest angle in degrees between two frames' rotations of the group: frames with equal axes have 0."""
     pairs = zip(first.T @ generators @ first, second.T @ generators @ second, strict=True)
     return max(angle_between(a, b) for a, b in pairs)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cryogan.errors import InputError
-from cryogan.validation.grid import Array, cubic, half_frequency, positive
+from cryogan.validation.checks import Array, cubic, half_frequency, positive
+from cryogan.validation.masks import check_mask
 
 RANDOMISE_BELOW = 0.8  # relion_postprocess --randomize_at_fsc
 # RELION: the shells next to the first randomised one still leak unrandomised signal through the mask.
@@ -15,10 +16,18 @@ SHELLS_KEPT_AFTER_RANDOMISATION = 2
 
 @dataclass(frozen=True, eq=False)
 class FscCurves:
-    """FSC curves over the shells 0 to D//2, each an array (D//2+1,).
+    """FSC curves of two half maps over the shells 0 to D//2; every array is (D//2+1,).
 
-    `frequency` in 1/A and `resolution` in A (infinite at shell 0). `randomised_from` is the resolution in A
-    from which on phases were randomised; it is Nyquist, 2 x `pixel_size`, where none were.
+    Attributes:
+        shell: number of the shell.
+        frequency: 1/A.
+        resolution: A, infinite at shell 0.
+        unmasked: FSC of the maps as they are.
+        masked: FSC of the maps times the mask.
+        phase_randomised: FSC of the masked maps with random phases beyond `randomised_from`.
+        corrected: masked FSC without what the mask correlates.
+        pixel_size: A.
+        randomised_from: resolution in A from which on phases were randomised; 2 x `pixel_size` if none were.
     """
 
     shell: npt.NDArray[np.int64]
@@ -33,13 +42,21 @@ class FscCurves:
 
 
 def fsc(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> Array:
-    """Fourier shell correlation (D//2+1,) of two maps (D, D, D), without a mask.
+    """Compute the Fourier shell correlation of two maps, without a mask.
 
     ``FSC(s) = sum Re(F1 F2*) / sqrt(sum |F1|^2 sum |F2|^2)`` over ``round(|k|) = s`` (Harauz and van Heel 1986),
     in float64. The sums run over the half transform as stored, as RELION's do, so that the values are those of
-    `relion_image_handler --fsc`. Shell 0 is 1 by definition; a shell where a map has no power is 0.
+    `relion_image_handler --fsc`.
 
-    Raises `InputError` if the maps are not cubic, not finite or differ in shape.
+    Args:
+        volume1: (D, D, D).
+        volume2: (D, D, D).
+
+    Returns:
+        (D//2+1,); 1 at shell 0 by definition, 0 in a shell where a map has no power.
+
+    Raises:
+        InputError: the maps are not cubic, not finite or differ in shape.
     """
     first, second = _pair(volume1, volume2)
     return _correlate(np.fft.rfftn(first), np.fft.rfftn(second))
@@ -52,15 +69,22 @@ def fsc_curves(
     mask: npt.ArrayLike | None = None,
     seed: int = 0,
 ) -> FscCurves:
-    """The FSC of two half maps (D, D, D): unmasked, masked, and corrected for what the mask correlates.
+    """Compute the FSC of two half maps: unmasked, masked, and corrected for what the mask correlates.
 
-    As `relion_postprocess` (Chen et al. 2013, Ultramicroscopy 135:24): the phases of both halves are
-    randomised from the first shell where the unmasked FSC is below 0.8; from two shells beyond it corrected =
-    (masked - random) / (1 - random), and corrected = masked before. Without a mask, or where the unmasked FSC
-    stays above 0.8, nothing is randomised and the last three curves are the same.
+    The correction is that of `relion_postprocess` (Chen et al. 2013, Ultramicroscopy 135:24): the phases of
+    both halves are randomised from the first shell where the unmasked FSC is below 0.8; from two shells beyond
+    it corrected = (masked - random) / (1 - random), and corrected = masked before. Without a mask, or if the
+    unmasked FSC stays above 0.8, nothing is randomised and the last three curves are equal.
 
-    `pixel_size` in A; `mask` (D, D, D) multiplies both maps; `seed` fixes the random phases.
-    Raises `InputError` if maps and mask differ in shape, are not cubic or not finite.
+    Args:
+        half1: (D, D, D).
+        half2: (D, D, D).
+        pixel_size: A.
+        mask: (D, D, D), multiplies both maps.
+        seed: of the random phases.
+
+    Raises:
+        InputError: maps and mask differ in shape, are not cubic or not finite, or the mask is none (`check_mask`).
     """
     first, second = _pair(half1, half2)
     pixel_size = positive(pixel_size, "pixel size")
@@ -69,23 +93,13 @@ def fsc_curves(
     masked = random = corrected = unmasked
     randomised_from = 2 * pixel_size
     if mask is not None:
-        window = cubic(mask, "mask")
-        if window.shape != first.shape:
-            raise InputError(f"The mask is {window.shape}, the half maps {first.shape}: use one box size.")
+        window = check_mask(mask, box)
         masked = random = corrected = fsc(first * window, second * window)
         low = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW)
         if low.size:
             shell = int(low[0]) + 1
             randomised_from = box * pixel_size / shell
-            generator = np.random.default_rng(seed)
-            random = fsc(
-                randomise_phases(first, shell, generator) * window,
-                randomise_phases(second, shell, generator) * window,
-            )
-            beyond = np.arange(len(masked)) >= shell + SHELLS_KEPT_AFTER_RANDOMISATION
-            beyond &= random < 1
-            corrected = masked.copy()
-            corrected[beyond] = (masked[beyond] - random[beyond]) / (1 - random[beyond])
+            random, corrected = _correct(first, second, window, masked, shell, seed)
     shells = np.arange(box // 2 + 1)
     with np.errstate(divide="ignore"):
         resolution = box * pixel_size / shells
@@ -102,8 +116,22 @@ def fsc_curves(
     )
 
 
+def _correct(first: Array, second: Array, window: Array, masked: Array, shell: int, seed: int) -> tuple[Array, Array]:
+    """Phase-randomised and corrected FSC of masked maps; the phases are random from `shell` on."""
+    generator = np.random.default_rng(seed)
+    random = fsc(
+        randomise_phases(first, shell, generator) * window,
+        randomise_phases(second, shell, generator) * window,
+    )
+    beyond = np.arange(len(masked)) >= shell + SHELLS_KEPT_AFTER_RANDOMISATION
+    beyond &= random < 1
+    corrected = masked.copy()
+    corrected[beyond] = (masked[beyond] - random[beyond]) / (1 - random[beyond])
+    return random, corrected
+
+
 def randomise_phases(volume: npt.ArrayLike, shell: int, generator: np.random.Generator) -> Array:
-    """The map (D, D, D) with uniformly random phases where |k| >= `shell`; amplitudes stay."""
+    """Replace the phases of a map (D, D, D) by uniformly random ones where |k| >= `shell`; amplitudes stay."""
     array = cubic(volume)
     transform = np.fft.rfftn(array)
     # The phases of a real white map are uniform and have the symmetry that keeps the result real.
@@ -114,14 +142,21 @@ def randomise_phases(volume: npt.ArrayLike, shell: int, generator: np.random.Gen
 
 
 def resolution_at(curve: npt.ArrayLike, pixel_size: float, threshold: float, box: int | None = None) -> float:
-    """Resolution in A where an FSC curve (D//2+1,) first falls below the threshold.
+    """Find the resolution in A where an FSC curve first falls below a threshold.
 
-    Linear in frequency between the two shells around the first crossing, from shell 1 on. A curve that stays
-    at or above the threshold gives Nyquist, 2 x `pixel_size` (A): the maps agree at least that far. One
-    already below it at shell 1 gives the box size in A, the coarsest shell: the maps agree at no resolution.
+    The crossing is interpolated linearly in frequency between the two shells around it, from shell 1 on. A
+    curve that stays at or above the threshold gives Nyquist, 2 x `pixel_size`: the maps agree at least that
+    far. One already below it at shell 1 gives the box size in A, the coarsest shell: the maps agree at no
+    resolution.
 
-    A curve does not tell whether D was odd: `box` is D, by default the even 2 (length - 1).
-    Raises `InputError` if the curve is too short, not finite, or not of that box.
+    Args:
+        curve: (D//2+1,).
+        pixel_size: A.
+        threshold: such as 0.143 for half maps, 0.5 for a map and its truth.
+        box: D, which the curve does not determine; default: the even 2 (length - 1).
+
+    Raises:
+        InputError: the curve is too short, not finite, or not of that box.
     """
     values = np.asarray(curve, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
@@ -141,6 +176,7 @@ def resolution_at(curve: npt.ArrayLike, pixel_size: float, threshold: float, box
 
 
 def _pair(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> tuple[Array, Array]:
+    """Check that two maps are cubic and of one shape."""
     first, second = cubic(volume1, "first map"), cubic(volume2, "second map")
     if first.shape != second.shape:
         raise InputError(f"The maps are {first.shape} and {second.shape}: resample one to the other's box.")
@@ -148,6 +184,7 @@ def _pair(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> tuple[Array, Array]
 
 
 def _correlate(first: npt.NDArray[np.complex128], second: npt.NDArray[np.complex128]) -> Array:
+    """FSC (D//2+1,) of two half transforms (D, D, D//2+1)."""
     box = first.shape[0]
     shell = np.rint(half_frequency(box)).astype(np.int64).ravel()
 
@@ -156,7 +193,7 @@ def _correlate(first: npt.NDArray[np.complex128], second: npt.NDArray[np.complex
         return sums
 
     cross = total((first * second.conj()).real)
-    # The roots are taken apart, as the product of two tiny powers underflows.
+    # Two roots rather than one, because the product of two tiny powers underflows.
     power = np.sqrt(total(np.abs(first) ** 2)) * np.sqrt(total(np.abs(second) ** 2))
     curve: Array = np.divide(cross, power, out=np.zeros_like(cross), where=power > 0)
     curve[0] = 1

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryogan.critics.critic import TrainerInputs
+from cryogan.critics.critic import ClassMaps, TrainerInputs
 from cryogan.critics.matching import schedule
 from cryogan.critics.matching.best_poses import BestPoses, PoseMatcher
 from cryogan.critics.matching.classes import LEAST_WEIGHT, ClassEvidence, divide_class, updated_weights
@@ -38,7 +38,7 @@ class FrequencyMarching(MatchingTrainer):
         self.classes, self.weights = [self.volume], torch.ones(1, device=self.device)
         self.shifts = shift_grid(self.simulator.max_shift, SHIFT_SPACING * self.width_A, self.device)
         # Pairs, so that both halves have as many images.
-        images = min(len(inputs.images), self.settings.sharpen_images)
+        images = min(len(inputs.images), self.settings.marching_images)
         self.batches = 2 * max(1, round(images / (2 * IMAGES_AT_ONCE)))
 
     @property
@@ -84,23 +84,16 @@ class FrequencyMarching(MatchingTrainer):
         )
 
     @torch.no_grad()
-    def class_maps(self) -> list[Tensor]:
-        """Return the map (D, D, D) of each class; none if there is one class."""
-        return [volume() for volume in self.classes] if len(self.classes) > 1 else []
-
-    def class_weights(self) -> list[float]:
-        """Return the weight of each class, in the order of `class_maps`."""
-        weights: list[float] = self.weights.tolist()
-        return weights if len(weights) > 1 else []
-
-    @torch.no_grad()
-    def class_probabilities(self) -> Tensor:
-        """Return the probability (N, K) of each class for each particle of this half, in their order."""
+    def class_result(self) -> ClassMaps | None:
+        """Return the classes of the particles; None where there is one map."""
+        if len(self.classes) == 1:
+            return None
         matcher, ratios = self.matcher(self.cutoff), []
         for images, rows in self.particles.once():
             found = matcher(to_half_planes(images), self.simulator.transfer(rows))
             ratios.append(found.log_likelihood_ratios)
-        return torch.softmax(self.weights.log() + torch.cat(ratios), dim=1)
+        probabilities = torch.softmax(self.weights.log() + torch.cat(ratios), dim=1)
+        return ClassMaps([volume() for volume in self.classes], self.weights, probabilities)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on."""

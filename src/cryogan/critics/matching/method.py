@@ -25,14 +25,14 @@ class Matching(Critic):
     """The critic of equation (iii) of docs/method.md: computed instead of trained."""
 
     batch_setting = "search_batch"
-    longer_setting = "sharpen_steps"
+    longer_setting = "marching_steps"
     finds_frame = True
 
     def stages(self, task: Task) -> tuple[Stage, ...]:
         """Return the trials of the search, and frequency marching at the working box."""
         s = task.settings
         search = Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)
-        steps = marching_steps(task.box, s.sharpen_steps, held_steps(s))
+        steps = marching_steps(task.box, s.marching_steps, held_steps(s))
         return (*[search] * s.starts, Stage(task.box, steps, MARCHING))
 
     def trainer(self, inputs: TrainerInputs) -> MatchingTrainer:
@@ -42,19 +42,19 @@ class Matching(Critic):
     def step_seconds(self, task: Task, stage: Stage, step: int) -> float:
         """Estimate the time of a step on one core: most goes into the match of images with a bank of templates."""
         s = task.settings
-        search, marching = (seconds * s.views * shift_count(task, stage) for seconds in _MATCHING[s.kind])
+        search, marching = (seconds * s.orientations * shift_count(task, stage) for seconds in _MATCHING[s.kind])
         if stage.method == SEARCH:
             return s.search_batch * (6e-4 + search * (search_cutoff(step, stage.steps) / 9) ** 5)
         cutoff = marching_cutoff(step, stage.box, held_steps(s))
         marching /= len(point_group(s.symmetry))
-        return min(task.particles, s.sharpen_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
+        return min(task.particles, s.marching_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
 
     def memory(self, task: Task, stage: Stage) -> Memory:
         """Estimate the memory of one half at a stage: the volume, the bank, and the images processed at once."""
         s, box = task.settings, stage.box
         search = stage.method == SEARCH
         cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
-        templates = s.views / (1 if search else len(point_group(s.symmetry)))
+        templates = s.orientations / (1 if search else len(point_group(s.symmetry)))
         bank = 16 * templates * half_disc(cutoff)
         ratios = 4 * shift_count(task, stage) * (3 * templates + 6 * half_disc(cutoff))
         optimiser = 0.0 if search else _POSE_OPTIMISER * 8 * half_disc(box / 2)

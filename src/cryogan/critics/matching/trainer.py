@@ -54,8 +54,8 @@ class MatchingTrainer(IterativeTrainer):
         return Templates(self.simulator.projector, spectrum, disc, self.noise_power, self.width_A)
 
     def template_rotations(self, share: float = 1.0) -> Tensor:
-        """Return rotations (M, 3, 3), spread evenly: a share of the setting `views`, up to the point group."""
-        count = max(1, round(share * self.settings.views / len(self.volume.point_group)))
+        """Return rotations (M, 3, 3), spread evenly: a share of the setting `orientations`, up to the point group."""
+        count = max(1, round(share * self.settings.orientations / len(self.volume.point_group)))
         rotations = spread_rotations(count, self.volume.point_group, self.simulator.host_generator)
         return rotations.to(self.device, non_blocking=True)
 

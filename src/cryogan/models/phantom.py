@@ -1,18 +1,16 @@
-"""Maps to simulate from: an atomic model's density, and a phantom that needs no file.
+"""A protein-like phantom that needs no file, and two conformations of it.
 
-Both give a volume in (z, y, x) order with the rotation centre at voxel D//2, protein bright, largest value 1.
+Volumes have axes (z, y, x), the rotation centre at voxel D//2, protein bright, and a largest value of 1.
 """
 
-from __future__ import annotations
-
 import math
-from pathlib import Path
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
+from cryogan.grids import centred_axis
+from cryogan.models.scale import require_positive, unit_maximum
 
 # RELION's D2 setting: identity and the half turns about z, y and x, as signs of (x, y, z).
 _D2_SIGNS = np.array([(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)], dtype=float)
@@ -20,76 +18,6 @@ _D2_SIGNS = np.array([(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)], dtype=f
 _CA_STEP_A = 3.8  # between consecutive C-alpha atoms
 _RESIDUE_A3 = 135.0  # volume of an average residue in a protein's interior
 _SEGMENT_TRIES = 60
-
-
-def density_from_model(
-    path: str | Path, resolution_A: float, box: int, pixel_size_A: float, *, orient: bool = False
-) -> NDArray[np.float32]:
-    """Density of an atomic model at a given resolution, as an electron sees it.
-
-    Every atom is its electron form factor (gemmi's `DensityCalculatorE`) blurred by a Gaussian of standard
-    deviation 0.225 `resolution_A` (B = 8 pi^2 sigma^2); the file's own B factors are not used. Frequencies
-    at and beyond the box's Nyquist are cut off sharply, so a map finer than two pixels has negative ripples.
-
-    The first model of the file is taken as it is: all chains and ligands, without waters; no biological
-    assembly is generated.
-
-    Args:
-        path: mmCIF or PDB file, plain or `.gz`.
-        resolution_A: nominal resolution of the map, angstrom.
-        box: side D of the volume in voxels.
-        pixel_size_A: voxel size, angstrom.
-        orient: False keeps the file's axes. True turns the model so that its principal axes lie on the
-            volume's, the shortest extent along x and the longest along z. For a D2 assembly these are its
-            2-fold axes, which is RELION's setting of D2; for other groups they need not be symmetry axes.
-
-    Returns:
-        (D, D, D) array in z, y, x order, the model's centre of mass at voxel D//2, scaled to a maximum of 1.
-
-    Raises:
-        InputError: the file cannot be read as an atomic model or holds no atoms, the model with a margin of
-            `resolution_A` does not fit in the box in every orientation, or a size is not positive.
-    """
-    path = Path(path)
-    _require_positive(box=box, pixel_size_A=pixel_size_A, resolution_A=resolution_A)
-    model = _read_model(path)
-    atoms = [site.atom for site in model.all()]
-    coordinates = np.array([atom.pos.tolist() for atom in atoms])
-    mass = np.array([atom.occ * atom.element.weight for atom in atoms])
-    if not mass.sum() > 0:
-        raise InputError(f"{path}: all atoms have occupancy 0 and so no density; restore the occupancies.")
-    coordinates -= mass @ coordinates / mass.sum()
-    if orient:
-        coordinates @= _principal_axes(coordinates, mass)
-
-    # A projection may look along any direction: the sphere around the centre has to fit, not just a box.
-    radius_A = float(np.linalg.norm(coordinates, axis=1).max()) + resolution_A
-    if radius_A > (box - 1) // 2 * pixel_size_A:
-        smallest = 2 * math.ceil(radius_A / pixel_size_A) + 2
-        raise InputError(
-            f"{path}: the model needs {2 * radius_A:.0f} A but a box of {box} px at {pixel_size_A:g} A/px "
-            f"holds {box * pixel_size_A:.0f} A; use a box of at least {smallest} px or a larger pixel size."
-        )
-
-    # On a grid of half the pixel an atom narrower than the grid step would alias. Such atoms are drawn with
-    # the step as their width; the excess blur is undone exactly on the frequencies that are kept.
-    sigma_A = 0.225 * resolution_A
-    drawn_sigma_A = max(sigma_A, pixel_size_A / 2)
-    for atom, position in zip(atoms, coordinates + box // 2 * pixel_size_A, strict=True):
-        atom.pos = gemmi.Position(*position)
-        atom.b_iso = 8 * math.pi**2 * drawn_sigma_A**2
-        atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)  # an anisotropic B would take precedence over b_iso
-    calculator = gemmi.DensityCalculatorE()
-    calculator.cutoff = 1e-7
-    side_A = box * pixel_size_A
-    calculator.grid.set_unit_cell(gemmi.UnitCell(side_A, side_A, side_A, 90, 90, 90))
-    calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
-    calculator.grid.set_size(2 * box, 2 * box, 2 * box)
-    calculator.add_model_density_to_grid(model)
-
-    fine = np.asarray(calculator.grid.array, dtype=np.float64).transpose(2, 1, 0)  # gemmi's order is x, y, z
-    volume = _crop_and_sharpen(fine, box, (drawn_sigma_A**2 - sigma_A**2) / pixel_size_A**2)
-    return _unit_maximum(volume)
 
 
 def phantom(box: int, pixel_size_A: float, seed: int) -> NDArray[np.float32]:
@@ -115,7 +43,7 @@ def phantom(box: int, pixel_size_A: float, seed: int) -> NDArray[np.float32]:
     Raises:
         InputError: the box is smaller than 16 voxels or the pixel size is not positive.
     """
-    _require_positive(box=box, pixel_size_A=pixel_size_A)
+    require_positive(box=box, pixel_size_A=pixel_size_A)
     if box < 16:
         raise InputError(f"A phantom in a box of {box} px would show no structure; use at least 16 px.")
     rng = np.random.default_rng(seed)
@@ -132,78 +60,40 @@ def phantom(box: int, pixel_size_A: float, seed: int) -> NDArray[np.float32]:
     volume = _sum_of_gaussians(assembly / pixel_size_A, sigma_A / pixel_size_A, box)
     if box % 2 == 0:  # the first planes have no partner on the other side of voxel D//2
         volume[0] = volume[:, 0] = volume[:, :, 0] = 0
-    return _unit_maximum(volume)
+    return unit_maximum(volume)
 
 
 def conformations(box: int, pixel_size_A: float, seed: int, move_A: float = 24.0) -> NDArray[np.float32]:
     """Two conformations of a molecule without symmetry, (2, D, D, D): a fifth of its mass moves by `move_A`.
 
-    The phantom with its halves made unequal; the moving part lies within a sphere of a sixth of the box. Arguments and
-    errors as of `phantom`.
+    The phantom's halves are made unequal, which breaks its symmetry; the moving part lies within a sphere of a sixth
+    of the box and moves along y.
+
+    Args:
+        box: side D of the volumes in voxels, at least 16.
+        pixel_size_A: voxel size, angstrom.
+        seed: seed of the phantom.
+        move_A: displacement of the moving part, angstrom; rounded to whole voxels.
+
+    Returns:
+        (2, D, D, D) array in z, y, x order.
+
+    Raises:
+        InputError: the box is smaller than 16 voxels or the pixel size is not positive.
     """
     whole = phantom(box, pixel_size_A, seed)
     whole[:, : box // 2] *= 0.3
     whole[:, :, : box // 2] *= 0.5
     centre = box // 2 + box / 32 * np.array([6, 4, 3])
     axis = np.arange(box)
-    z, y, x = np.meshgrid(*(axis - each for each in centre), indexing="ij")
+    z, y, x = np.meshgrid(*(axis - c for c in centre), indexing="ij")
     part = whole * np.clip(5.5 * box / 32 - np.sqrt(z**2 + y**2 + x**2), 0, 1).astype(np.float32)
     moved = np.roll(part, -round(move_A / pixel_size_A), axis=1)
     return np.stack([whole, whole - part + moved])
 
 
-def _unit_maximum(volume: NDArray[np.float64]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = (volume / volume.max()).astype(np.float32)
-    return scaled
-
-
-def _require_positive(**sizes: float) -> None:
-    for name, value in sizes.items():
-        if not value > 0:
-            raise InputError(f"{name} is {value}, but a size must be positive; give a value above 0.")
-
-
-def _read_model(path: Path) -> gemmi.Model:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; give the path of an mmCIF or PDB model.")
-    try:
-        structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError, LookupError, OSError) as error:
-        reason = " ".join(str(error).split())
-        problem = f"{path}: not readable as mmCIF or PDB ({reason}); download the model again."
-        raise InputError(problem) from error
-    structure.setup_entities()
-    structure.remove_waters()
-    structure.remove_empty_chains()
-    if len(structure) == 0 or structure[0].count_atom_sites() == 0:
-        raise InputError(f"{path}: the file holds no atoms besides water; give an mmCIF or PDB model.")
-    return structure[0]
-
-
-def _principal_axes(coordinates: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns: the axes of least to greatest extent, right-handed, their signs the same on every machine."""
-    axes: NDArray[np.float64] = np.linalg.eigh((coordinates * mass[:, None]).T @ coordinates).eigenvectors
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), range(3)])
-    axes[:, 0] *= np.sign(np.linalg.det(axes))  # never a mirror image
-    return axes
-
-
-def _crop_and_sharpen(fine: NDArray[np.float64], box: int, excess_variance: float) -> NDArray[np.float64]:
-    """Fourier crop (2D, 2D, 2D) to (D, D, D) and undo a Gaussian blur of the given variance (pixels squared).
-
-    The Nyquist planes are left out: one of their two halves alone would break the map's symmetry.
-    """
-    keep = np.arange(-((box - 1) // 2), (box - 1) // 2 + 1)
-    positive = keep[keep >= 0]
-    spectrum = np.zeros((box, box, box // 2 + 1), dtype=complex)
-    spectrum[np.ix_(keep, keep, positive)] = np.fft.rfftn(fine)[np.ix_(keep, keep, positive)]
-    gain = np.exp(2 * math.pi**2 * excess_variance * np.fft.fftfreq(box) ** 2)
-    spectrum *= gain[:, None, None] * gain[:, None] * gain[: box // 2 + 1]
-    return np.fft.irfftn(spectrum, s=(box, box, box), axes=(0, 1, 2))
-
-
 def _domains(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres (6, 3) in x, y, z and radii (6,) of one chain's domains; the assembly has radius 1.
+    """Draw centres (6, 3) in x, y, z and radii (6,) of one chain's domains; the assembly has radius 1.
 
     They touch like beads on a string that starts beside the 2-fold axes, which leaves tunnels along them, and
     stay close to the centre in a metric that makes the assembly thinnest along x and longest along z.
@@ -227,7 +117,11 @@ def _domains(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.
 def _fold_chain(
     rng: np.random.Generator, residues: int, centres: NDArray[np.float64], radii: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """C-alpha positions (residues, 3) in angstrom: segment by segment, each the best of many random tries."""
+    """Fold a chain segment by segment, each the best of many random tries.
+
+    Returns:
+        C-alpha positions (residues, 3) in angstrom, relative to the assembly's centre.
+    """
     domain_of = np.searchsorted(np.cumsum(radii**3) / (radii**3).sum(), np.arange(residues) / residues)
     chain: NDArray[np.float64] = centres[:1]
     while len(chain) < residues:
@@ -248,7 +142,7 @@ def _fold_chain(
 
 
 def _segment(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A helix or a strand along z, (length, 3) in angstrom, starting at the origin, in steps of 3.8 A."""
+    """C-alpha positions (length, 3) in angstrom of a helix or a strand along z, starting at the origin."""
     n = np.arange(rng.integers(6, 18))
     points: NDArray[np.float64]
     if rng.random() < 0.65:
@@ -261,6 +155,7 @@ def _segment(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Random unit vectors (count, 3), uniform on the sphere."""
     vectors: NDArray[np.float64] = rng.standard_normal((count, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
@@ -276,11 +171,11 @@ def _frames(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
 
 
 def _sum_of_gaussians(points: NDArray[np.float64], sigma: float, box: int) -> NDArray[np.float64]:
-    """Sum of unit-height Gaussians at points (n, 3) in x, y, z pixels from voxel D//2, as a (D, D, D) volume.
+    """Sum unit-height Gaussians at points (n, 3), in x, y, z pixels from voxel D//2, into a (D, D, D) volume.
 
     A Gaussian is the product of its three profiles, so the sum over points is a matrix product.
     """
-    grid = np.arange(box) - box // 2
+    grid = centred_axis(box)
     volume = np.zeros((box * box, box))
     for part in np.array_split(points, math.ceil(len(points) / 256)):
         x, y, z = np.exp(-0.5 * ((grid - part.T[:, :, None]) / sigma) ** 2)

@@ -1,0 +1,76 @@
+"""The application: what all commands share, and how a command is run and answered."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from cryogan import __version__
+
+# PyTorch, SciPy and Matplotlib take seconds to import: each command imports what it needs.
+
+app = App(
+    name="cryogan",
+    version=__version__,
+    help="Single-particle cryo-EM maps without poses: a simulator and a critic learn the volume.",
+)
+app.meta.suppress_keyboard_interrupt = False  # `main` says that there was one
+app.register_install_completion_command(
+    help="Let bash, zsh or fish complete commands and flags, from the next shell on."
+)
+
+# What several commands take.
+Say = Annotated[Console | None, Parameter(parse=False)]  # where a command reports its progress: standard error
+Noise = Annotated[Path | None, Parameter(help="STAR or .cs of background patches that names their micrographs.")]
+DataDir = Annotated[Path | None, Parameter(help="Where else to look for image stacks and micrographs.")]
+
+
+def examples(*commands: str) -> str:
+    """Format examples for the end of a command's help, as Markdown that keeps the lines."""
+    return "\n".join(["Examples:", "", *(f"    {command}" for command in commands)])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found, for a reader (`text`) and for a program (`values`, with --json)."""
+
+    values: Mapping[str, Any]
+    text: Sequence[str] = field(default=())
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Run a command.
+
+    Args:
+        tokens: the command and its arguments.
+        quiet: Write nothing but errors to standard error.
+        as_json: Write one JSON object to standard output; {"error": ...} if something went wrong.
+    """
+    command, bound, unparsed = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    if "console" in unparsed:
+        bound.arguments["console"] = Console(stderr=True, quiet=quiet)
+    answer = command(*bound.args, **bound.kwargs)
+    if isinstance(answer, Answer):
+        for line in [json.dumps(_plain(answer.values))] if as_json else answer.text:
+            print(line, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """Convert to JSON's types; a number that is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

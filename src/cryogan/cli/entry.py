@@ -1,0 +1,89 @@
+"""The entry point: arguments in, one clear line out when they cannot be used."""
+
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cyclopts import CycloptsError
+from pydantic import ValidationError
+from rich.console import Console
+
+from cryogan.cli.app import app
+from cryogan.config import RenamedWarning, current_flags, first_complaint
+from cryogan.errors import InputError, Interrupted, RankFailed
+from cryogan.parallel.launch import STOPPING, Launch
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; input that cannot be used is one line on standard error and exit code 2.
+
+    Args:
+        arguments: those of the command line by default.
+    """
+    tokens, remarks = current_flags(sys.argv[1:] if arguments is None else arguments)
+    for number in STOPPING:  # how batch systems say Ctrl-C
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with _notes_on_names("--quiet" in tokens, remarks):
+            app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except BrokenPipeError:  # `cryogan check ... | head`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        sys.exit(128 + signal.SIGPIPE)
+    except (InputError, CycloptsError, OSError) as error:  # OSError: a full disk, a folder without permission
+        cause = error.__cause__
+        if not _another_reports(error):
+            _end(first_complaint(cause) if isinstance(cause, ValidationError) else str(error), 2, tokens)
+        sys.exit(2)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if not _another_reports(error):
+            _end(str(error) or "Interrupted.", 130, tokens)
+        sys.exit(130)
+    except (RuntimeError, MemoryError) as error:
+        from cryogan.critics.micro_batch import OUT_OF_MEMORY, is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _end(OUT_OF_MEMORY, 2, tokens)
+
+
+@contextmanager
+def _notes_on_names(quiet: bool, remarks: Sequence[str]) -> Iterator[None]:
+    """Print a line for each old name that was given as a flag or is met in a file."""
+    console = Console(stderr=True, quiet=quiet or not _speaks())
+
+    def note(message: Warning | str, category: type[Warning], *where: object) -> None:
+        if issubclass(category, RenamedWarning):
+            console.print(f"Note: {message}", highlight=False, markup=False, soft_wrap=True)
+        else:
+            usual(message, category, *where)  # type: ignore[arg-type]
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, note  # type: ignore[assignment]
+        warnings.simplefilter("once", RenamedWarning)
+        for remark in remarks:
+            note(remark, RenamedWarning)
+        yield
+
+
+def _speaks() -> bool:
+    """Whether this process is the one of a distributed job that reports."""
+    launch = Launch.detect()
+    return launch is None or launch.rank == 0
+
+
+def _another_reports(error: BaseException) -> bool:
+    """Whether rank 0 of a distributed job reports the error; a process that fails alone does so itself."""
+    return not _speaks() and not isinstance(error, RankFailed)
+
+
+def _end(complaint: str, code: int, tokens: Sequence[str]) -> None:
+    if "--json" in tokens:
+        print(json.dumps({"error": complaint}))
+    else:
+        text, style = (f"cryogan: {complaint}", "red") if code == 2 else (complaint, None)
+        Console(stderr=True).print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)

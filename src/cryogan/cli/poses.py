@@ -1,0 +1,47 @@
+"""Commands that use the poses of a finished run: poses, refine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryogan.cli.app import Answer, Say, app, examples
+
+if TYPE_CHECKING:
+    from cryogan.refinement.refine import Refined
+
+
+@app.command(name="poses", help_epilogue=examples("cryogan poses run"))
+def poses_command(run: Path, *, out: Path | None = None, console: Say = None) -> Answer:
+    """Find the pose of each particle of a finished run, with its own half map.
+
+    Args:
+        run: Folder of a finished `cryogan reconstruct`.
+        out: Folder for particles.star, particles.cs and pictures. Default: poses in the run's folder.
+    """
+    from cryogan.refinement.refine import find_poses
+
+    folder = find_poses(run, out, console=console)
+    return Answer({"folder": folder, "particles": folder / "particles.star"})
+
+
+@app.command(name="refine", help_epilogue=examples("cryogan refine run"))
+def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -> Answer:
+    """Refine the half maps of a finished run with the poses of its particles.
+
+    Args:
+        run: Folder of a finished `cryogan reconstruct`.
+        out: Folder for maps, FSC and poses. Default: refined in the run's folder.
+    """
+    from cryogan.refinement.refine import refine
+
+    return Answer(of_refinement(refine(run, out, console=console)))
+
+
+def of_refinement(result: "Refined") -> dict[str, Any]:
+    """A refinement for a program to read."""
+    return {
+        "folder": result.folder,
+        "map": result.folder / "map.mrc",
+        "particles": result.folder / "particles.star",
+        "resolution_A": result.resolution,
+        "resolution_unmasked_A": result.resolution_unmasked,
+    }

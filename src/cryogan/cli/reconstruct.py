@@ -1,0 +1,185 @@
+"""Commands that make or show a run: reconstruct, submit, figures, watch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
+from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
+from cryogan.cli.poses import of_refinement
+from cryogan.errors import InputError
+
+if TYPE_CHECKING:
+    from cryogan.run.postprocess import Result
+
+
+@app.command(
+    name="reconstruct",
+    help_epilogue=examples(
+        "cryogan reconstruct particles.star --noise noise.star --symmetry D2 --out run",
+        "cryogan reconstruct --resume run",
+    ),
+)
+def reconstruct_command(
+    particles: Path | None = None,
+    *,
+    out: Path | None = None,
+    noise: Noise = None,
+    data_dir: DataDir = None,
+    cache: Path | None = None,
+    preset: Preset = None,
+    config: Config = None,
+    resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
+    settings: Flags = None,
+    console: Say = None,
+) -> Answer | None:
+    """Reconstruct two half maps from particles, their FSC, and one map.
+
+    Args:
+        particles: RELION STAR (3.0 or 3.1) or cryoSPARC .cs, with CTF.
+        out: Folder for the results; new or empty.
+        cache: Folder where particles and background patches are kept, downsampled once to the working box, for this
+            run and later ones; for large sets, or large boxes.
+        resume_from: Continue the run in this folder.
+    """
+    from cryogan.parallel.job import joined
+    from cryogan.refinement.refine import refine
+    from cryogan.run.plan import Plan
+    from cryogan.run.processes import follow
+    from cryogan.run.reconstruct import reconstruct, resume
+
+    with joined() as job:
+        if job is not None and job.rank > 0:
+            follow(resume_from or out, job)
+            return None
+        if resume_from is not None:
+            if particles or out or noise or data_dir or cache or preset or config or given(settings):
+                raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
+            result = resume(resume_from, console=console, job=job)
+            chosen = Plan.read(resume_from).settings
+        elif particles is None or out is None:
+            raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
+        else:
+            chosen = chosen_settings(preset, config, settings)
+            result = reconstruct(
+                particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
+            )
+    values = _of_run(result)
+    if chosen.refine:
+        values["refined"] = of_refinement(refine(result.folder, console=console))
+    return Answer(values)
+
+
+def _of_run(result: "Result") -> dict[str, Any]:
+    classes = [
+        {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
+        for one in result.classes
+    ]
+    return {
+        "folder": result.folder,
+        "map": result.folder / "map.mrc",
+        "report": result.folder / "report.html",
+        "resolution_A": result.resolution,
+        "resolution_unmasked_A": result.resolution_unmasked,
+        "correlation_of_halves": result.alignment.correlation,
+        "correlation_other_hand": result.alignment.correlation_other_hand,
+        "converged": result.convergence.reached,
+        "convergence": result.convergence.sentence,
+        "findings": [vars(finding) for finding in result.findings],
+        **({"classes": classes} if classes else {}),
+    }
+
+
+@app.command(
+    name="submit",
+    help_epilogue=examples("cryogan submit particles.star --noise noise.star --seeds 0 1 --out runs --print"),
+)
+def submit_command(
+    particles: Path,
+    *,
+    out: Path,
+    seeds: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
+    print_only: Annotated[bool, Parameter(name="--print", negative="")] = False,
+    processes: int | None = None,
+    cpus: int = 2,
+    gpus: int = 0,
+    mem: str | None = None,
+    time: str | None = None,
+    partition: str | None = None,
+    account: str | None = None,
+    sbatch: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
+    noise: Noise = None,
+    data_dir: DataDir = None,
+    cache: Path | None = None,
+    preset: Preset = None,
+    config: Config = None,
+    settings: Flags = None,
+) -> Answer:
+    """Reconstruct on a cluster with Slurm: one job with a task for each seed, which continues after preemption.
+
+    Args:
+        particles: As for reconstruct, and so are noise, data_dir, cache, preset, config and all settings.
+        out: Folder for job.sh, and the runs seed0, seed1, ...; new or empty.
+        seeds: Seeds of the runs, one run each. Default: --seed.
+        print_only: Print the script and submit nothing.
+        processes: Number of processes that share a run, on one node or several: an even number, half of them for each
+            half map. --cpus, --gpus and --mem are then those of each process. Default: a run is one task on one node.
+        cpus: Cores for each run.
+        gpus: GPUs for each run, with --device cuda; 1 with --processes.
+        mem: Memory for each run, such as 8G. Default: 1.5 times the estimate of check.
+        time: Time limit in Slurm's format, such as 2:00:00. Default: 3 times the estimate plus 15 minutes.
+        partition: Partition of the cluster.
+        account: Account to be charged.
+        sbatch: Another option of sbatch, such as --sbatch=--qos=long; may be repeated.
+        cache: Folder for the particles at the working box, downsampled by the first task for all of them.
+    """
+    from cryogan.run.slurm import Resources, batch_script, submit
+
+    if seeds and "seed" in given(settings):
+        raise InputError("Give --seed or --seeds, not both.")
+    chosen = chosen_settings(preset, config, settings)
+    script = batch_script(
+        particles,
+        out,
+        chosen,
+        seeds=seeds or [chosen.seed],
+        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ()), processes),
+        noise=noise,
+        data_dir=data_dir,
+        cache=cache,
+    )
+    if print_only:
+        return Answer({"script": script}, script.splitlines())
+    job = submit(script, out)
+    text = [
+        f"Submitted as job {job}; the runs go to {out / 'seed'}*.",
+        f"State: squeue -j {job}. Stop with checkpoints: scancel {job}. Continue: sbatch {out / 'job.sh'}",
+    ]
+    return Answer({"job": job, "folder": out}, text)
+
+
+@app.command(name="figures", help_epilogue=examples("cryogan figures run"))
+def figures_command(run: Path) -> Answer:
+    """Draw the figures of a finished run again: Figures 2 and 3 of the paper, from the run's records.
+
+    Args:
+        run: Folder of a finished `cryogan reconstruct`; the figures go to its folder figures.
+    """
+    from cryogan.run.reconstruct import figures
+
+    return Answer(_of_run(figures(run)))
+
+
+@app.command(name="watch", help_epilogue=examples("cryogan watch run"))
+def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> None:
+    """Show a run in the browser, while it runs or later: maps, slices, critic, FSC, log, and a stop button.
+
+    Args:
+        run: Folder of `cryogan reconstruct`.
+        host: Address to listen on. Beyond this machine, the page opens only with the token in the printed address.
+        port: Port to listen on; 0: any that is free.
+    """
+    from cryogan.watch import watch
+
+    watch(run, host, port)

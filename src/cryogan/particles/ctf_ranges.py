@@ -1,0 +1,195 @@
+"""CTF parameters that cannot be, because they are in another unit or a fit failed, and those that hardly can."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryogan.errors import Finding, InputError
+
+Column = NDArray[np.float64]
+Rows = NDArray[np.bool_]
+
+_VOLTAGES = (20.0, 3000.0)  # kV
+_CS_OF_NO_LENS = 100.0  # mm
+_CS_DOUBTFUL = 10.0  # mm
+_CS_IN_METRES = (5e-4, 9e-3)  # of 0.5 to 9 mm
+_NEAR_FOCUS = 50.0  # A: 0.5 to 5 micrometres are 0.5 to 5
+_WEAK_DEFOCUS = 2500.0  # A: 500 to 5000 nm are 500 to 5000
+_STRONG_DEFOCUS = 1e5  # A
+_NO_DEFOCUS = 1e6  # A
+_ASTIGMATISM = 0.5  # of the defocus
+
+
+class _Checker:
+    """The columns of one file, and what is found in them."""
+
+    def __init__(
+        self, ctf: Mapping[str, Column], names: Mapping[str, str], source: Path, where: Callable[[int], str]
+    ) -> None:
+        self.ctf, self.names, self.source, self.where = ctf, names, source, where
+        self.findings: list[Finding] = []
+
+    def refuse(self, key: str, bad: Rows, problem: str, remedy: str) -> None:
+        """Raise InputError with the first of the bad rows, its value and their number."""
+        if bad.any():
+            row = int(bad.argmax())
+            raise InputError(
+                f"{self.where(row)}: {self.names[key]} is {self.ctf[key][row]:g}{problem} "
+                f"({bad.sum()} of {len(bad)} rows). {remedy}"
+            )
+
+    def doubt(self, code: str, key: str, bad: Rows, problem: str, remedy: str) -> None:
+        """Note that the bad rows are doubtful."""
+        if not bad.any():
+            return
+        row, values = int(bad.argmax()), self.ctf[key][bad]
+        self.findings.append(
+            Finding(
+                code,
+                "warning",
+                {"rows": int(bad.sum()), "of": len(bad), "least": float(values.min()), "most": float(values.max())},
+                f"{self.source}: {self.names[key]} of {bad.sum()} of {len(bad)} particles {problem} (first: "
+                f"{self.where(row)}, {self.ctf[key][row]:g}). {remedy}",
+            )
+        )
+
+
+def check_ctf(
+    ctf: Mapping[str, Column], names: Mapping[str, str], source: Path, where: Callable[[int], str]
+) -> list[Finding]:
+    """Refuse CTF parameters that cannot be, and doubt those that hardly can.
+
+    Args:
+        ctf: columns (N,), in the units of `ParticleTable`.
+        names: what the file calls them.
+        source: the file.
+        where: place of a row, for messages.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        InputError: a value is not finite, or can only be in another unit or of a failed fit.
+    """
+    checker = _Checker(ctf, names, source, where)
+    for key, values in ctf.items():
+        checker.refuse(key, ~np.isfinite(values), "", "Correct or remove that row.")
+    _check_voltage(checker)
+    _check_spherical_aberration(checker)
+    _check_amplitude_contrast(checker)
+    _check_defocus(checker)
+    return checker.findings
+
+
+def _check_voltage(checker: _Checker) -> None:
+    volts = checker.ctf["voltage"]
+    key, unit = "voltage", " kV, which no microscope has"
+    checker.refuse(key, volts <= 0, " kV", "Correct that row.")
+    in_volts = (volts / 1e3 >= _VOLTAGES[0]) & (volts / 1e3 <= _VOLTAGES[1])
+    checker.refuse(key, in_volts, unit, f"It seems to be in volts: write {volts[in_volts.argmax()] / 1e3:g}.")
+    checker.refuse(key, (volts < _VOLTAGES[0]) | (volts > _VOLTAGES[1]), unit, "Write it in kV, such as 300.")
+
+
+def _check_spherical_aberration(checker: _Checker) -> None:
+    key, cs = "spherical_aberration", checker.ctf["spherical_aberration"]
+    remedy = "Write it in mm, such as 2.7."
+    checker.refuse(key, cs < -_CS_DOUBTFUL, " mm, which no lens has", remedy)
+    checker.refuse(
+        key, np.abs(cs) > _CS_OF_NO_LENS, " mm, which no lens has", "It seems to be in another unit. " + remedy
+    )
+    checker.refuse(
+        key, cs < -0.1, " mm, and only an aberration corrector makes it negative, by less than 0.1 mm", remedy
+    )
+    checker.doubt("cs-negative", key, cs < 0, "is negative", "That is right with an aberration corrector only.")
+    checker.doubt("cs-large", key, cs > _CS_DOUBTFUL, "is above 10 mm", "Check that it is in mm.")
+    small = (cs >= _CS_IN_METRES[0]) & (cs <= _CS_IN_METRES[1])
+    checker.doubt(
+        "cs-small",
+        key,
+        small,
+        "is below 0.01 mm",
+        f"If it is in metres, write {cs[small.argmax()] * 1e3:.3g}; it is right with an aberration corrector.",
+    )
+
+
+def _check_amplitude_contrast(checker: _Checker) -> None:
+    key, contrast = "amplitude_contrast", checker.ctf["amplitude_contrast"]
+    percent = (contrast > 1) & (contrast <= 100)
+    value = contrast[percent.argmax()] / 100
+    checker.refuse(key, percent, ", and a share is at most 1", f"It seems to be in percent: write {value:g}.")
+    checker.refuse(key, (contrast < 0) | (contrast > 1), "", "Write a share from 0 to 1, such as 0.1.")
+
+
+def _check_defocus(checker: _Checker) -> None:
+    ctf = checker.ctf
+    u, v = ctf["defocus_u"], ctf["defocus_v"]
+    mean, key = (u + v) / 2, "defocus_u"
+    for axis in ("defocus_u", "defocus_v"):
+        far = np.abs(ctf[axis]) > _NO_DEFOCUS
+        checker.refuse(
+            axis,
+            far,
+            " A (over 100 micrometres)",
+            "The CTF fit failed, or the unit is not A. Remove or correct such rows.",
+        )
+    plain = ctf["phase_shift"] == 0 if "phase_shift" in ctf else np.ones(len(u), dtype=np.bool_)
+    # Images without any CTF are written as in focus, with an amplitude contrast of 1.
+    plain = plain & ~((mean == 0) & (ctf["amplitude_contrast"] == 1))
+    zero = plain & (u == 0) & (v == 0)
+    if zero.all():
+        checker.refuse(
+            key,
+            zero,
+            " A, as of every particle",
+            "The CTF was not estimated. Estimate it, and give the file that has it.",
+        )
+    checker.refuse(
+        key, zero, " A, as where a CTF fit failed", "Remove such rows, or give a file of particles whose fit succeeded."
+    )
+    near = plain & (np.abs(mean) < _NEAR_FOCUS)
+    checker.refuse(
+        key,
+        near if near.mean() > 0.5 else np.zeros_like(near),
+        " A, so close to focus that nothing would be seen",
+        "It seems to be in micrometres: multiply the defocus by 10,000.",
+    )
+    over = plain & (mean < 0)
+    checker.refuse(
+        key,
+        over if over.mean() > 0.5 else np.zeros_like(over),
+        " A, which is overfocus",
+        "Underfocus is positive here, as in RELION and cryoSPARC: change the sign of the defocus.",
+    )
+    _doubt_defocus(checker, mean, plain, near & ~over, over)
+
+
+def _doubt_defocus(checker: _Checker, mean: Column, plain: Rows, near: Rows, over: Rows) -> None:
+    ctf, key = checker.ctf, "defocus_u"
+    checker.doubt(
+        "overfocus",
+        key,
+        over,
+        "is negative (overfocus)",
+        "Underfocus is positive here. Remove these rows if the fit failed.",
+    )
+    checker.doubt("near-focus", key, near, "is almost zero", "Remove these rows if the CTF fit failed.")
+    weak = plain & ~near & ~over & (mean < _WEAK_DEFOCUS)
+    checker.doubt(
+        "weak-defocus",
+        key,
+        weak if weak.mean() > 0.5 else np.zeros_like(weak),
+        f"is below {_WEAK_DEFOCUS:g} A",
+        "If it is in nanometres, multiply it by 10.",
+    )
+    strong = np.abs(mean) > _STRONG_DEFOCUS
+    checker.doubt("strong-defocus", key, strong, "is above 10 micrometres", "Remove these rows if the CTF fit failed.")
+    split = np.abs(ctf["defocus_u"] - ctf["defocus_v"]) > _ASTIGMATISM * np.abs(mean)
+    checker.doubt(
+        "astigmatic",
+        key,
+        split & ~near,
+        "differs by more than half from the other axis' (astigmatism)",
+        "Remove these rows if the CTF fit failed.",
+    )

@@ -1,0 +1,27 @@
+"""The figures of a reconstruction: each function draws one PNG from plain arrays.
+
+They follow Figures 2 and 3 of the paper (Gupta et al., bioRxiv 2020.03.20.001016). Nothing here computes a result:
+resolutions come in by the labels. A file appears complete or not at all. Colours are told apart without colour
+vision and in print: curves also differ in lightness or dash, images are grey.
+"""
+
+from cryogan.report.figures.fsc import plot_fsc, plot_fsc_over_time, plot_power_spectra
+from cryogan.report.figures.images import plot_gallery, plot_particles, plot_places, plot_projections_over_time
+from cryogan.report.figures.maps import plot_volume_over_time
+from cryogan.report.figures.progress import plot_histogram, plot_progress
+from cryogan.report.figures.views import plot_view_density, plot_view_distribution
+
+__all__ = [
+    "plot_fsc",
+    "plot_fsc_over_time",
+    "plot_gallery",
+    "plot_histogram",
+    "plot_particles",
+    "plot_places",
+    "plot_power_spectra",
+    "plot_progress",
+    "plot_projections_over_time",
+    "plot_view_density",
+    "plot_view_distribution",
+    "plot_volume_over_time",
+]

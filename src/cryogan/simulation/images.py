@@ -1,0 +1,222 @@
+"""Images of simulated particles without noise, and of what stands in their place or beside them."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryogan.fourier import to_half_planes, to_images
+from cryogan.physics.ctf import ctf
+from cryogan.physics.shifts import shift
+from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.rotations import uniform_rotations
+from cryogan.simulation.disturbances import PARTICLE
+from cryogan.simulation.particles import Particles, disturbance_generator
+
+BATCH = 256
+FRAGMENTS = 8  # different parts of a molecule among the broken particles
+AGGREGATE_COPIES = 3
+CONTAMINANT_POWER = 4.0  # variance within the particle's circle, over that of the particles' images
+SOFT_EDGE = 2.0  # pixels, over which a broken molecule's density falls
+FRAME = 3  # boxes a side: a neighbour's image does not come in again at the opposite side
+
+
+@torch.no_grad()
+def clean_images(
+    simulator: Simulator, volumes: NDArray[np.float32], phi: Imaging, reaching_out: bool
+) -> tuple[Tensor, Tensor]:
+    """Project the volumes, in turn, with the particles' poses, shifts and CTF.
+
+    Args:
+        simulator: projector and CTF.
+        volumes: (K, D, D, D); particle i shows volume i modulo K.
+        phi: imaging parameters of N particles.
+        reaching_out: whether what the CTF spreads beyond the box is wanted.
+
+    Returns:
+        Images (N, D, D), and stamps: (N, 2 D, 2 D) if `reaching_out`, or else the images themselves.
+    """
+    classes, box = len(volumes), simulator.projector.box
+    images = stamps = torch.empty(len(phi), box, box)
+    if reaching_out:
+        stamps = torch.empty(len(images), 2 * box, 2 * box)
+    for k, density in enumerate(volumes):
+        spectrum, shown = _spectrum(simulator, density), phi[k::classes]
+        parts = [simulator.clean(spectrum, shown[i : i + BATCH]) for i in range(0, len(shown), BATCH)]
+        images[k::classes] = torch.cat(parts)
+        if reaching_out:
+            stamps[k::classes] = wide_images(simulator, spectrum, shown, 2)
+    return images, stamps
+
+
+def _spectrum(simulator: Simulator, density: NDArray[np.float32]) -> Tensor:
+    return simulator.projector.transform(torch.from_numpy(np.ascontiguousarray(density, dtype=np.float32)))
+
+
+@torch.no_grad()
+def wide_images(
+    simulator: Simulator, spectrum: Tensor, phi: Imaging, boxes: int, places: Tensor | None = None
+) -> Tensor:
+    """Clean images in a frame of several boxes, so that what the CTF spreads beyond the box is there.
+
+    Args:
+        simulator: projector and CTF.
+        spectrum: the volume's `projector.transform`.
+        phi: imaging parameters of N images.
+        boxes: side of the frame in boxes.
+        places: (N, 2), x and y in A, by which each molecule is displaced further.
+
+    Returns:
+        (N, boxes D, boxes D)
+    """
+    box, pixel_size = simulator.projector.box, simulator.pixel_size
+    parts = []
+    for i in range(0, len(phi), BATCH):
+        batch = phi[i : i + BATCH]
+        centred = to_images(shift(simulator.project(spectrum, batch), batch.shifts, pixel_size))
+        wide = to_half_planes(torch.nn.functional.pad(centred, ((boxes - 1) * box // 2,) * 4))
+        if places is not None:
+            wide = shift(wide, -places[i : i + BATCH], pixel_size)
+        parts.append(to_images(wide * ctf(simulator.optics[batch.particles], boxes * box, pixel_size)))
+    return torch.cat(parts)
+
+
+def put_junk(
+    stamps: Tensor,
+    simulator: Simulator,
+    volumes: NDArray[np.float32],
+    particles: Particles,
+    seed: int,
+    power: float,
+    radius_A: float,
+) -> Tensor:
+    """Put junk in the place of particles, by their kind, and neighbours beside them; cut off what leaves the box.
+
+    Args:
+        stamps: (N, S, S), clean images, S a multiple of the box; those of
+            whole particles without a neighbour stay.
+        simulator: projector and CTF.
+        volumes: (K, D, D, D); particle i shows volume i modulo K.
+        particles: the ground truth, with kinds and neighbours.
+        seed: of the simulation.
+        power: variance of the clean images within the particle's circle.
+        radius_A: radius of the molecule.
+    """
+    stamps = stamps.clone()
+    stamps[_rows(particles.kinds == "empty")] = 0
+    contaminants = _rows(particles.kinds == "contaminant")
+    box = simulator.projector.box
+    stamps[contaminants] = _contaminants(len(stamps), box, stamps.shape[-1], power, seed)[contaminants]
+    for k, density in enumerate(volumes):
+        shown = np.arange(len(stamps)) % len(volumes) == k
+        _put_strays(stamps, simulator, density, particles, shown)
+        _put_broken(stamps, simulator, density, particles, shown, seed)
+        _put_aggregates(stamps, simulator, density, particles, shown, seed, radius_A)
+        _add_neighbours(stamps, simulator, density, particles, shown, seed)
+    return stamps
+
+
+def _rows(chosen: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(chosen))
+
+
+def _contaminants(count: int, box: int, side: int, power: float, seed: int) -> Tensor:
+    """Bright Gaussian blobs (N, S, S) within a sixth of the box's side from its centre, s.d. a 16th to a sixth."""
+    x, y, size = torch.rand(3, count, 1, 1, generator=disturbance_generator(seed, "contaminants"))
+    axis = (torch.arange(side) - side // 2) / box
+    width = 1 / 16 + (1 / 6 - 1 / 16) * size
+    squared = (axis - (x - 0.5) / 3).square() + (axis[:, None] - (y - 0.5) / 3).square()
+    blobs = torch.exp(-squared / (2 * width.square()))
+    circle = (axis.square() + axis[:, None].square()).sqrt() < 0.4375
+    return blobs * (CONTAMINANT_POWER * power / blobs[:, circle].var(1)).sqrt()[:, None, None]
+
+
+def _put_strays(
+    stamps: Tensor,
+    simulator: Simulator,
+    density: NDArray[np.float32],
+    particles: Particles,
+    shown: NDArray[np.bool_],
+) -> None:
+    """Replace the images of particles that leave the box, which come in again at its opposite side."""
+    rows = _rows(shown & particles.strays & (particles.kinds == PARTICLE))
+    if len(rows):
+        stamps[rows] = _cut(simulator, _spectrum(simulator, density), particles.phi, rows, stamps.shape[-1])
+
+
+def _put_broken(
+    stamps: Tensor,
+    simulator: Simulator,
+    density: NDArray[np.float32],
+    particles: Particles,
+    shown: NDArray[np.bool_],
+    seed: int,
+) -> None:
+    """Replace the images of broken particles by those of one side of the molecule, in the same pose."""
+    generator = disturbance_generator(seed, "fragments")
+    normals = uniform_rotations(FRAGMENTS, generator)[:, :, 2]
+    fragment = torch.randint(FRAGMENTS, (len(stamps),), generator=generator).numpy()
+    axis = torch.arange(len(density)) - len(density) // 2
+    for k, normal in enumerate(normals):
+        rows = _rows(shown & (particles.kinds == "broken") & (fragment == k))
+        if len(rows):
+            height = normal[2] * axis[:, None, None] + normal[1] * axis[:, None] + normal[0] * axis
+            part = density * (0.5 + height / SOFT_EDGE).clamp(0, 1).numpy()
+            stamps[rows] = _cut(simulator, _spectrum(simulator, part), particles.phi, rows, stamps.shape[-1])
+
+
+def _put_aggregates(
+    stamps: Tensor,
+    simulator: Simulator,
+    density: NDArray[np.float32],
+    particles: Particles,
+    shown: NDArray[np.bool_],
+    seed: int,
+    radius_A: float,
+) -> None:
+    """Replace the images of aggregates by sums of molecules in random poses, within a radius from the place."""
+    generator, count = disturbance_generator(seed, "aggregates"), len(stamps)
+    rows = _rows(shown & (particles.kinds == "aggregate"))
+    if not len(rows):
+        return
+    spectrum, total = _spectrum(simulator, density), torch.zeros(len(rows), *stamps.shape[1:])
+    for _ in range(AGGREGATE_COPIES):
+        rotations, (area, angle) = uniform_rotations(count, generator), torch.rand(2, count, generator=generator)
+        turns = 2 * torch.pi * angle
+        places = radius_A * area.sqrt()[:, None] * torch.stack([turns.cos(), turns.sin()], dim=1)
+        phi = replace(particles.phi, rotations=rotations, shifts=particles.phi.shifts - places)
+        total += _cut(simulator, spectrum, phi, rows, stamps.shape[-1])
+    stamps[rows] = total
+
+
+def _add_neighbours(
+    stamps: Tensor,
+    simulator: Simulator,
+    density: NDArray[np.float32],
+    particles: Particles,
+    shown: NDArray[np.bool_],
+    seed: int,
+) -> None:
+    """Add the neighbours' images, in random poses."""
+    rotations = uniform_rotations(len(stamps), disturbance_generator(seed, "neighbours' poses"))
+    rows = _rows(shown & ~torch.isnan(particles.neighbours[:, 0]).numpy())
+    if len(rows):
+        phi = replace(particles.phi, rotations=rotations, shifts=particles.phi.shifts - particles.neighbours)
+        stamps[rows] += _cut(simulator, _spectrum(simulator, density), phi, rows, stamps.shape[-1])
+
+
+def _cut(simulator: Simulator, spectrum: Tensor, phi: Imaging, rows: Tensor, side: int) -> Tensor:
+    """Clean images (M, S, S) of some rows, cut from a frame in which no shifted molecule reaches the border."""
+    shifts = phi.shifts[rows]
+    still = Imaging(phi.rotations[rows], torch.zeros_like(shifts), phi.particles[rows])
+    frame = wide_images(simulator, spectrum, still, FRAME, -shifts)
+    start = frame.shape[-1] // 2 - side // 2
+    return frame[:, start : start + side, start : start + side]
+
+
+def ramp_images(ramps: Tensor, box: int) -> Tensor:
+    """Linear ramps (N, D, D) of ramps (N, 2): their value D / 2 pixels from the centre along x and y."""
+    axis = (torch.arange(box) - box // 2) / (box / 2)
+    return ramps[:, 0, None, None] * axis + ramps[:, 1, None, None] * axis[:, None]
