@@ -41,6 +41,7 @@ class Simulator(nn.Module):
 
     `shift_width` is the half width, A, of the distribution of shifts; `prior_within_reach` the share of images that
     show a particle within `max_shift` of their centre, `prior_whole` the share that does within `whole_radius_A`.
+    `centred` says whether each image shows one particle, near its centre.
 
     Args:
         projector: P.
@@ -55,6 +56,7 @@ class Simulator(nn.Module):
     """
 
     shift_width: Tensor
+    centred = True
     prior_within_reach = prior_whole = 1.0
     whole_radius_A = math.inf
 

@@ -256,7 +256,7 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
         free = torch.cuda.mem_get_info(plan.device)[0]
     most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     images = most.images_within(free / 2)
-    taken = 2 * (most.fixed + images * most.each)
+    taken = 2 * (most.fixed + images * most.per_image)
     values = {"gib": taken / 2**30, "free": free / 2**30, "device": str(plan.device)}
     if taken > free:
         return warnings.GPU_MEMORY_SHORT(**values)
