@@ -27,6 +27,7 @@ from cryogan.physics.symmetry import point_group
 from cryogan.refinement.refine import find_poses, refine
 from cryogan.rotations import euler_to_rotations
 from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 from cryogan.validation import fsc, low_pass
 
 PIXEL, SEED = 4.0, 3
