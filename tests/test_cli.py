@@ -222,6 +222,15 @@ def test_a_working_box_that_cannot_be(box: int, refused: Run, particles: Path, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "span"),
+    [("--mask-diameter", 500, "16 to 128"), ("--max-shift", 500, "0 to 64"), ("--particle-diameter", 10, "16 to 128")],
+)
+def test_lengths_that_cannot_be(flag: str, value: int, span: str, refused: Run, particles: Path) -> None:
+    line = refused("check", particles / "particles.star", flag, value)
+    assert f"{flag} {value} A is not possible in a box of 128 A: give {span} A." in line
+
+
 def test_patches_of_other_micrographs(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
     star = copied()
     noise = star.parent / "noise.star"

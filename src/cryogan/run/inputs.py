@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cryogan.config import Settings, parse_stages
+from cryogan.config import Settings, parse_stages, require_plausible
 from cryogan.critics import Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
@@ -78,6 +78,7 @@ def read_inputs(
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
     sizes = _Sizes.of(table, settings)
+    require_plausible(settings, sizes.width, sizes.width / sizes.box)
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
         _require_same_box(patches, table)
