@@ -102,13 +102,13 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     table = _half_table(particles, particles.stat().st_mtime_ns, plan.data_dir, half, s)
     images = ParticleImages(table, box, plan.background_radius, s.invert, cropped=plan.cropped, checked=True)
     optics = images.table.ctf
-    noise, drawable = _noise(plan, images)
+    noise, ctf_rows = _noise(plan, images)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
     kind: Callable[..., Simulator] = partial(Simulator, max_shift=s.max_shift)
     if s.particles_per_um2 is not None:
-        kind = partial(UnpickedSimulator, density=s.particles_per_um2 * 1e-8, radius=plan.mask_radius)
+        kind = partial(UnpickedSimulator, density=s.particles_per_um2 * 1e-8, radius_A=plan.mask_radius)
     simulator = kind(
         FourierProjector(box, s.oversampling, device=device),
         CtfParameters.from_columns(optics, device=device),
@@ -118,7 +118,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         # The setting is the envelope's value at the working box's Nyquist frequency.
         envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
         aperture_cutoff=cutoff,
-        drawable=drawable,
+        ctf_rows=ctf_rows,
         views=_views(plan) if plan.uneven_views else None,
     )
     return images, simulator
