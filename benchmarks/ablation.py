@@ -19,7 +19,8 @@ from cryogan import halfmap
 from cryogan.config import resolve
 from cryogan.critics.matching.templates import Views
 from cryogan.critics.matching.trainer import Search, Sharpening, ViewTraining
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 from cryogan.validation import resolution_at
 
 HALF = 1
@@ -71,7 +72,7 @@ SHARPENINGS = {
 
 def train(plan: Plan, index: int, data: Path, kind: type[ViewTraining], start: ViewTraining | None) -> ViewTraining:
     with mock.patch.object(halfmap, "Search" if issubclass(kind, Search) else "Sharpening", kind):
-        training = halfmap.build_training(plan, index, data / "particles.star", HALF)
+        training = halfmap.build_trainer(plan, index, data / "particles.star", HALF)
     if start is not None:
         halfmap.start_from(training, start)
     list(training.run())
@@ -89,7 +90,7 @@ def main() -> None:
     records = []
     for seed in a.seeds:
         settings = resolve("default", None, {"symmetry": a.symmetry, "seed": seed, "starts": 1})
-        plan, _, _ = make_plan(a.data / "particles.star", a.data / "noise.star", None, settings)
+        plan, _, _ = read_inputs(a.data / "particles.star", a.data / "noise.star", None, settings)
         variants = [(0, name, kind) for name, kind in SEARCHES.items()]
         variants += [(1, name, kind) for name, kind in SHARPENINGS.items()]
         found: ViewTraining | None = None

@@ -25,8 +25,8 @@ from cryogan.config import Settings
 from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import Ranks
 from cryogan.particles import read_volume
-from cryogan.run.half import build_training
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 WIDTH = 192.0  # of the box, A
@@ -48,9 +48,9 @@ def measure(name: str, box: int, folder: Path, ranks: Counting) -> dict[str, Any
     torch.set_num_threads(1)
     critic = "wasserstein" if name == "convolutional" else "matching"
     settings = Settings(critic=critic, box=box, coarse_to_fine=False, starts=1, critic_warmup=2)  # type: ignore[arg-type]
-    plan, images, _ = make_plan(folder / "particles.star", folder / "noise.star", None, settings)
+    plan, images, _ = read_inputs(folder / "particles.star", folder / "noise.star", None, settings)
     index = {"convolutional": 0, "search": 0, "sharpening": len(plan.stages) - 1}[name]
-    training = build_training(plan, index, folder / "particles.star", 1, ranks)
+    training = build_trainer(plan, index, folder / "particles.star", 1, ranks)
     if name == "sharpening":
         training.volume.start_from(torch.from_numpy(read_volume(folder / "truth.mrc")[0]))
     list(training.run(until=1))

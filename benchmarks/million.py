@@ -25,8 +25,9 @@ import torch
 
 from cryogan.config import resolve
 from cryogan.particles import ParticleImages, crop, read_particles, write_particles
-from cryogan.run.half import build_training
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 
 COUNTS = (5_000, 1_000_000)
 PIECE = 5_000  # images written at once
@@ -81,7 +82,7 @@ def make(data: Path, folder: Path, count: int) -> None:
 def planned(folder: Path, noise: Path) -> Record:
     """What `cryogan reconstruct` does before it starts the halves."""
     meter = Meter()
-    plan, images, _ = make_plan(folder / "particles.star", noise, None, resolve("default", None, FLAGS))
+    plan, images, _ = read_inputs(folder / "particles.star", noise, None, resolve("default", None, FLAGS))
     (folder / "run").mkdir(exist_ok=True)
     write_particles(folder / "run" / "particles.star", images.table)
     plan.write(folder / "run")
@@ -94,7 +95,7 @@ def acts(folder: Path) -> Iterator[Record]:
     plan, particles = Plan.read(folder / "run"), folder / "run" / "particles.star"
     for index, steps in enumerate(TIMED.values()):
         meter = Meter()
-        training = build_training(plan, index, particles, 1)
+        training = build_trainer(plan, index, particles, 1)
         yield meter.read()
         run = training.run()
         next(run)  # the first step finds cold caches

@@ -29,7 +29,7 @@ from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.pose_search import CANDIDATES, COARSE_STEPS, FINE_STEPS, HalfSet
 from cryogan.rotations import spread_rotations
-from cryogan.run.plan import make_plan
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 CPU, BOX, PIXEL, COUNT, SIZE = torch.device("cpu"), 64, 4.0, 128, 1024
@@ -109,7 +109,7 @@ def test_match(benchmark, tmp_path) -> None:
     volume = phantom(BOX, PIXEL, 0)
     simulate(volume, PIXEL, tmp_path / "data", count=2 * COUNT, snr=0.5, max_shift=10.0, seed=0)
     star = tmp_path / "data" / "particles.star"
-    plan, _, _ = make_plan(star, None, None, resolve("default", None, {}))
+    plan, _, _ = read_inputs(star, None, None, resolve("default", None, {}))
     half, density = HalfSet(plan, star, 1), torch.from_numpy(volume)
     coarse, fine = (len(Disc(BOX, cutoff, device=CPU)) for cutoff in (BANK_SHELL, BOX / 2))
     shifts = len(shift_grid(10.0, SHIFT_SPACING * BOX * PIXEL, CPU))

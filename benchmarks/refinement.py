@@ -21,13 +21,13 @@ import torch
 
 from accuracy import judge
 from cryogan.particles import read_star, read_volume
+from cryogan.particles.halves import half_rows
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.pose_search import HalfSet, Posterior
 from cryogan.refinement.refine import STEPS
 from cryogan.rotations import euler_to_rotations
-from cryogan.run.half import half_rows
+from cryogan.run.folder import HALVES
 from cryogan.run.plan import Plan
-from cryogan.run.postprocess import HALVES
 from cryogan.validation import align, fsc_curves, resolution_at, soft_mask
 
 

@@ -23,8 +23,8 @@ from cryogan.config import resolve
 from cryogan.critics.matching.trainer import sharpening_steps
 from cryogan.models.phantom import phantom
 from cryogan.refinement.pose_search import HalfSet
-from cryogan.run.half import build_training
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 BOXES = (32, 48, 64, 96, 128, 192)
@@ -39,8 +39,8 @@ def step(box: int, folder: Path, result: "multiprocessing.Queue[dict[str, float]
     volume = phantom(box, 240.0 / box, 0)
     simulate(volume, 240.0 / box, folder, count=2 * IMAGES, snr=0.5, max_shift=5.0, seed=0)
     flags = {"symmetry": SYMMETRY, "box": box, "marching_images": IMAGES, "max_shift": 5.0}
-    plan, _, _ = make_plan(folder / "particles.star", folder / "noise.star", None, resolve("default", None, flags))
-    training = build_training(plan, len(plan.stages) - 1, folder / "particles.star", 1)
+    plan, _, _ = read_inputs(folder / "particles.star", folder / "noise.star", None, resolve("default", None, flags))
+    training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
     training.volume.start_from(torch.from_numpy(volume).to(training.volume.density))
     training.step = sharpening_steps(box, 1) - 1  # the cut-off is at the Nyquist frequency
     before = time.process_time()
@@ -55,7 +55,7 @@ def poses(count: int, folder: Path, result: "multiprocessing.Queue[dict[str, flo
     pixel_size = 240.0 / POSES_BOX
     volume = phantom(POSES_BOX, pixel_size, 0)
     simulate(volume, pixel_size, folder, count=count, snr=0.5, max_shift=5.0, seed=0)
-    plan, _, _ = make_plan(folder / "particles.star", None, None, resolve("default", None, {"max_shift": 5.0}))
+    plan, _, _ = read_inputs(folder / "particles.star", None, None, resolve("default", None, {"max_shift": 5.0}))
     density = torch.from_numpy(volume)
     halves = [HalfSet(plan, folder / "particles.star", half) for half in (1, 2)]
     before = time.process_time()

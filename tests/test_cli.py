@@ -20,7 +20,7 @@ from cryogan.cli import main
 from cryogan.config import GROUPS, resolve
 from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_particles, read_star, read_volume, write_stack, write_volume
-from cryogan.run.plan import make_plan
+from cryogan.run.inputs import read_inputs
 from cryogan.validation import Alignment, align, fsc
 
 Run = Callable[..., str]
@@ -260,7 +260,7 @@ def test_odd_box_is_cropped_and_said(copied: Callable[..., Path]) -> None:
     star = copied(("\t32\t2\n", "\t33\t2\n"))
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     write_stack(star.parent / "particles.mrcs", np.pad(images, ((0, 0), (0, 1), (0, 1)), mode="reflect"), 4.0)
-    plan, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))
+    plan, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert plan.box == kept.box == 32
     assert plan.pixel_size == pytest.approx(4.0)
     assert any("33 pixels is odd" in remark for remark in remarks)
@@ -273,7 +273,7 @@ def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> Non
     images[[3, 77]] = np.nan
     images[200] = 5
     overwrite(star.parent / "particles.mrcs", images)
-    _, kept, remarks = make_plan(star, None, None, resolve("default", None, {"batch_size": 8}))
+    _, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert len(kept) == 397
     assert any(remark.startswith("3 images are constant or hold NaN") for remark in remarks)
 
@@ -282,13 +282,13 @@ def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> No
     star = copied()
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     settings = resolve("default", None, {"batch_size": 8})
-    _, images_of, remarks = make_plan(star, None, None, settings)
+    _, images_of, remarks = read_inputs(star, None, None, settings)
     bright = images_of.batch(np.arange(5))
     assert not any("--invert" in remark for remark in remarks)
     write_stack(star.parent / "particles.mrcs", -images, 4.0)
-    _, _, remarks = make_plan(star, None, None, settings)
+    _, _, remarks = read_inputs(star, None, None, settings)
     assert any("--invert" in remark for remark in remarks)
-    _, inverted, remarks = make_plan(star, None, None, settings.model_copy(update={"invert": True}))
+    _, inverted, remarks = read_inputs(star, None, None, settings.model_copy(update={"invert": True}))
     assert not any("--invert" in remark for remark in remarks)
     np.testing.assert_allclose(inverted.batch(np.arange(5)), bright, atol=1e-2)
 
@@ -389,7 +389,7 @@ def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
     assert np.corrcoef(volume.ravel(), reference.ravel())[0, 1] > 0.97
 
     text = said("fsc", tmp_path / "reference.mrc", aligned, "--out", tmp_path / "fsc")
-    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.png"}
+    assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.xml", "fsc.png"}
     assert "unmasked" in text
     assert "0.143" in text
     assert "masked  " not in text.replace("unmasked", "")  # no mask, no masked curve

@@ -8,8 +8,8 @@ import torch
 
 from cryogan.config import resolve
 from cryogan.models.phantom import phantom
-from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer, start_from
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 
@@ -28,8 +28,8 @@ def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
         "search_batch": 20,
         "marching_images": 40,
     }
-    plan, _, _ = make_plan(star, noise, None, resolve("default", None, flags | few))
-    coarse, fine = (build_training(plan, index, star, 1) for index in range(2))
+    plan, _, _ = read_inputs(star, noise, None, resolve("default", None, flags | few))
+    coarse, fine = (build_trainer(plan, index, star, 1) for index in range(2))
     assert len(list(coarse.run())) == 2
     start_from(fine, coarse)
     assert len(list(fine.run(until=2))) == 2

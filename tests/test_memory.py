@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from cryogan.config import resolve
+from cryogan.critics import Memory
 from cryogan.models.phantom import phantom
-from cryogan.run.half import build_training
-from cryogan.run.plan import Memory, make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
 
 BOX = 96
@@ -19,12 +20,14 @@ FLAGS |= {"critic_warmup": 1, "critic_steps": 1, "batch_size": 48}
 
 
 def peak_of_a_step(folder: Path, critic: str, result: Any) -> None:
-    plan, _, _ = make_plan(folder / "particles.star", None, None, resolve("default", None, FLAGS | {"critic": critic}))
-    training = build_training(plan, len(plan.stages) - 1, folder / "particles.star", 1)
+    plan, _, _ = read_inputs(
+        folder / "particles.star", None, None, resolve("default", None, FLAGS | {"critic": critic})
+    )
+    training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
     if critic == "matching":
         training.step = training.steps - 1  # all frequencies
     list(training.run(until=training.step + 1))
-    result.put((plan.memory_gib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+    result.put((plan.cost.memory_gib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,10 @@ def test_as_many_images_at_once_as_memory_holds() -> None:
 
 def test_it_is_said_before_the_start(particles: Path) -> None:
     small, large = (
-        make_plan(particles / "particles.star", None, None, resolve("default", None, {"box": box})) for box in (16, 32)
+        read_inputs(particles / "particles.star", None, None, resolve("default", None, {"box": box}))
+        for box in (16, 32)
     )
-    assert f"About {large[0].memory_gib:.1f} GiB of memory for each half." in large[2]
-    assert small[0].memory_gib < large[0].memory_gib
+    (found,) = [finding for finding in large.findings if finding.code == "memory"]
+    assert found.values["gib"] == large.plan.cost.memory_gib
+    assert f"about {large.plan.cost.memory_gib:.1f} GiB" in found.sentence
+    assert small.plan.cost.memory_gib < large.plan.cost.memory_gib

@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+from builders import prepared
 from cryogan.config import Settings, resolve
 from cryogan.critics.matching.templates import Bank, Observed, Views
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.errors import InputError
 from cryogan.parallel.launch import STOPPING
-from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume, write_particles
+from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume
 from cryogan.refinement.pose_search import HalfSet
 from cryogan.refinement.refine import refine
-from cryogan.run.half import Message, build_training, train_half
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
+from cryogan.run.messages import Message
+from cryogan.run.plan import Plan
+from cryogan.run.processes import train_half
 from cryogan.run.reconstruct import resume
 
 FEW: dict[str, Any] = {
@@ -44,7 +48,7 @@ FEW: dict[str, Any] = {
 
 
 def planned(particles: Path, **changes: Any) -> Plan:
-    plan, _, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, FEW | changes))
+    plan, _, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, FEW | changes))
     return plan
 
 
@@ -125,7 +129,7 @@ def test_out_of_memory_gives_smaller_batches_and_the_same_map(
     plan = planned(particles, critic=critic)
 
     def trained() -> Any:
-        training = build_training(plan, stage, plan.particles, 1)
+        training = build_trainer(plan, stage, plan.particles, 1)
         start = np.random.default_rng(0).random((plan.stages[stage].box,) * 3, dtype=np.float32)
         training.volume.start_from(torch.from_numpy(start) / 1000)
         records = list(training.run(until=2))
@@ -163,12 +167,7 @@ def run(particles: Path, tmp_path: Path) -> Iterator[Path]:
     """A run's folder as its halves find it; `train_half` takes the signals of its process."""
     numbers = (signal.SIGINT, *STOPPING)
     before = [signal.getsignal(number) for number in numbers]
-    plan, images, _ = make_plan(particles / "particles.star", None, None, Settings(**FEW))
-    (tmp_path / "run" / "snapshots").mkdir(parents=True)
-    (tmp_path / "run" / "figures").mkdir()
-    plan.write(tmp_path / "run")
-    write_particles(tmp_path / "run" / "particles.star", images.table)
-    yield tmp_path / "run"
+    yield prepared(tmp_path / "run", particles, Settings(**FEW), noise=False)
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
 
@@ -183,9 +182,10 @@ def test_smaller_batches_are_said_once_a_stage(run: Path, monkeypatch: pytest.Mo
     forgetful(monkeypatch, Bank, "agreements", 40)
     *remarks, last = told(run)
     assert last.kind == "finished"
-    assert [message.kind for message in remarks] == ["remark", "remark"]
+    findings = [message.finding for message in remarks if message.finding is not None]
+    assert [finding.code for finding in findings] == ["smaller-batches", "smaller-batches"]
     assert (
-        remarks[0].text
+        findings[0].sentence
         == "Half 2 at box 32 ran out of memory and goes on with 25 images at a time, to the same result."
     )
 

@@ -10,8 +10,9 @@ from cryogan.config import resolve
 from cryogan.critics import Stage
 from cryogan.critics.wasserstein.trainer import Training
 from cryogan.errors import InputError
-from cryogan.run.half import build_training, start_from
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.build import build_trainer, start_from
+from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 from cryogan.validation import fsc
 
 FEW: dict[str, object] = {"critic_width": 4, "symmetry": "D2", "max_shift": 4.0, "free_beyond": 20.0, "threads": 1}
@@ -19,11 +20,11 @@ FEW: dict[str, object] = {"critic_width": 4, "symmetry": "D2", "max_shift": 4.0,
 
 def planned(particles: Path, **changes: object) -> Plan:
     settings = resolve("paper-experimental", None, FEW | changes)
-    return make_plan(particles / "particles.star", particles / "noise.star", None, settings)[0]
+    return read_inputs(particles / "particles.star", particles / "noise.star", None, settings)[0]
 
 
 def trained(plan: Plan, particles: Path, index: int, until: int | None = None) -> Training:
-    training = build_training(plan, index, particles / "particles.star", 1)
+    training = build_trainer(plan, index, particles / "particles.star", 1)
     assert isinstance(training, Training)
     list(training.run(until))
     return training
@@ -41,7 +42,7 @@ def test_schedules_fall_a_share_every_epoch_in_both_stages(particles: Path) -> N
     """8 epochs of 8 % and 2 %, then 12, each stage from the full values."""
     plan = planned(particles, steps=12)  # an epoch a step
     for index, epochs in ((0, 8), (1, 12)):
-        training = build_training(plan, index, particles / "particles.star", 1)
+        training = build_trainer(plan, index, particles / "particles.star", 1)
         assert isinstance(training, Training)
         rates = training.critic_optimiser.param_groups[0]
         seen = [(rates["lr"], training.view.smoothing) for _ in training.run()]
@@ -54,7 +55,7 @@ def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: 
     plan = planned(particles, steps=12)
     stable = trained(plan, particles, 0)
     assert not stable.simulator.sample(50).shifts.any()
-    fine = build_training(plan, 1, particles / "particles.star", 1)
+    fine = build_trainer(plan, 1, particles / "particles.star", 1)
     assert isinstance(fine, Training)
     start_from(fine, stable)
     assert 2 < fine.simulator.sample(50).shifts.abs().max() <= 4
@@ -67,7 +68,7 @@ def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: 
     np.testing.assert_allclose(curve[1 : int(shell)], 1, atol=1e-4)
     assert curve[int(shell) + 1 : 14].min() < 0.99
     # The state has the map that is kept: a resumed run goes on from it.
-    again = build_training(plan, 1, particles / "particles.star", 1)
+    again = build_trainer(plan, 1, particles / "particles.star", 1)
     again.load_state_dict(fine.state_dict())
     torch.testing.assert_close(again.result(), fine.result(), atol=0, rtol=0)
 

@@ -26,8 +26,8 @@ from cryogan.physics.noise import WhiteNoise, background_mask
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
-from cryogan.run.half import build_training
-from cryogan.run.plan import PARTICLE_FRACTION, make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import PARTICLE_FRACTION, read_inputs
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc
 
@@ -184,11 +184,11 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     """A particle that the edge cuts is seen where it is; taken for one within reach, it would move the map, too."""
     s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, orientations=300)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    plan, _, _ = make_plan(*files, None, s)
-    training = build_training(plan, len(plan.stages) - 1, files[0], 1)
+    plan, _, _ = read_inputs(*files, None, s)
+    training = build_trainer(plan, len(plan.stages) - 1, files[0], 1)
     assert isinstance(training, Sharpening)
     for index in (0, len(plan.stages) - 1):
-        assert shift_count(plan.task, plan.stages[index]) == len(build_training(plan, index, files[0], 1)._shifts)
+        assert shift_count(plan.task, plan.stages[index]) == len(build_trainer(plan, index, files[0], 1)._shifts)
     training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
@@ -219,9 +219,9 @@ def test_a_map_without_picking(noisy: Path) -> None:
         starts=1,
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    plan, _, said = make_plan(*files, None, s)
+    plan, _, said = read_inputs(*files, None, s)
     assert any("0.50 particles have their centre in a patch" in each for each in said)
-    training = build_training(plan, 0, files[0], 1)
+    training = build_trainer(plan, 0, files[0], 1)
     truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)
 
     def agreement() -> np.ndarray:
@@ -282,18 +282,18 @@ def test_reconstruct_from_patches(
 def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     with pytest.raises(InputError, match=said):
-        make_plan(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
+        read_inputs(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
 
 
 def test_patches_need_noise_and_two_micrographs(noisy: Path, tmp_path: Path) -> None:
     patches, s = noisy / "patches", Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER)
     with pytest.raises(InputError, match="needs --noise"):
-        make_plan(patches / "particles.star", None, None, s)
+        read_inputs(patches / "particles.star", None, None, s)
     text = (patches / "particles.star").read_text().splitlines(keepends=True)
     one = tmp_path / "one.star"
     one.write_text("".join(line for line in text if "mrcs" not in line or "micrograph_0000" in line))
     with pytest.raises(InputError, match="needs two micrographs"):
-        make_plan(one, patches / "noise.star", patches, s)
+        read_inputs(one, patches / "noise.star", patches, s)
 
 
 def test_micrographs_that_cannot_be_cut(noisy: Path, tmp_path: Path) -> None:

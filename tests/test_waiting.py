@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import cryogan
 from cryogan.config import resolve
 from cryogan.critics import Trainer
-from cryogan.run.half import build_training
-from cryogan.run.plan import make_plan
+from cryogan.run.build import build_trainer
+from cryogan.run.inputs import read_inputs
 
 FEW = {
     "orientations": 200,
@@ -41,8 +41,8 @@ PACKAGE = str(Path(cryogan.__file__).parent)
 
 def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> Trainer:
     index, flags = TRAININGS[name]
-    plan, _, _ = make_plan(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
-    return build_training(plan, index, particles, 1)
+    plan, _, _ = read_inputs(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
+    return build_trainer(plan, index, particles, 1)
 
 
 class Counted(TorchDispatchMode):

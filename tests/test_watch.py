@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,8 +26,9 @@ from cryogan.cli import main
 from cryogan.config import resolve
 from cryogan.particles import read_volume, write_volume
 from cryogan.refinement.refine import find_poses
-from cryogan.run.reconstruct import STOP_FILE, reconstruct
-from cryogan.watch.folder import RunFolder, read_bytes
+from cryogan.run.folder import RunFolder
+from cryogan.run.reconstruct import reconstruct
+from cryogan.watch.run import WatchedRun, read_bytes
 from processes import cryogan
 
 CHROMIUM = shutil.which("chromium")
@@ -176,9 +178,10 @@ def test_the_page_shows_a_finished_run(server: Server, opened: Open) -> None:
     expect(page.locator("#when")).to_have_text("final half maps")
     assert "token" not in page.url
     for chart in ("critic_gap", "map_change", "signal_scale", "noise_scale"):
-        lengths = page.evaluate(f"document.getElementById('{chart}').data.map((trace) => trace.y.length)")
-        assert lengths == [STEPS, STEPS]
-    assert len(page.evaluate("document.getElementById('fsc').data")) == 4
+        _, *halves = page.evaluate(f"document.getElementById('{chart}').plot.data")
+        assert [sum(value is not None for value in half) for half in halves] == [STEPS, STEPS]
+    frequency, *curves = page.evaluate("document.getElementById('fsc').plot.data")
+    assert [len(curve) for curve in curves] == [len(frequency)] * 4
     for image in ("gallery", "power_spectra"):
         assert page.evaluate(f"document.getElementById('{image}').decode().then(() => true)")
 
@@ -233,6 +236,31 @@ def test_slices_are_those_of_the_map(server: Server, opened: Open) -> None:
         assert np.corrcoef(grey.ravel(), section.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("chart", ["critic_gap", "map_change", "signal_scale", "noise_scale"])
+def test_charts_are_drawn_in_the_colours_of_the_halves(chart: str, server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    page.locator(f"#{chart}").scroll_into_view_if_needed()
+    shown = imread(io.BytesIO(page.locator(f"#{chart} .u-wrap").screenshot()))[..., :3]
+    # Dark blue and orange, next to no other colour; a flat line is as long as the plot is wide.
+    saturated = shown.max(-1) - shown.min(-1) > 0.3
+    assert (saturated & (shown[..., 2] > shown[..., 0])).sum() > 100
+    assert (saturated & (shown[..., 0] > shown[..., 2])).sum() > 50
+
+
+def test_charts_follow_the_width_of_the_window(server: Server, opened: Open) -> None:
+    page = with_maps(opened(server))
+    page.set_viewport_size(NARROW)
+    page.wait_for_timeout(300)
+    widths = page.evaluate("[...document.querySelectorAll('.u-wrap')].map((each) => each.clientWidth)")
+    assert len(widths) == 5
+    assert max(widths) < NARROW["width"]
+    assert min(widths) > 0.8 * NARROW["width"]
+    # The legend, of several lines where it must, is within its chart.
+    below = """[...document.querySelectorAll(".chart")].map((chart) =>
+        chart.getBoundingClientRect().bottom - chart.querySelector(".u-legend").getBoundingClientRect().bottom)"""
+    assert min(page.evaluate(below)) >= 0
+
+
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
 def test_nothing_sticks_out(server: Server, opened: Open, viewport: dict[str, int]) -> None:
     page = with_maps(opened(server, viewport))
@@ -251,7 +279,8 @@ def luminance(colour: str) -> float:
 
 def test_the_halves_are_told_apart_in_grey(server: Server, opened: Open) -> None:
     page = with_maps(opened(server))
-    lines = page.evaluate("document.getElementById('critic_gap').data.map((trace) => trace.line)")
+    series = "document.getElementById('critic_gap').plot.series.slice(1)"
+    lines = page.evaluate(f"{series}.map((line) => ({{ color: line.stroke(), dash: line.dash }}))")
     first, second = (luminance(line["color"]) for line in lines)
     assert (second + 0.05) / (first + 0.05) > 2
     assert 1.05 / (second + 0.05) > 3  # and from the paper
@@ -363,7 +392,7 @@ def test_writing_needs_the_token_and_the_own_page(server: Server) -> None:
     assert server.status("/stop", "POST", Origin=f"http://{own}", Cookie=cookie) == 409  # it is finished
     for method in ("PUT", "DELETE", "POST"):
         assert server.status("/figures/gallery", method, Cookie=cookie) == 405
-    assert not (server.run / STOP_FILE).exists()
+    assert not RunFolder(server.run).stop_request.exists()
 
 
 def test_beyond_this_machine_reading_needs_the_token_too(finished: Path) -> None:
@@ -405,8 +434,9 @@ def test_the_button_stops_a_run_that_can_be_resumed(particles: Path, tmp_path: P
         again = cryogan("reconstruct", "--resume", out)
         expect(page.locator("#state")).to_have_text("running", timeout=60_000)
         expect(page.locator("#step1")).not_to_have_text(steps or "", timeout=60_000)  # it has gone on
-        assert not (out / STOP_FILE).exists()
-        (out / STOP_FILE).touch()  # as from another machine
+        stop = RunFolder(out).stop_request
+        assert not stop.exists()
+        stop.touch()  # as from another machine
         assert ended(again) == 130
         page.close()  # before its server: a browser complains of lost connections
 
@@ -416,13 +446,13 @@ def unfinished(finished: Path, tmp_path: Path) -> Path:
     """The run as it was before its halves were compared."""
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    for name in ("fsc.csv", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "log.txt"):
-        (out / name).unlink()
+    for name in ("fsc.csv", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "log.txt", "outcome.json"):
+        (out / name).unlink(missing_ok=True)
     return out
 
 
 def test_a_line_that_is_not_yet_whole_waits_and_a_spoilt_one_is_left_out(unfinished: Path) -> None:
-    folder, log = RunFolder(unfinished), unfinished / "progress.jsonl"
+    folder, log = WatchedRun(unfinished), unfinished / "progress.jsonl"
     assert folder.poll()
     assert not folder.poll()
     known, line = len(folder.records), log.read_text().splitlines()[-1]
@@ -437,7 +467,7 @@ def test_a_line_that_is_not_yet_whole_waits_and_a_spoilt_one_is_left_out(unfinis
 
 
 def test_an_unfinished_run_has_the_fsc_of_its_last_maps(unfinished: Path) -> None:
-    folder = RunFolder(unfinished)
+    folder = WatchedRun(unfinished)
     folder.poll()
     assert folder.status["state"] == "stopped"
     assert folder.status["fsc"] is None
@@ -460,6 +490,53 @@ def test_maps_go_out_in_eight_bits_and_not_too_large(box: int, shown: int, tmp_p
     axis = np.arange(side) / side - 0.5
     expected = 3 * np.exp(-30 * (axis[:, None, None] ** 2 + 2 * axis[:, None] ** 2 + axis**2 / 2)) - 1
     np.testing.assert_allclose(back, expected, atol=0.03)
+
+
+def test_the_share_of_the_work_is_as_recorded(unfinished: Path) -> None:
+    watched = WatchedRun(unfinished)
+    watched.poll()
+    assert watched.status["halves"][1]["done"] == 1
+    half_way = {"half": 1, "step": STEPS // 2, "minutes": 3.0}
+    for recorded, done in (({"done": 0.25}, 0.25), ({}, 0.5)):  # without, in runs of older versions
+        with (unfinished / "progress.jsonl").open("a") as log:
+            log.write(json.dumps(half_way | recorded) + "\n")
+        watched.poll()
+        progress = watched.status["halves"][1]
+        assert progress["done"] == done
+        assert progress["left"] == pytest.approx(3.0 * (1 - done) / done)
+
+
+def contents(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file and folder."""
+    found = [folder, *folder.rglob("*")]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
+def test_watching_writes_nothing_into_a_run(finished: Path, tmp_path: Path) -> None:
+    """Somebody else's, which may only be read: without a lock file, as copied."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    RunFolder(run).lock.unlink(missing_ok=True)
+    paths = [run, *run.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = contents(run)
+    with serving(run) as server, server.ask("/events") as response:
+        first = next(events(response))
+        assert first["state"] == "finished"
+        assert len(first["records"]) == 2 * STEPS
+        for path in ("/", "/maps/1/final", "/figures/gallery"):
+            assert server.status(path) == 200
+    assert contents(run) == before
+    for path in paths:
+        path.chmod(0o755)
+
+
+def test_importing_the_page_loads_nothing_of_the_training() -> None:
+    heavy = ("torch", "matplotlib", "cryogan.critics", "cryogan.physics", "cryogan.run.plan", "cryogan.run.reconstruct")
+    code = f"import sys, cryogan.watch; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_what_cannot_be_watched_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,13 +14,17 @@ import torch
 
 from cryogan import __version__
 from cryogan.config import Settings
+from cryogan.errors import Finding
 from cryogan.fourier import radial_power, shells
 from cryogan.grids import centred_radius
 from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
+from cryogan.physics.simulator import Simulator
 from cryogan.report import plot_particles
-from cryogan.run.half import build_simulator
-from cryogan.run.plan import Plan, make_plan, needs
+from cryogan.run import warnings
+from cryogan.run.build import build_simulator
+from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 
 SHOWN = 16  # particles in the picture
 PROBED = 500  # images whose pixels and CTFs are looked at
@@ -28,14 +32,26 @@ HOT_DEVIATIONS = 12.0  # of a pixel from its image's mean
 LOW_A = 100.0
 FILTERED = 0.03  # of the median power: real noise has over 0.3 in its weakest shell
 UNSEEN = 0.01  # mean CTF^2 of a shell, or |C1 + C2|, below which a frequency counts as not transferred
+LISTED = 5  # resolutions at most that a sentence names
+LEAST_DISK_GIB = 2.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """facts: what is in the files, by name; doubts: sentences, each a reason to look again before a run."""
+    """What `check` or `doctor` found.
+
+    Attributes:
+        facts: what is in the files, or the machine, by name.
+        findings: what a user should know.
+    """
 
     facts: dict[str, str]
-    doubts: list[str]
+    findings: list[Finding]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Sentences, each a reason to look again before a run."""
+        return warnings.doubts(self.findings)
 
 
 def check(
@@ -45,35 +61,40 @@ def check(
     data_dir: Path | None = None,
     picture: Path | None = None,
 ) -> Report:
-    """Read all input as `reconstruct` would, and tell what it is.
+    """Read all input as `reconstruct` would, and report what it is, what a run will take, and likely problems.
 
-    The last facts are the assumptions of the paper's Theorem 1, by which the distribution of the images
-    decides the volume up to rotation and reflection.
+    The last facts are the assumptions of the paper's Theorem 1, by which the distribution of the images decides the
+    volume up to rotation and reflection.
 
     Args:
-        particles, settings, noise, data_dir: see `cryogan.reconstruct`.
+        particles: see `cryogan.reconstruct`.
+        settings: see `cryogan.config`.
+        noise: see `cryogan.reconstruct`.
+        data_dir: see `cryogan.reconstruct`.
         picture: PNG of 16 particles to write.
 
     Raises:
         InputError: what would stop a run.
     """
-    plan, images, remarks = make_plan(particles, noise, data_dir, settings)
+    plan, images, findings = read_inputs(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_particles(picture, images.batch(images.spread(SHOWN)))
-    facts = {settings.kind: remarks[0]} | _optics(images) | _pixels(images) | _cost(plan)
+    read = next(found.sentence for found in findings if found.code == warnings.IMAGES_READ.code)
+    facts = {settings.kind: read} | _optics(images) | _pixels(images) | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)
-    doubts += [remark for remark in remarks if "left out" in remark or "will fail" in remark]
+    findings = [*doubts, *findings]
     if settings.symmetry.upper() == "C1":
-        doubts.append("No symmetry is imposed; give --symmetry if the molecule has one.")
+        findings.append(warnings.NO_SYMMETRY())
     if noise is None:
-        doubts.append("No background patches: Gaussian noise stands in for them; give --noise if you can.")
-    return Report(facts | theorem, doubts)
+        findings.append(warnings.NO_NOISE())
+    return Report(facts | theorem, findings)
 
 
 def _optics(images: ParticleImages) -> dict[str, str]:
+    """Optics groups and defocus."""
     ctf = images.table.ctf
 
     def span(name: str, unit: str) -> str:
@@ -89,12 +110,16 @@ def _optics(images: ParticleImages) -> dict[str, str]:
 
 
 def _pixels(images: ParticleImages) -> dict[str, str]:
-    """Of the files' pixels, before any normalisation."""
+    """The background of the files' pixels, before any normalisation, and outliers among them."""
     table = images.table
     rows = images.spread(PROBED)
-    radius = -1.0 if images.radius_A is None else images.radius_A / table.pixel_size
-    outside = centred_radius(table.box) > radius
+    sides = np.array([header.shape[2] for header in table.headers])[table.stack_index[rows]]
+    rows, side = rows[sides == sides[0]], int(sides[0])
+    pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
+    radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
+    outside = centred_radius(side) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
+    pixels = pixels.astype(np.float32)  # sums of float16 overflow
     background = pixels[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
     hot = int((deviation.max((1, 2)) > HOT_DEVIATIONS).sum())
@@ -105,21 +130,45 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
 
 
 def _cost(plan: Plan) -> dict[str, str]:
+    """Device, time and memory of a run."""
     cores = available_cores()
-    minutes, gib = needs(plan, cores)
+    minutes, gib = plan.cost.minutes(cores), plan.cost.memory_gib
     return {
         "device": plan.machine.removeprefix("Device: ").removesuffix("."),
         "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",
     }
 
 
-def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
-    """Its four assumptions, each as a number; and the doubts that follow."""
-    width = plan.box * plan.pixel_size
+def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[Finding]]:
+    """The four assumptions of Theorem 1, each as a number; and the doubts that follow."""
     images, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
     rows = torch.from_numpy(images.spread(PROBED))
-    power = radial_power(simulator.noise.sample(simulator.sample(len(rows)).particles, simulator.generator)).numpy()[1:]
+    noise, findings = _noise_spectrum(plan, simulator, len(rows))
+    ctfs, more = _transfer(plan, simulator, rows)
+    theorem = {
+        "Theorem 1, 1": noise,
+        "Theorem 1, 2": ctfs,
+        "Theorem 1, 3": f"bounded support: the mask has {2 * plan.mask_radius:.0f} A of the box's "
+        f"{plan.box * plan.pixel_size:.0f} A, and the map is kept positive while it is searched",
+        "Theorem 1, 4": _distributions(plan),
+    }
+    return theorem, [*findings, *more]
+
+
+def _noise_spectrum(plan: Plan, simulator: Simulator, count: int) -> tuple[str, list[Finding]]:
+    """Assumption 1: the noise has power at every frequency."""
+    width = plan.box * plan.pixel_size
+    power = radial_power(simulator.noise.sample(simulator.sample(count).particles, simulator.generator)).numpy()[1:]
     weakest = int(power[: plan.box // 2 - 1].argmin())
+    resolution = width / (weakest + 1)
+    share = float(power.min() / np.median(power))
+    fact = f"noise with full spectrum: the weakest shell ({resolution:.1f} A) has {share:.2g} of the median power"
+    return fact, [warnings.FILTERED(resolution=resolution, share=share)] if share < FILTERED else []
+
+
+def _transfer(plan: Plan, simulator: Simulator, rows: torch.Tensor) -> tuple[str, list[Finding]]:
+    """Assumption 2: the CTFs of the set together, and pairs of them, lose no frequency."""
+    width, kind = plan.box * plan.pixel_size, plan.settings.kind
     transfer = simulator.transfer(rows)
     shell = shells(plan.box, device=transfer.device)
     inside = (shell > 0) & (shell < plan.box // 2)
@@ -129,34 +178,27 @@ def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[str]]:
     pairs = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     sums = (transfer + transfer[pairs])[pairs != torch.arange(len(rows))][:, inside]
     lost = float((sums.abs() < UNSEEN).float().mean())
-    doubts = []
-    if power.min() < FILTERED * np.median(power):
-        doubts.append(
-            f"The noise has next to no power at {width / (weakest + 1):.1f} A: were the images filtered? Give them as "
-            "they were extracted."
-        )
-    if dark:
-        listed = ", ".join(f"{width / s:.0f}" for s in dark[:5])
-        doubts.append(f"The CTFs of the set pass next to nothing at {listed} A; the map will lack that.")
+    fact = (
+        f"C1 + C2 of two {kind} is below {UNSEEN:g} at {lost:.1%} of the frequencies; {len(dark)} shells finer than "
+        f"{LOW_A:.0f} A are passed by none of the {kind}"
+    )
+    if not dark:
+        return fact, []
+    return fact, [warnings.CTF_GAP(resolutions=", ".join(f"{width / s:.0f}" for s in dark[:LISTED]), shells=dark)]
+
+
+def _distributions(plan: Plan) -> str:
+    """Assumption 4: poses, shifts and CTFs have bounded distributions."""
     prior = plan.settings.pose_prior
     views = "uniform on SO(3)" if prior is None else f"of {prior}, uniform in the plane"
     shifts = f"shifts triangular up to {plan.settings.max_shift:g} A"
-    if plan.settings.particles_per_um2 is not None:
+    if not plan.is_picked:
         shifts = "particles anywhere in a patch and about it"
-    theorem = {
-        "Theorem 1, 1": f"noise with full spectrum: the weakest shell ({width / (weakest + 1):.1f} A) has "
-        f"{power.min() / np.median(power):.2g} of the median power",
-        "Theorem 1, 2": f"C1 + C2 of two {plan.settings.kind} is below {UNSEEN:g} at {lost:.1%} of the frequencies; "
-        f"{len(dark)} shells finer than {LOW_A:.0f} A are passed by none of the {plan.settings.kind}",
-        "Theorem 1, 3": f"bounded support: the mask has {2 * plan.mask_radius:.0f} A of the box's {width:.0f} A, and "
-        "the map is kept positive while it is searched",
-        "Theorem 1, 4": f"bounded distributions: poses {views}, {shifts}, CTFs those of the {plan.settings.kind}",
-    }
-    return theorem, doubts
+    return f"bounded distributions: poses {views}, {shifts}, CTFs those of the {plan.settings.kind}"
 
 
 def doctor() -> Report:
-    """The installation: versions, devices, threads, arithmetic, disk."""
+    """Report the installation: versions, devices, threads, arithmetic, disk."""
     cores = available_cores()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     packages = (torch, np, scipy, mrcfile, gemmi, matplotlib)
@@ -164,13 +206,13 @@ def doctor() -> Report:
     bf16 = torch.cpu._is_avx512_bf16_supported() if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
     facts = {
         "cryogan": f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
-        "packages": ", ".join(f"{each.__name__} {each.__version__}" for each in packages),
+        "packages": ", ".join(f"{package.__name__} {package.__version__}" for package in packages),
         "devices": ", ".join(["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))]),
         "threads": f"{cores} cores to use; a run gives {max(1, cores // 2)} to each half",
         "bfloat16": "in hardware" if bf16 else "not in this CPU's hardware",
         "disk": f"{free:.0f} GiB free here",
     }
-    doubts = [] if gpus else ["No CUDA device is visible; runs take the CPU."]
-    if free < 2:
-        doubts.append("A run writes some 100 MB; make room on this disk.")
-    return Report(facts, doubts)
+    findings = [] if gpus else [warnings.NO_GPU()]
+    if free < LEAST_DISK_GIB:
+        findings.append(warnings.LITTLE_DISK(free=free))
+    return Report(facts, findings)

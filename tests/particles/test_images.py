@@ -159,7 +159,7 @@ def test_unusable_images_are_dropped_and_counted(make_table: Callable[..., Parti
 
 def test_no_usable_image(make_table: Callable[..., ParticleTable]) -> None:
     table = make_table(np.ones((2, 8, 8)), np.ones((1, 8, 8)))
-    with pytest.raises(InputError, match=r"p\.star: all 3 images are NaN or constant"):
+    with pytest.raises(InputError, match=r"p\.star: all 3 images are NaN, blank in part or constant"):
         ParticleImages(table, 8, 6)
 
 
@@ -200,3 +200,21 @@ def test_an_image_beyond_the_end_of_its_file_is_no_crash(make_table: Callable[..
     table = make_table(random_images(4), random_images(3, seed=1))
     with pytest.raises(InputError, match=r"a\.mrcs: image 5 is cut off"):
         read_images(table.stacks[0], read_header(table.stacks[0]), [0, 4])
+
+
+@pytest.mark.parametrize("kind", ["blank", "repeated"])
+def test_images_of_which_a_third_is_blank_are_left_out(make_table: Callable[..., ParticleTable], kind: str) -> None:
+    """A box that sticks out of its micrograph."""
+    stack = np.random.default_rng(0).standard_normal((6, 48, 48)).astype(np.float32)
+    stack[2, :, 32:] = 0.0 if kind == "blank" else stack[2, :, 31:32]
+    stack[4, :16] = 0.7 if kind == "blank" else stack[4, 16]
+    stack[5, :, -1] = 0.0  # one line does no harm
+    images = ParticleImages(make_table(stack[:3], stack[3:]), 24, RADIUS)
+    names = np.array([path.name for path in images.table.stacks])[images.table.stack_index]
+    kept = images.table.image_index + 3 * (names == "b.mrcs")
+    assert sorted(kept.tolist()) == [0, 1, 3, 5]
+
+
+def test_images_of_few_grey_levels_are_not_blank(make_table: Callable[..., ParticleTable]) -> None:
+    counts = np.random.default_rng(0).poisson(1.0, (4, 48, 48)).astype(np.float32)
+    assert ParticleImages(make_table(counts[:2], counts[2:]), 24, RADIUS).dropped == 0

@@ -10,7 +10,7 @@ from cryogan.physics.pose_distribution import CELLS, PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.symmetry import point_group
 from cryogan.rotations import uniform_rotations
-from cryogan.validation.alignment import flip_hand
+from cryogan.validation import flip_hand
 
 if TYPE_CHECKING:
     from conftest import Gaussians

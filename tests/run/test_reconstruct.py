@@ -2,77 +2,38 @@
 
 import csv
 import io
-import itertools
 import json
 import os
-import queue
 import re
 import shutil
 import signal
 import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomli_w
-import torch
 from rich.console import Console
 
-from cryogan.config import Settings, resolve
+from builders import TINY, prepared, tiny, wait_for_records
+from cryogan.config import resolve
 from cryogan.errors import InputError
 from cryogan.files import locked
 from cryogan.models.phantom import phantom
-from cryogan.parallel.launch import STOPPING
-from cryogan.particles import ParticleImages, read_star, read_view_table, read_volume, write_particles, write_star
+from cryogan.particles import read_star, read_view_table, read_volume, write_star
+from cryogan.particles.halves import half_rows
 from cryogan.refinement.refine import refine
-from cryogan.run.figures import records, snapshot_path
-from cryogan.run.half import Message, build_training, half_rows, train_half
-from cryogan.run.plan import Plan, make_plan
+from cryogan.run.folder import RunFolder
 from cryogan.run.postprocess import Result
 from cryogan.run.reconstruct import figures, reconstruct, resume
 from cryogan.simulation import simulate
 from cryogan.validation import resolution_at
 from processes import cryogan
 
-SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
-VALUES: dict[str, dict[str, object]] = {
-    "matching": SHARED
-    | {
-        "critic": "matching",
-        "orientations": 800,
-        "search_steps": 10,
-        "search_batch": 50,
-        "marching_steps": 1,
-        "marching_images": 200,
-        "starts": 2,
-    },
-    "wasserstein": SHARED
-    | {
-        "critic": "wasserstein",
-        "steps": 30,
-        "critic_steps": 2,
-        "penalty_every": 2,
-        "critic_width": 4,
-        "coarse_to_fine": False,
-        "starts": 1,
-        "critic_warmup": 4,
-    },
-}
 STEPS = {"matching": 10 + 10 + 4, "wasserstein": 30}
 MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc", "map.mrc")
-
-
-def settings(critic: str = "matching", **changes: object) -> Settings:
-    return resolve("default", None, VALUES[critic] | changes)
-
-
-@pytest.fixture(scope="module", params=VALUES)
-def critic(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +41,7 @@ def result(critic: str, particles: Path, tmp_path_factory: pytest.TempPathFactor
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("run") / "out"
     console = Console(file=(out.parent / "said.txt").open("w"), width=200)
-    done = reconstruct(
-        particles / "particles.star", out, settings(critic), noise=particles / "noise.star", console=console
-    )
+    done = reconstruct(particles / "particles.star", out, tiny(critic), noise=particles / "noise.star", console=console)
     console.file.close()
     return done
 
@@ -104,6 +63,7 @@ def test_every_file_is_there(result: Result) -> None:
         "run.toml",
         "progress.jsonl",
         "log.txt",
+        "outcome.json",
         "half1.pt",
         "half2.pt",
         "open.cxc",
@@ -183,17 +143,8 @@ def test_halves_share_no_particle_and_cover_all(result: Result) -> None:
     # What the file says is what the halves were trained on.
     np.testing.assert_array_equal(np.flatnonzero(subset == 1), half_rows(400, 1, 3))
     np.testing.assert_array_equal(np.flatnonzero(subset == 2), half_rows(400, 2, 3))
-
-
-@pytest.mark.parametrize("count", [2, 7, 100])
-def test_half_rows_part_the_set(count: int) -> None:
-    first, second = half_rows(count, 1, 5), half_rows(count, 2, 5)
-    assert sorted([*first, *second]) == list(range(count))
-    assert abs(len(first) - len(second)) <= 1
-    if count == 100:
-        assert not np.array_equal(first, half_rows(count, 1, 6))
-        np.testing.assert_array_equal(first, half_rows(count, 1, 5))
-        assert 30 < (first < 50).sum() / len(first) * 100 < 70  # spread over the file
+    for half in (1, 2):  # each half's map is in its own frame until the comparison
+        assert (result.folder / f"snapshots/half{half}_final.mrc").exists()
 
 
 def test_progress_and_run_record(critic: str, result: Result) -> None:
@@ -204,13 +155,13 @@ def test_progress_and_run_record(critic: str, result: Result) -> None:
         assert steps[-1] == STEPS[critic]
     assert all(np.isfinite(value) for record in records for value in record.values())
     run = tomllib.loads((result.folder / "run.toml").read_text())
-    assert VALUES[critic].items() <= run["settings"].items()
+    assert TINY[critic].items() <= run["settings"].items()
     assert run["plan"]["box"] == 32
     assert run["plan"]["pixel_size"] == pytest.approx(4.0)
 
 
 def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None:
-    chosen = settings(box=16, search_steps=2, starts=1, marching_steps=1)
+    chosen = tiny(box=16, search_steps=2, starts=1, marching_steps=1)
     done = [
         reconstruct(
             particles / "particles.star",
@@ -231,10 +182,10 @@ def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None
 
 def test_learned_poses_are_written_and_drawn(particles: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    reconstruct(particles / "particles.star", folder, settings(learn_poses=True), console=Console(file=io.StringIO()))
+    reconstruct(particles / "particles.star", folder, tiny(learn_poses=True), console=Console(file=io.StringIO()))
     found = read_star(folder / "views.star")
     assert found["views"].floats("cryoganViewDensity").mean() == pytest.approx(1.0, abs=1e-4)
-    assert 0 < found["shifts"].floats("cryoganShiftHalfWidthAngst")[0] <= settings().max_shift
+    assert 0 < found["shifts"].floats("cryoganShiftHalfWidthAngst")[0] <= tiny().max_shift
     assert (folder / "figures" / "views.png").exists()
     assert "From where the particles are seen" in (folder / "report.html").read_text()
 
@@ -243,7 +194,7 @@ def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_p
     columns = {"rlnAngleRot": [10.0, 80.0], "rlnAngleTilt": [30.0, 90.0], "cryoganViewDensity": [1.0, 3.0]}
     write_star(tmp_path / "prior.star", {"views": columns})
     few = {"box": 16, "search_steps": 2, "starts": 1, "marching_steps": 1}
-    folder, chosen = tmp_path / "run", settings(pose_prior=tmp_path / "prior.star", **few)
+    folder, chosen = tmp_path / "run", tiny(pose_prior=tmp_path / "prior.star", **few)
     reconstruct(particles / "particles.star", folder, chosen, console=Console(file=io.StringIO()))
     found = read_star(folder / "views.star")
     assert found["views"].floats("cryoganViewDensity").max() > 2
@@ -258,53 +209,35 @@ def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_p
 
 def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_path: Path) -> None:
     write_star(tmp_path / "prior.star", {"views": {"rlnAngleRot": [10.0], "rlnAngleTilt": [30.0]}})
-    values = VALUES["wasserstein"] | {"stages": "16:3,24:2", "pose_prior": str(tmp_path / "prior.star")}
-    for name in ("steps", "coarse_to_fine"):
-        del values[name]
+    chosen = tiny("wasserstein", stages="16:3,24:2", pose_prior=str(tmp_path / "prior.star"))
     folder = tmp_path / "run"
-    reconstruct(
-        particles / "particles.star", folder, resolve("default", None, values), console=Console(file=io.StringIO())
-    )
-    assert [r["box"] for r in records(folder, 1)] == [16, 16, 16, 24, 24]
+    reconstruct(particles / "particles.star", folder, chosen, console=Console(file=io.StringIO()))
+    assert [r["box"] for r in RunFolder(folder).records(1)] == [16, 16, 16, 24, 24]
     assert read_volume(folder / "map.mrc")[0].shape == (24, 24, 24)
     assert read_star(folder / "views.star")["views"].floats("cryoganViewDensity").max() > 10
 
 
 def test_poses_are_learned_by_the_view_critic_only(particles: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--learn-poses needs --critic matching"):
-        reconstruct(particles / "particles.star", tmp_path / "run", settings("wasserstein", learn_poses=True))
+        reconstruct(particles / "particles.star", tmp_path / "run", tiny("wasserstein", learn_poses=True))
 
 
 def test_a_run_is_not_overwritten(result: Result, particles: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in result.folder.rglob("*")}
     with pytest.raises(InputError, match="is not an empty folder"):
-        reconstruct(particles / "particles.star", result.folder, settings())
+        reconstruct(particles / "particles.star", result.folder, tiny())
     assert {file: file.stat().st_mtime_ns for file in result.folder.rglob("*")} == before
-
-
-def wait_for_records(log: Path, process: subprocess.Popen[str]) -> None:
-    """Until both halves have made a step."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        if log.exists() and {json.loads(line)["half"] for line in log.read_text().splitlines(True) if "\n" in line} == {
-            1,
-            2,
-        }:
-            return
-        time.sleep(0.01)
-    process.kill()
-    pytest.fail(f"no progress: {process.communicate()[1]}")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_maps(
     critic: str, result: Result, particles: Path, tmp_path: Path
 ) -> None:
     out, chosen = tmp_path / "out", tmp_path / "settings.toml"
-    chosen.write_text(tomli_w.dumps(VALUES[critic]))
+    chosen.write_text(tomli_w.dumps(TINY[critic]))
     inputs = (particles / "particles.star", "--noise", particles / "noise.star", "--config", chosen)
     command = ("reconstruct", *inputs, "--out", out)
     process = cryogan(*command)
-    wait_for_records(out / "progress.jsonl", process)
+    wait_for_records(out, process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -320,42 +253,10 @@ def test_an_interrupted_run_goes_on_to_the_same_maps(
     assert (out / "fsc.csv").read_text() == (result.folder / "fsc.csv").read_text()
 
 
-def test_sigterm_to_the_parent_alone_is_an_interruption(particles: Path, tmp_path: Path) -> None:
-    process = cryogan("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--max-shift", 4)
-    wait_for_records(tmp_path / "out" / "progress.jsonl", process)
-    process.terminate()
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "--resume" in err
-    assert all((tmp_path / "out" / f"half{half}.pt").exists() for half in (1, 2))
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes of a run are found in /proc")
-def test_halves_that_are_killed_are_told_of(particles: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = cryogan("reconstruct", particles / "particles.star", "--out", out, "--max-shift", 4)
-    wait_for_records(out / "progress.jsonl", process)
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(int(child), signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert "The process of half 1 was killed, as the system does when memory runs out" in err
-    assert f"cryogan reconstruct --resume {out}" in err
-
-
-def test_halves_end_when_their_parent_is_killed(particles: Path, tmp_path: Path) -> None:
-    process = cryogan("reconstruct", particles / "particles.star", "--out", tmp_path / "out", "--max-shift", 4)
-    wait_for_records(tmp_path / "out" / "progress.jsonl", process)
-    process.kill()
-    process.communicate(timeout=60)  # until nobody holds its pipes: the halves have ended, too
-    assert all((tmp_path / "out" / f"half{half}.pt").exists() for half in (1, 2))
-
-
 def test_two_runs_in_one_folder_are_kept_apart(result: Result, particles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = cryogan("reconstruct", particles / "particles.star", "--out", out, "--max-shift", 4)
-    wait_for_records(out / "progress.jsonl", first)
+    wait_for_records(out, first)
     with pytest.raises(InputError, match="Another process works in"):
         resume(out)
     with pytest.raises(InputError, match="not finished"):
@@ -367,7 +268,7 @@ def test_two_runs_in_one_folder_are_kept_apart(result: Result, particles: Path, 
 
 
 def test_a_run_goes_on_when_a_full_disk_has_room_again(particles: Path, tmp_path: Path) -> None:
-    out = planned(tmp_path / "out", particles, settings(search_steps=3, starts=1))
+    out = prepared(tmp_path / "out", particles, tiny(search_steps=3, starts=1))
     process = cryogan("reconstruct", "--resume", out, largest_file=200_000)  # a map fits, a checkpoint does not
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2, err
@@ -402,7 +303,7 @@ def test_a_run_that_is_killed_30_times_ends_with_the_same_maps(result: Result, p
     chosen.write_text(tomli_w.dumps(settings))
     inputs = (particles / "particles.star", "--noise", particles / "noise.star", "--config", chosen)
     process = cryogan("reconstruct", *inputs, "--out", out)
-    wait_for_records(out / "progress.jsonl", process)
+    wait_for_records(out, process)
     generator = np.random.default_rng(0)
     for _ in range(30):
         time.sleep(generator.uniform(0, 12))
@@ -413,215 +314,6 @@ def test_a_run_that_is_killed_30_times_ends_with_the_same_maps(result: Result, p
     assert process.returncode == 0, err
     for name in (*MAPS, "mask.mrc"):
         np.testing.assert_array_equal(read_volume(out / name)[0], read_volume(result.folder / name)[0])
-
-
-class StopAfter(queue.Queue[Message]):
-    """Interrupts its process once it was told of this many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self._left = steps
-
-    def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item, block, timeout)
-        self._left -= item.kind == "record"
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """`train_half` takes the signals of its process; give them back."""
-    numbers = (signal.SIGINT, *STOPPING)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-def last(messages: "queue.Queue[Message]") -> Message:
-    *_, message = list(messages.queue)
-    assert isinstance(message, Message)
-    return message
-
-
-def planned(folder: Path, particles: Path, chosen: Settings) -> Path:
-    """A run's folder as its halves find it."""
-    plan, images, _ = make_plan(particles / "particles.star", particles / "noise.star", None, chosen)
-    (folder / "snapshots").mkdir(parents=True)
-    (folder / "figures").mkdir()
-    plan.write(folder)
-    write_particles(folder / "particles.star", images.table)
-    return folder
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_half_is_resumed_within_and_between_stages(
-    critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cryogan.critics.wasserstein.method.COARSE_BOXES", (16,))  # smaller than by default, for speed
-    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
-    if critic == "matching":
-        chosen = settings(critic, search_steps=5, marching_steps=1)
-    else:
-        chosen = settings(critic, steps=4, coarse_to_fine=True, coarse_steps=5, starts=2)
-    whole, parts = (planned(tmp_path / name, particles, chosen) for name in ("whole", "parts"))
-    assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(16, 5), (16, 5), (32, 4)]
-    undisturbed: queue.Queue[Message] = queue.Queue()
-    train_half(whole, 2, undisturbed)  # type: ignore[arg-type]
-    assert last(undisturbed).kind == "finished", last(undisturbed).text
-    # Half 2, as half 1 draws pictures, which takes longer than these steps.
-    told: list[float] = []
-    for steps in (2, 3, 2, 5):  # within a stage, at its end, within the next, within the last
-        stopped = StopAfter(steps)
-        train_half(parts, 2, stopped)  # type: ignore[arg-type]
-        assert last(stopped).kind == "stopped", last(stopped).text
-        told += [m.record["step"] for m in stopped.queue if m.record is not None]
-    again: queue.Queue[Message] = queue.Queue()
-    train_half(parts, 2, again)  # type: ignore[arg-type]
-    assert last(again).kind == "finished", last(again).text
-    told += [m.record["step"] for m in again.queue if m.record is not None]
-    assert told == list(range(1, 15))  # no step twice, none left out
-    final = "snapshots/half2_step000014.mrc"
-    np.testing.assert_array_equal(read_volume(parts / final)[0], read_volume(whole / final)[0])
-
-
-class Spoiling(queue.Queue[Message]):
-    """Does something to the particles' stack at the given step."""
-
-    def __init__(self, step: int, spoil: Callable[[], object]) -> None:
-        super().__init__()
-        self._step, self._spoil = step, spoil
-
-    def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item, block, timeout)
-        if item.record is not None and item.record["step"] == self._step:
-            self._spoil()
-
-
-@pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize(
-    ("in_memory", "step", "spoiling"),
-    [(False, 2, "cut"), (False, 2, "gone"), (True, 5, "touched")],  # read anew at each step; at each stage
-)
-def test_a_stack_that_changes_under_a_run_is_named(
-    in_memory: bool,
-    step: int,
-    spoiling: str,
-    copied: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
-    if not in_memory:
-        monkeypatch.setattr(ParticleImages.__init__, "__defaults__", (False, 0, None))
-    chosen = settings(search_steps=5, marching_steps=1, starts=1)
-    folders = [planned(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
-    undisturbed: queue.Queue[Message] = queue.Queue()
-    train_half(folders[0], 2, undisturbed)  # type: ignore[arg-type]
-    assert last(undisturbed).kind == "finished", last(undisturbed).text
-
-    stack = copied().parent / "particles.mrcs"
-    whole, status = stack.read_bytes(), stack.stat()
-    times = (status.st_atime_ns, status.st_mtime_ns)
-    spoil: dict[str, Callable[[], object]] = {
-        "cut": lambda: stack.write_bytes(whole[: len(whole) // 2]),
-        "gone": stack.unlink,
-        "touched": lambda: os.utime(stack, ns=(0, 0)),
-    }
-    spoilt = Spoiling(step, spoil[spoiling])
-    train_half(folders[1], 2, spoilt)  # type: ignore[arg-type]
-    assert last(spoilt).kind == "failed"
-    assert "particles.mrcs: " + ("cannot be read" if spoiling == "gone" else "has changed") in last(spoilt).text
-    assert "--resume" in last(spoilt).text
-
-    stack.write_bytes(whole)
-    os.utime(stack, ns=times)
-    again: queue.Queue[Message] = queue.Queue()
-    train_half(folders[1], 2, again)  # type: ignore[arg-type]
-    assert last(again).kind == "finished", last(again).text
-    maps = [read_volume(snapshot_path(folder, 2, Plan.read(folder).total_steps))[0] for folder in folders]
-    np.testing.assert_array_equal(*maps)
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_clock_that_goes_backwards_changes_nothing(
-    particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
-    monkeypatch.setattr("cryogan.run.half.LATEST_SECONDS", 0.0)
-    seconds = itertools.count(2e9, -3600.0)
-    monkeypatch.setattr(time, "time", lambda: next(seconds))
-    chosen = settings(search_steps=5, marching_steps=1, starts=1, checkpoint_minutes=1e-9)
-    folder = planned(tmp_path / "run", particles, chosen)
-    latest = folder / "snapshots" / "half2_latest.mrc"
-    written: list[tuple[bytes, bytes]] = []
-    messages = Spoiling(3, lambda: written.append((latest.read_bytes(), (folder / "half2.pt").read_bytes())))
-    train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "finished", last(messages).text
-    minutes = [message.record["minutes"] for message in messages.queue if message.record is not None]
-    assert minutes == sorted(minutes)
-    assert minutes[0] > 0
-    assert written[0] != (latest.read_bytes(), (folder / "half2.pt").read_bytes())
-
-
-def test_a_record_that_was_cut_off_is_left_out(particles: Path, tmp_path: Path) -> None:
-    lines = [json.dumps({"half": 1, "step": step, "critic_gap": 1.0}) for step in (1, 2, 3)]
-    # A disk that was full for a while, and a run that was killed.
-    (tmp_path / "progress.jsonl").write_text(f"{lines[0]}\n{lines[1][:20]}{lines[1]}\n{lines[2]}\n{lines[0][:9]}")
-    assert [record["step"] for record in records(tmp_path, 1)] == [1, 3]
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_half_ends_in_time_with_the_map_that_it_has(
-    critic: str, particles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cryogan.critics.matching.method.SEARCH_BOX", 16)
-    folder = planned(tmp_path / "run", particles, settings(critic, max_minutes=0.5001))
-    messages: queue.Queue[Message] = queue.Queue()
-    train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "finished", last(messages).text
-    assert torch.load(folder / "half2.pt")["training"]["step"] == 1
-    plan = Plan.read(folder)
-    assert read_volume(snapshot_path(folder, 2, plan.total_steps))[0].any()
-
-
-@pytest.mark.parametrize("noise", [True, False])
-def test_the_seed_and_the_half_decide_the_map(critic: str, noise: bool, particles: Path) -> None:
-    star, patches = particles / "particles.star", particles / "noise.star" if noise else None
-
-    def map_of(half: int, seed: int) -> np.ndarray:
-        plan, _, _ = make_plan(star, patches, None, settings(critic, seed=seed))
-        training = build_training(plan, 0, star, half)
-        assert not training.volume.density.any()  # from zero
-        assert len(list(training.run(until=3))) == 3
-        return training.result().numpy()
-
-    one = map_of(1, 0)
-    np.testing.assert_array_equal(one, map_of(1, 0))
-    assert not np.allclose(one, map_of(1, 1))
-    assert not np.allclose(one, map_of(2, 0))
-
-
-def test_critics_start_alike_only_if_asked(particles: Path) -> None:
-    for shared in (True, False):
-        plan, _, _ = make_plan(
-            particles / "particles.star", None, None, settings("wasserstein", shared_critic_start=shared)
-        )
-        critics = [build_training(plan, 0, plan.particles, half).critic for half in (1, 2)]
-        weights = [torch.cat([p.flatten() for p in critic.parameters()]) for critic in critics]
-        assert torch.equal(*weights) == shared
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_spoilt_checkpoint_ends_in_one_line(particles: Path, tmp_path: Path) -> None:
-    folder = planned(tmp_path / "run", particles, settings())
-    (folder / "half2.pt").write_bytes(bytes(3000))
-    messages: queue.Queue[Message] = queue.Queue()
-    train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "failed"
-    assert "half2.pt is not a checkpoint" in last(messages).text
-    assert "\n" not in last(messages).text
 
 
 @pytest.mark.slow

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from cryogan.config import resolve
-from cryogan.run.plan import Plan, make_plan
-from cryogan.run.report import Convergence, judge_convergence, warn, warn_of_views, write_report
+from cryogan.run import warnings
+from cryogan.run.folder import RunFolder
+from cryogan.run.inputs import read_inputs
+from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, judge_views
+from cryogan.run.plan import Plan
+from cryogan.run.postprocess import Result
+from cryogan.run.report import write_report
 from cryogan.validation import Alignment, FscCurves, fsc_curves
 
 PIXEL, BOX = 4.0, 32
@@ -19,7 +24,7 @@ PIXEL, BOX = 4.0, 32
 
 @pytest.fixture
 def plan(particles: Path) -> Plan:
-    made, _, _ = make_plan(particles / "particles.star", None, None, resolve("default", None, {"symmetry": "D2"}))
+    made, _, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, {"symmetry": "D2"}))
     return made
 
 
@@ -40,31 +45,32 @@ def ball(radius: float) -> np.ndarray:
 
 
 def test_a_good_run_has_no_warning_but_the_hand(plan: Plan) -> None:
-    (only,) = warn(plan, alignment(), curves(), ball(8), 9.0)
-    assert "hand is unknown" in only
+    (only,) = judge_maps(plan, alignment(), curves(), ball(8), 9.0)
+    assert only.code == "hand-unknown"
+    assert only.severity == "note"
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("change", "code"),
     [
-        ({"alignment": alignment(0.5, 0.4)}, "The half maps disagree"),
-        ({"alignment": alignment(0.95, 0.94)}, "almost as well mirrored"),
-        ({"resolution": 30.0}, "agree only to 30 A"),
-        ({"mask": ball(15.5)}, "box may be too tight"),
-        ({"curves": curves(noise=2.0)}, "dips at low frequencies"),
+        ({"alignment": alignment(0.5, 0.4)}, "halves-disagree"),
+        ({"alignment": alignment(0.95, 0.94)}, "halves-mirrored"),
+        ({"resolution": 30.0}, "outline-only"),
+        ({"mask": ball(15.5)}, "tight-box"),
+        ({"curves": curves(noise=2.0)}, "fsc-dip"),
     ],
 )
-def test_each_doubt_is_said(plan: Plan, change: dict[str, object], word: str) -> None:
+def test_each_doubt_is_said(plan: Plan, change: dict[str, object], code: str) -> None:
     good = {"alignment": alignment(), "curves": curves(), "mask": ball(8), "resolution": 9.0}
-    assert any(word in text for text in warn(plan, **(good | change)))
+    assert code in [finding.code for finding in judge_maps(plan, **(good | change))]
 
 
 def test_missing_views_are_said() -> None:
-    assert not warn_of_views(np.ones(768))
+    assert not judge_views(np.ones(768))
     coverage = np.ones(768)
     coverage[:100] = 0.1
-    (said,) = warn_of_views(coverage)
-    assert said.startswith("Views are missing: 13% of all directions")
+    (found,) = judge_views(coverage)
+    assert found.sentence.startswith("Views are missing: 13% of all directions")
 
 
 def course(plan: Plan, change: float, steps: int | None = None) -> list[dict[str, float]]:
@@ -84,10 +90,10 @@ def test_has_it_converged(plan: Plan) -> None:
     )
     gaining = judge_convergence(plan, still, {before: half, end: most})
     assert not gaining.reached
-    assert re.search(r"Not converged: .* grew by 4\.0 shells .*; more --marching-steps may help", gaining.sentence)
+    assert re.search(r"Not converged: .* grew by 4\.0 shells .*\. More --marching-steps may help", gaining.sentence)
     moving = judge_convergence(plan, [course(plan, 0.01), course(plan, 0.2)], {end: half})
     assert not moving.reached
-    assert "changed by 10.5% a step; more" in moving.sentence
+    assert "changed by 10.5% a step. More" in moving.sentence
     late = judge_convergence(plan, [course(plan, 0.01), course(plan, 0.01, 100)], {})
     assert not late.reached
     assert f"--max-minutes ended the run after 100 of {end} steps" in late.sentence
@@ -98,8 +104,11 @@ def report(plan: Plan, particles: Path, tmp_path: Path) -> Path:
     odd = dataclasses.replace(plan, particles=particles / "<b>odd & name</b>.star")
     (tmp_path / "figures").mkdir()
     odd.write(tmp_path)
-    moving = Convergence(False, "Not converged: it moves.")
-    write_report(tmp_path, odd, alignment(), curves(), ball(8), (9.0, 10.0), moving)
+    moving = warnings.NOT_CONVERGED(part=0.1, change=0.2, trend="", setting="--steps")
+    findings = (warnings.HAND_UNKNOWN(), moving)
+    convergence = Convergence(False, moving)
+    result = Result(tmp_path, 9.0, 10.0, alignment(), curves(), ball(8), convergence, findings=findings)
+    write_report(RunFolder(tmp_path), odd, result)
     return tmp_path / "report.html"
 
 
@@ -112,7 +121,9 @@ def test_report_is_one_offline_file_and_escapes_names(report: Path) -> None:
     assert "relion_refine_mpi --auto_refine" in text
     assert "symmetry = D2" in text
     assert "hand is unknown" in text
-    assert text.count("Not converged: it moves.") == 2  # among the warnings, and as an answer
+    assert (
+        text.count("the map changed by 20.0% a step. More --steps may help.") == 2
+    )  # among the warnings, and as an answer
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")

@@ -256,6 +256,15 @@ def test_true_shifts_are_those_of_the_images(tmp_path: Path) -> None:
     np.testing.assert_allclose(centres(images), -shifts, atol=0.25)
 
 
+def test_a_particle_that_leaves_the_box_does_not_come_in_again(tmp_path: Path) -> None:
+    star = without_ctf(tmp_path / "poses.star")
+    images, truth = made(tmp_path / "out", ball(3.0), {"miscentring": 30.0}, noise="none", poses=star)
+    x, y = (-truth.floats(f"rlnOrigin{axis}Angst")[:, None, None] / PIXEL for axis in "XY")
+    expected = np.exp(-((AXIS - x) ** 2 + (AXIS[:, None] - y) ** 2) / (2 * 3.0**2)) * 3.0 * (2 * np.pi) ** 0.5
+    assert np.abs(x).max() == BOX / 4
+    np.testing.assert_allclose(images, expected, atol=0.03 * expected.max())
+
+
 @pytest.mark.parametrize("kappa", [0.5, 3.0, 40.0])
 def test_preferred_views_have_the_density_of_von_mises_and_fisher(kappa: float) -> None:
     count = 40_000
@@ -334,3 +343,11 @@ def test_what_does_not_go_together_is_refused(
     with pytest.raises(InputError, match=message):
         made(tmp_path / "out", disturbances=disturbances, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_every_option_is_off_by_default_and_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text()
+    assert not Disturbances().any
+    for name, value in Disturbances():
+        assert value == 0
+        assert f"`--{name.replace('_', '-')}`" in page

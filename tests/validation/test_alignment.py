@@ -135,25 +135,6 @@ def test_apply_takes_the_same_molecule_on_another_grid():
     assert np.abs(found.apply(finer, PIXEL * 32 / 48) - expected).max() < 0.05 * expected.max()
 
 
-@pytest.mark.parametrize(("box", "new_box"), [(32, 48), (32, 33), (33, 32), (33, 45)])
-def test_resample_by_fourier_is_exact_for_smooth_maps(box, new_box):
-    def bump(size):
-        width = 2.5 * size / 32
-        return np.exp(-((grid(size) - np.array([2, -3, 1]) * size / 32) ** 2).sum(-1) / (2 * width**2))
-
-    np.testing.assert_allclose(resample(bump(box), 2.0, new_box, 2.0 * box / new_box), bump(new_box), atol=1e-4)
-
-
-def test_resample_crops_and_pads_in_space():
-    volume = phantom(32)
-    for box in (24, 25, 40, 41):
-        other = resample(volume, PIXEL, box, PIXEL)
-        assert other.shape == (box, box, box)
-        half = 10
-        near, far = (slice(size // 2 - half, size // 2 + half) for size in (box, 32))
-        np.testing.assert_allclose(other[near, near, near], volume[far, far, far], atol=1e-12)
-
-
 def test_unusable_input_is_refused():
     volume = phantom(16)
     with pytest.raises(InputError, match="constant"):
@@ -168,5 +149,3 @@ def test_unusable_input_is_refused():
         align(volume, volume, PIXEL, hands=(1, 2))
     with pytest.raises(InputError, match="resolution"):
         align(volume, volume, PIXEL, resolution_A=40.0)
-    with pytest.raises(InputError, match="whole number"):
-        resample(volume, 3.0, 10, 4.0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cryogan.errors import InputError
-from cryogan.validation import low_pass, soft_mask, spherical_mask
+from cryogan.validation import check_mask, fsc_curves, low_pass, soft_mask, spherical_mask
 
 
 def noise(seed, box=64):
@@ -98,3 +98,30 @@ def test_unusable_input_is_refused():
         low_pass(noise(0, 16), 1.0, 0.0)
     with pytest.raises(InputError, match="cubic"):
         soft_mask(noise(0, 16)[:8], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda mask: mask[:14, :14, :14], "has 14 voxels a side, the map 16"),
+        (lambda mask: mask * 0, "is empty"),
+        (lambda mask: np.where(mask > 0, np.nan, 0), "not finite"),
+        (lambda mask: 1 - mask, "is inverted"),
+        (lambda mask: 2 * mask - 1, "values go from -1 to 1"),
+        (lambda mask: 255 * mask, "values go from 0 to 255"),
+        (lambda mask: -mask, "values go from -1 to 0"),  # a byte of 255, read as signed
+    ],
+)
+def test_what_is_no_mask_is_refused(change, message):
+    mask = spherical_mask(16, 2.0, 8.0, 4.0)
+    with pytest.raises(InputError, match=message):
+        check_mask(change(mask), 16)
+    with pytest.raises(InputError):
+        fsc_curves(mask, mask, 2.0, change(mask))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.float16, bool])
+def test_masks_of_any_number_type(kind):
+    mask = spherical_mask(16, 2.0, 8.0, 0.0)
+    np.testing.assert_array_equal(check_mask(mask.astype(kind), 16), mask)
+    np.testing.assert_array_equal(check_mask(np.ones((16, 16, 16), kind), 16), 1)

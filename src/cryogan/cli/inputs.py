@@ -47,4 +47,5 @@ def _of_report(report: "Report") -> Answer:
     width = max(len(name) for name in report.facts)
     text = [f"{name:{width}s}  {fact}" for name, fact in report.facts.items()]
     text += [f"Warning: {doubt}" for doubt in report.doubts]
-    return Answer({"facts": report.facts, "doubts": report.doubts}, text)
+    findings = [vars(finding) for finding in report.findings]
+    return Answer({"facts": report.facts, "doubts": report.doubts, "findings": findings}, text)

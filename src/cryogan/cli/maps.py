@@ -13,20 +13,21 @@ def align_command(map: Path, reference: Path, *, out: Path) -> Answer:
     Args:
         map: The map to move, MRC.
         reference: The map that stays, MRC.
-        out: The moved map, on the reference's grid.
+        out: The moved map, on the reference's grid and at its origin.
     """
     import numpy as np
 
-    from cryogan.particles import read_volume, write_volume
+    from cryogan.particles import read_map, read_volume, write_map
     from cryogan.validation import align, resample
 
     moving, moving_pixel = read_volume(map)
-    fixed, pixel_size = read_volume(reference)
+    fixed, header = read_map(reference)
+    pixel_size = header.pixel_size
     if moving.shape != fixed.shape or abs(moving_pixel / pixel_size - 1) > 1e-4:
         moving = resample(moving, moving_pixel, len(fixed), pixel_size).astype(np.float32)
     alignment = align(moving, fixed, pixel_size)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(out, alignment.apply(moving, pixel_size), pixel_size)
+    write_map(out, alignment.apply(moving, pixel_size), header)
     x, y, z = alignment.shift_A
     return Answer(
         {
@@ -53,12 +54,12 @@ def flip_hand_command(map: Path, *, out: Path) -> Answer:
         map: Map, MRC.
         out: The mirrored map.
     """
-    from cryogan.particles import read_volume, write_volume
+    from cryogan.particles import read_map, write_map
     from cryogan.validation import flip_hand
 
-    volume, pixel_size = read_volume(map)
+    volume, header = read_map(map)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(out, flip_hand(volume), pixel_size)
+    write_map(out, flip_hand(volume), header)
     return Answer({"map": out})
 
 
@@ -73,16 +74,16 @@ def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> Answer:
     """
     import torch
 
-    from cryogan.particles import read_volume, write_volume
+    from cryogan.particles import read_map, write_map
     from cryogan.physics.symmetry import Symmetriser
     from cryogan.validation import find_axes
 
-    volume, pixel_size = read_volume(map)
-    found = find_axes(volume, pixel_size, symmetry)
-    placed = torch.from_numpy(found.apply(volume, pixel_size)).float()
+    volume, header = read_map(map)
+    found = find_axes(volume, header.pixel_size, symmetry)
+    placed = torch.from_numpy(found.apply(volume, header.pixel_size)).float()
     average = Symmetriser(symmetry, len(volume), device=torch.device("cpu"))
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(out, average(placed).numpy(), pixel_size)
+    write_map(out, average(placed).numpy(), header)
     return Answer(
         {"map": out, "correlation": found.correlation},
         [f"The map and its copies under {symmetry} correlate {found.correlation:.3f}."],
@@ -96,19 +97,26 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     Args:
         half1: First map, MRC.
         half2: Second map, MRC.
-        out: Folder for fsc.star, fsc.csv and fsc.png.
+        out: Folder for fsc.star, fsc.csv, fsc.xml (for EMDB) and fsc.png.
         mask: Soft mask, MRC; adds the masked, phase-randomised and corrected curves.
         seed: Seed of the random phases.
     """
     from cryogan.particles import read_volume
     from cryogan.report import plot_fsc
-    from cryogan.run.postprocess import write_fsc
-    from cryogan.validation import fsc_curves, resolution_at
+    from cryogan.validation import fsc_curves, resolution_at, write_fsc
 
     (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
     if abs(other / pixel_size - 1) > 1e-4:
         raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}; resample one with cryogan align.")
-    curves = fsc_curves(first, second, pixel_size, None if mask is None else read_volume(mask)[0], seed)
+    window = None
+    if mask is not None:
+        window, other = read_volume(mask)
+        if abs(other / pixel_size - 1) > 1e-4:
+            raise InputError(
+                f"{mask} has {other:.4f} A/px, {half1} {pixel_size:.4f}; make the mask from these maps, or correct its "
+                f"header with relion_image_handler --force_header_angpix {pixel_size:.4f}."
+            )
+    curves = fsc_curves(first, second, pixel_size, window, seed)
     out.mkdir(parents=True, exist_ok=True)
     write_fsc(out, curves)
     shown = {"unmasked": curves.unmasked}

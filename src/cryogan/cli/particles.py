@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from cryogan.cli.app import Answer, DataDir, Say, app, examples
 from cryogan.errors import InputError
 from cryogan.simulation.disturbances import Disturbances
+
+if TYPE_CHECKING:
+    from cryogan.particles import MapHeader
 
 
 @app.command(
@@ -136,10 +139,12 @@ def simulate_command(
         raise InputError("Give --model or --volume, not both.")
     if model is None and (symmetry is not None or chains or without_chains):
         raise InputError("--symmetry, --chains and --without-chains are of an atomic model; give it with --model.")
+    place = None
     if model is not None:
         density = _model_density(model, chains or (), without_chains or (), symmetry, resolution, box, pixel_size)
     else:
-        density, pixel_size = _density(volume or [], box, pixel_size, seed)
+        density, place = _density(volume or [], box, pixel_size, seed)
+        pixel_size = place.pixel_size
     simulate(
         density,
         pixel_size,
@@ -155,6 +160,7 @@ def simulate_command(
         particles_per_um2=particles_per_um2,
         float32=float32,
         disturbances=disturbances,
+        place=place,
         seed=seed,
     )
     truth = out / ("truth.mrc" if not volume or len(volume) == 1 else "truth1.mrc")
@@ -181,16 +187,16 @@ def _model_density(
     return atoms.density(resolution, box, pixel_size)
 
 
-def _density(maps: list[Path], box: int, pixel_size: float, seed: int) -> tuple[Any, float]:
-    """Density of the maps, (K, D, D, D), or of a phantom, and its pixel size, A."""
+def _density(maps: list[Path], box: int, pixel_size: float, seed: int) -> "tuple[Any, MapHeader]":
+    """Density of the maps, (K, D, D, D), or of a phantom, with its pixel size and place (the first map's)."""
     import numpy as np
 
     from cryogan.models.phantom import phantom
-    from cryogan.particles import read_volume
+    from cryogan.particles import MapHeader, read_map
 
     if not maps:
-        return phantom(box, pixel_size, seed), pixel_size
-    densities, pixel_sizes = zip(*map(read_volume, maps), strict=True)
-    if len({(density.shape, size) for density, size in zip(densities, pixel_sizes, strict=True)}) > 1:
+        return phantom(box, pixel_size, seed), MapHeader(pixel_size)
+    densities, headers = zip(*map(read_map, maps), strict=True)
+    if len({(density.shape, header.pixel_size) for density, header in zip(densities, headers, strict=True)}) > 1:
         raise InputError("The maps given with --volume differ in box or pixel size; resample them.")
-    return np.concatenate([density[None] for density in densities]), pixel_sizes[0]
+    return np.concatenate([density[None] for density in densities]), headers[0]

@@ -43,10 +43,11 @@ def reconstruct_command(
             run and later ones; for large sets, or large boxes.
         resume_from: Continue the run in this folder.
     """
-    from cryogan.parallel.ranks import joined
+    from cryogan.parallel.job import joined
     from cryogan.refinement.refine import refine
     from cryogan.run.plan import Plan
-    from cryogan.run.reconstruct import follow, reconstruct, resume
+    from cryogan.run.processes import follow
+    from cryogan.run.reconstruct import reconstruct, resume
 
     with joined() as job:
         if job is not None and job.rank > 0:
@@ -85,6 +86,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "correlation_other_hand": result.alignment.correlation_other_hand,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
+        "findings": [vars(finding) for finding in result.findings],
         **({"classes": classes} if classes else {}),
     }
 

@@ -1,15 +1,14 @@
 """How the volume is learned: a critic compares real with simulated images, and its gradient improves the volume."""
 
-from importlib import import_module
-
-from cryogan.critics.critic import Critic, Memory, Stage, Task, Trainer, TrainerInputs
+from cryogan.critics.critic import ClassMaps, Critic, Memory, Stage, Task, Trainer, TrainerInputs
 from cryogan.errors import InputError
+from cryogan.loading import load_named
 
 CRITICS = {
     "matching": "cryogan.critics.matching.method:Matching",
     "wasserstein": "cryogan.critics.wasserstein.method:Wasserstein",
 }
-__all__ = ["CRITICS", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerInputs", "load_critic"]
+__all__ = ["CRITICS", "ClassMaps", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerInputs", "load_critic"]
 
 
 def load_critic(name: str) -> Critic:
@@ -18,14 +17,8 @@ def load_critic(name: str) -> Critic:
     Raises:
         InputError: there is none of that name, or it is not a `Critic`.
     """
-    place = CRITICS.get(name, name)
-    module, _, attribute = place.partition(":")
-    if not attribute:
-        raise InputError(f"Unknown critic {name!r}. Give {', '.join(CRITICS)}, or your own as module:Class.")
-    try:
-        critic = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise InputError(f"Cannot load the critic {name} ({error}). Is its module on PYTHONPATH?") from error
+    found = load_named(name, CRITICS, "critic")
+    critic = found() if callable(found) else found
     if not isinstance(critic, Critic):
         raise InputError(f"{name} is not a critic. Derive it from cryogan.critics.Critic.")
     return critic

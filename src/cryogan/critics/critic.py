@@ -114,6 +114,21 @@ class TrainerInputs:
         return Volume(self.stage.box, radius, symmetry, self.simulator.generator.device, free_from)
 
 
+@dataclass(frozen=True)
+class ClassMaps:
+    """The classes into which a trained half has divided its particles, in no order.
+
+    Attributes:
+        maps: K maps, each as `Trainer.result`.
+        weights: shares of the classes, (K,), sum 1.
+        probabilities: of each class for each of the half's particles, in their order, (N, K).
+    """
+
+    maps: list[Tensor]
+    weights: Tensor
+    probabilities: Tensor
+
+
 class Trainer(Protocol):
     """The training of one half map at one stage.
 
@@ -147,6 +162,10 @@ class Trainer(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave."""
         ...
+
+    def class_result(self) -> ClassMaps | None:
+        """Return the classes of the particles; None where there is one map."""
+        return None
 
 
 class Critic(ABC):

@@ -44,8 +44,3 @@ class MicroBatch:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, a device's or the machine's; PyTorch has no class of its own for the latter."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def smaller_batches(who: str, size: int) -> str:
-    """The sentence that a user gets."""
-    return f"{who} ran out of memory and goes on with {size} images at a time, to the same result."

@@ -1,4 +1,4 @@
-"""What launchers tell a process: which one of a distributed job it is (torchrun, srun), and to stop."""
+"""What launchers (torchrun, srun) tell a process: which one of a distributed job it is, and when to stop."""
 
 import os
 import re
@@ -14,17 +14,25 @@ _FIRST_PORT, _PORTS = 15000, 15000  # below those that systems hand out
 
 @dataclass(frozen=True)
 class Launch:
-    """One of `size` processes; rank 0 is met at address and port."""
+    """The place of a process in a distributed job.
+
+    Attributes:
+        rank: among all processes, from 0.
+        size: number of processes.
+        local_rank: among the processes of this machine.
+        address: host where rank 0 is met.
+        port: of that host.
+    """
 
     rank: int
     size: int
-    local_rank: int  # among the processes of this machine
+    local_rank: int
     address: str
     port: int
 
     @classmethod
     def detect(cls, environment: Mapping[str, str] = os.environ) -> "Launch | None":
-        """None without a launcher: not in torchrun, nor in a step of srun with several tasks."""
+        """Return the place that torchrun, or a step of srun with several tasks, gives this process; None otherwise."""
         e = environment
         if {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= e.keys():
             local = int(e.get("LOCAL_RANK", "0"))
@@ -41,11 +49,15 @@ class Launch:
 
     @property
     def half(self) -> int:
-        """1 for the lower half of the ranks, 2 for the upper."""
+        """The half map that this process trains: 1 for the lower half of the ranks, 2 for the upper."""
         return 1 + (2 * self.rank >= self.size)
 
     def require_two_halves(self) -> None:
-        """Raises InputError: the processes cannot be shared out to two half maps."""
+        """Refuse an odd number of processes.
+
+        Raises:
+            InputError: the processes cannot be shared out to two half maps.
+        """
         if self.size % 2:
             processes = "1 process" if self.size == 1 else f"{self.size} processes"
             raise InputError(
@@ -55,7 +67,7 @@ class Launch:
 
 
 def first_host(nodes: str) -> str:
-    """Of a list as Slurm writes it: node003 of "node[003-005,9],gpu1"."""
+    """Return the first host of a list as Slurm writes it: node003 of "node[003-005,9],gpu1"."""
     within_brackets = r"(?:[^,\[]|\[[^\]]*\])+"
     found = re.match(within_brackets, nodes)
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", found[0] if found else nodes)

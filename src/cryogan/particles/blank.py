@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 RUN = 16  # equal neighbours in a row; two integer counts of s.d. 1 are equal with 0.28, so 16 never are by chance
+BLANK_SHARE = 0.05  # of an image's pixels: with more of them broken, its mean, s.d. and noise are not its own
+_SUSPECT = 0.03  # share of pixels equal to a neighbour, from which on the broken ones are counted
 REPEATED = 0.5  # of a line's pixels equal to those of the next line: one is a copy of the other
 
 
@@ -35,3 +37,20 @@ def broken_pixels(image: NDArray[Any]) -> NDArray[np.bool_]:
         of_axis[1:] |= marked
         of_axis[:-1] |= marked
     return broken
+
+
+def blank_in_part(images: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which images hold more than a twentieth of broken pixels: boxes that stick out of a micrograph, or masked.
+
+    Args:
+        images: (B, H, W).
+
+    Returns:
+        (B,), True where an image is blank in part.
+    """
+    rows = (images[:, 1:] == images[:, :-1]).mean(axis=(1, 2))
+    columns = (images[:, :, 1:] == images[:, :, :-1]).mean(axis=(1, 2))
+    blank: NDArray[np.bool_] = np.maximum(rows, columns) > _SUSPECT
+    for index in np.flatnonzero(blank):
+        blank[index] = broken_pixels(images[index]).mean() > BLANK_SHARE
+    return blank

@@ -83,7 +83,7 @@ class ParticleImages:
                     cache[part] = images
         if not good.any():
             raise InputError(
-                f"{self.table.source}: all {count} images are NaN or constant"
+                f"{self.table.source}: all {count} images are NaN, blank in part or constant"
                 + ("" if self.radius_A is None else f", if only outside the circle of {self.radius_A:g} A")
                 + "; extract them again, without a mask."
             )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_radius
+from cryogan.particles.blank import blank_in_part
 from cryogan.particles.correction import Columns, correct
 from cryogan.particles.mrc import read_images
 from cryogan.particles.resample import Resampler, fourier_crop
@@ -87,7 +88,9 @@ class ImageReader:
         return _Grid(side, pixel_size, background, Resampler(side, pixel_size, self.box, self.pixel_size, margin))
 
     def read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read images, and say which are usable: without NaN or infinite values, and not constant outside the circle.
+        """Read images, and say which are usable.
+
+        Not usable are images with NaN or infinite values, constant outside the circle, or blank in part.
 
         Args:
             rows: (B,) of the table.
@@ -125,7 +128,7 @@ class ImageReader:
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
         outside = np.take(raw.reshape(len(raw), -1), grid.background, axis=1)
-        good &= outside.max(axis=1) > outside.min(axis=1)
+        good &= (outside.max(axis=1) > outside.min(axis=1)) & ~blank_in_part(raw)
         images = grid.resample(correct(raw, ctf, grid.pixel_size))
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)

@@ -15,13 +15,16 @@ MODELLED = frozenset({"magnification", "phase-flipped", "beam-tilt", "trefoil"})
 
 STRONG_PHASE = 45.0  # degrees, at the working Nyquist frequency
 STRONG_DISPLACEMENT = 0.5  # working pixels, at the particle's edge
+WEAK = 0.1  # of what is strong: cos 4.5 degrees is 0.997
 STRONG_GROWTH = 2.0  # of the CTF by a negative B-factor, at the working Nyquist frequency
 _WARP_B_FACTOR = -10.0  # A^2; Warp and M write the dose's decay with a minus
 
 Rows = NDArray[np.bool_]
 
 
-def input_findings(table: ParticleTable, box: int, pixel_size: float, radius_A: float | None = None) -> list[Finding]:
+def input_findings(
+    table: ParticleTable, box: int, pixel_size: float, radius_A: float | None = None, invert: bool | None = None
+) -> list[Finding]:
     """Return all that is to be said of a particle file before a run: what is doubtful in it, and `unmodelled`.
 
     Args:
@@ -29,8 +32,22 @@ def input_findings(table: ParticleTable, box: int, pixel_size: float, radius_A: 
         box: working box, pixels.
         pixel_size: A, at the working box.
         radius_A: of the particle; half the box where it is not known.
+        invert: whether the images will be inverted; it is compared with blob/sign of a .cs file.
     """
-    return [*table.findings, *unmodelled(table, box, pixel_size, radius_A)]
+    return [*table.findings, *unmodelled(table, box, pixel_size, radius_A), *_sign(table, invert)]
+
+
+def _sign(table: ParticleTable, invert: bool | None) -> list[Finding]:
+    """Say what blob/sign of a .cs file says of the contrast."""
+    sign = table.blob_sign
+    if sign is None or invert is None:
+        return []
+    colour = "bright" if sign > 0 else "dark"
+    text = f"{table.source}: blob/sign is {sign}, by which protein is {colour} in the images"
+    if (sign < 0) == invert:
+        return [Finding("blob-sign", "note", {"sign": sign}, f"{text}.")]
+    remedy = "The map is kept positive, so add --invert." if sign < 0 else "Leave out --invert."
+    return [Finding("blob-sign", "warning", {"sign": sign}, f"{text}. {remedy}")]
 
 
 def unmodelled(
@@ -43,7 +60,8 @@ def unmodelled(
     """Return a finding for each effect in a particle file that a plain CTF has not.
 
     Effects that are modelled are notes. The others are errors where they are strong: over 45 degrees of phase at the
-    working Nyquist frequency, or half a working pixel at the particle's edge; else warnings.
+    working Nyquist frequency, or half a working pixel at the particle's edge. Below a tenth of that they are notes, and
+    warnings in between.
 
     Args:
         table: the particles.
@@ -65,18 +83,21 @@ def unmodelled(
     return findings
 
 
-def _finding(code: str, strong: bool, modelled: Collection[str], values: dict[str, object], text: str) -> Finding:
+def _finding(code: str, strength: float, modelled: Collection[str], values: dict[str, object], text: str) -> Finding:
+    """Return what to say of an effect, whose strength is 1 where it is too strong to be left out."""
     if code in modelled:
         return Finding(code, "note", values, f"{text}; simulated images have it too.")
-    if strong:
-        return Finding(
-            code,
-            "error",
-            values,
-            f"{text}. That is too strong to be left out, and it is not modelled: correct it in "
-            "the images, or give particles from before CTF refinement.",
-        )
-    return Finding(code, "warning", values, f"{text}. It is not modelled, and blurs the finest detail a little.")
+    if strength < WEAK:
+        return Finding(code, "note", values, f"{text}, too little to matter.")
+    if strength <= 1:
+        return Finding(code, "warning", values, f"{text}. It is not modelled, and blurs the finest detail a little.")
+    return Finding(
+        code,
+        "error",
+        values,
+        f"{text}. That is too strong to be left out, and it is not modelled. Correct it in the images, or give "
+        "particles from before CTF refinement.",
+    )
 
 
 def _magnification(table: ParticleTable, radius: float, pixel_size: float, modelled: Collection[str]) -> list[Finding]:
@@ -89,7 +110,7 @@ def _magnification(table: ParticleTable, radius: float, pixel_size: float, model
     return [
         _finding(
             "magnification",
-            displaced > STRONG_DISPLACEMENT,
+            displaced / STRONG_DISPLACEMENT,
             modelled,
             {"percent": 100 * stretch, "pixels": displaced},
             f"{table.source}: the magnification differs by up to {100 * stretch:.2g} % with the direction "
@@ -107,7 +128,7 @@ def _odd(table: ParticleTable, nyquist: float, modelled: Collection[str]) -> lis
         findings.append(
             _finding(
                 "beam-tilt",
-                phase > STRONG_PHASE,
+                phase / STRONG_PHASE,
                 modelled,
                 {"mrad": float(tilt.max()), "degrees": phase},
                 f"{table.source}: a beam tilt of up to {tilt.max():.2g} mrad ({phase:.2g} degrees of phase at the "
@@ -120,7 +141,7 @@ def _odd(table: ParticleTable, nyquist: float, modelled: Collection[str]) -> lis
         findings.append(
             _finding(
                 "trefoil",
-                phase > STRONG_PHASE,
+                phase / STRONG_PHASE,
                 modelled,
                 {"degrees": phase},
                 f"{table.source}: a trefoil of up to {phase:.2g} degrees of phase at the working Nyquist frequency",
@@ -134,7 +155,7 @@ def _phase_flipped(table: ParticleTable, modelled: Collection[str]) -> list[Find
     if not count:
         return []
     text = f"{table.source}: the phases of {count} of {len(table)} images were flipped"
-    return [_finding("phase-flipped", True, modelled, {"images": count}, text)]
+    return [_finding("phase-flipped", np.inf, modelled, {"images": count}, text)]
 
 
 def _higher_orders(table: ParticleTable, nyquist: float) -> list[Finding]:
@@ -146,7 +167,7 @@ def _higher_orders(table: ParticleTable, nyquist: float) -> list[Finding]:
         findings.append(
             _finding(
                 "higher-aberrations",
-                phases[worst] > STRONG_PHASE,
+                phases[worst] / STRONG_PHASE,
                 (),
                 {"column": column, "degrees": phases[worst], "group": groups[worst].group},
                 f"{table.source}: {column} has terms of up to {phases[worst]:.2g} degrees of phase at the working "

@@ -16,7 +16,7 @@ from cryogan.fourier import Disc, radial_power, to_half_planes
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.volume import Volume
 from cryogan.rotations import spread_rotations
-from cryogan.run.half import build_simulator
+from cryogan.run.build import build_simulator
 from cryogan.run.plan import Plan
 
 CANDIDATES = 4  # views of the bank, from which the particles climb at low frequencies

@@ -14,18 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from cryogan.critics.micro_batch import smaller_batches
 from cryogan.errors import InputError
 from cryogan.files import require_new
 from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
 from cryogan.particles.correction import shifts_in_file
+from cryogan.particles.halves import recorded_halves
 from cryogan.refinement.pose_search import HalfSet, Poses
 from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
 from cryogan.rotations import rotations_to_euler
-from cryogan.run.figures import draw_comparison
-from cryogan.run.half import rows_of_half
+from cryogan.run import warnings
+from cryogan.run.figures import plot_half_map_fsc
+from cryogan.run.folder import HALVES, MapFolder, RunFolder
+from cryogan.run.maps import write_maps
 from cryogan.run.plan import Plan
-from cryogan.run.postprocess import HALF_MAPS, HALVES, write_maps
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 
 T = TypeVar("T")
@@ -51,17 +52,16 @@ class Refinement:
 
     def __init__(self, run: Path) -> None:
         self.plan = Plan.read(run)
-        if self.plan.settings.particles_per_um2 is not None:
+        if not self.plan.is_picked:
             raise InputError(f"{run} is a run on patches with particles anywhere; poses need picked particles.")
         self.plan.require_device(run)
-        missing = [name for name in HALF_MAPS if not (run / name).exists()]
-        if missing:
-            raise InputError(f"{run} has no {missing[0]}: finish it with cryogan reconstruct --resume {run}.")
-        self.particles = run / "particles.star"
+        folder = RunFolder(run)
+        folder.require_finished()
+        self.particles = folder.particles
         torch.set_num_threads(self.plan.threads)
         self.halves = [HalfSet(self.plan, self.particles, half) for half in HALVES]
         self._at_once = self.halves[0].micro_batch.size
-        self.maps = [torch.from_numpy(read_volume(run / name)[0]).to(self.plan.device) for name in HALF_MAPS]
+        self.maps = [torch.from_numpy(read_volume(path)[0]).to(self.plan.device) for path in folder.half_maps]
         self.mask, self.curves = self.compare()
 
     def compare(self) -> tuple[np.ndarray, FscCurves]:
@@ -87,7 +87,8 @@ class Refinement:
             )
         at_once = min(half.micro_batch.size for half in self.halves)
         if at_once < self._at_once:
-            console.print(smaller_batches("The matching", at_once), highlight=False, soft_wrap=True)
+            finding = warnings.SMALLER_BATCHES(who="The matching", images=at_once)
+            console.print(finding.sentence, highlight=False, soft_wrap=True)
             self._at_once = at_once
         return poses
 
@@ -103,10 +104,11 @@ class Refinement:
         self.maps = self._of_both(fit, poses)
         self.mask, self.curves = self.compare()
 
-    def write_poses(self, folder: Path, poses: list[Poses]) -> None:
+    def write_poses(self, folder: MapFolder, poses: list[Poses]) -> None:
         """`particles.star` and `particles.cs` with poses, and pictures of them."""
-        table = read_particles(self.particles, self.plan.data_dir)
-        rows = np.concatenate([rows_of_half(table, half, self.plan.settings) for half in HALVES])
+        table = read_particles(self.particles, self.plan.data_dir, found=self.plan.image_folders)
+        halves = recorded_halves(table)
+        rows = np.concatenate([np.flatnonzero(halves == half) for half in HALVES])
         order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
         both = Poses.cat(poses)
         rotations, shifts, agreement, margin, amplitude, deviation = (
@@ -121,26 +123,36 @@ class Refinement:
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
             "rlnParticleFigureOfMerit": amplitude,
         }
-        write_particles(folder / "particles.star", table, random_subset=subset[order], columns=columns)
+        write_particles(folder.particles, table, random_subset=subset[order], columns=columns)
         write_particles(
-            folder / "particles_kept.star",
+            folder.kept_particles,
             table.select(kept),
             random_subset=subset[order][kept],
             columns={name: values[kept] for name, values in columns.items()},
         )
         vectors = Rotation.from_matrix(rotations).as_rotvec()
-        write_cs_particles(folder / "particles.cs", table, vectors, in_file, subset[order])
-        (folder / "figures").mkdir(exist_ok=True)
-        plot_view_distribution(folder / "figures" / "view_distribution.png", euler[:, 0], euler[:, 1])
-        margins = folder / "figures" / "margins.png"
+        for path, chosen in ((folder.cryosparc_particles, kept), (folder.cryosparc_rejected, ~kept)):
+            if chosen.any():
+                write_cs_particles(
+                    path,
+                    table.select(chosen),
+                    vectors[chosen],
+                    in_file[chosen],
+                    subset[order][chosen],
+                    source=self.plan.particles,
+                    dark=self.plan.settings.invert,
+                )
+        folder.figures.mkdir(exist_ok=True)
+        plot_view_distribution(folder.figure("view_distribution"), euler[:, 0], euler[:, 1])
+        margins = folder.figure("margins")
         plot_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
-        scores = folder / "figures" / "scores.png"
+        scores = folder.figure("scores")
         plot_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
         worst = np.argsort(amplitude)[:SHOWN]
         images = ParticleImages(
             table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
         )
-        plot_particles(folder / "figures" / "worst_particles.png", images.batch(np.arange(len(images))))
+        plot_particles(folder.figure("worst_particles"), images.batch(np.arange(len(images))))
 
     def _of_both(self, task: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
         with ThreadPoolExecutor(len(HALVES)) as pool:
@@ -183,15 +195,15 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     Raises:
         InputError: the run is not finished, or `out` is not empty.
     """
-    console, folder = console or Console(stderr=True), out or run / "poses"
-    require_new(folder)
+    console, folder = console or Console(stderr=True), MapFolder(out) if out else RunFolder(run).poses
+    require_new(folder.path)
     refinement = Refinement(run)
     console.print(refinement.plan.machine, highlight=False, soft_wrap=True)
     poses = refinement.match(console, "Poses")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
     refinement.write_poses(folder, poses)
-    console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder / 'particles.star'}", soft_wrap=True)
-    return folder
+    console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder.particles}", soft_wrap=True)
+    return folder.path
 
 
 @dataclass(frozen=True)
@@ -211,8 +223,8 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     least-squares map of these poses. The halves have nothing in common but the weights of their FSC and
     the mask. Writes maps, FSC and poses; arguments and errors as of `find_poses`.
     """
-    console, folder = console or Console(stderr=True), out or run / "refined"
-    require_new(folder)
+    console, folder = console or Console(stderr=True), MapFolder(out) if out else RunFolder(run).refined
+    require_new(folder.path)
     refinement = Refinement(run)
     plan = refinement.plan
     console.print(plan.machine, highlight=False, soft_wrap=True)
@@ -233,10 +245,10 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
         poses = refinement.match(console, f"Poses after pass {number}")
         if refinement.curves.unmasked.sum() < before + GAIN:
             break
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
     half1, half2 = (each.cpu().numpy() for each in refinement.maps)
     write_maps(folder, plan.pixel_size, (half1, half2), refinement.mask, refinement.curves)
     refinement.write_poses(folder, poses)
-    draw_comparison(folder, plan, refinement.curves)
-    console.print(f"Map: {folder / 'map.mrc'}, poses: {folder / 'particles.star'}", soft_wrap=True)
-    return Refined(folder, corrected, unmasked, refinement.curves)
+    plot_half_map_fsc(folder, plan, refinement.curves)
+    console.print(f"Map: {folder.map}, poses: {folder.particles}", soft_wrap=True)
+    return Refined(folder.path, corrected, unmasked, refinement.curves)

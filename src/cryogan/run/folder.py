@@ -6,47 +6,19 @@ so that a command line or a web page can look at a run at once.
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
 from cryogan.errors import InputError
-from cryogan.files import is_locked, locked, replacing
+from cryogan.files import is_locked, locked, replacing, require_new
+from cryogan.run.outcome import Outcome
 
+__all__ = ["HALVES", "MapFolder", "Outcome", "RunFolder", "State"]
 HALVES = (1, 2)
 State = Literal["running", "stopping", "comparing", "stopped", "finished"]
-
-
-class Outcome(Enum):
-    """How the training of a half, or a run, ended; the value is what `outcome.json` holds."""
-
-    sentence: str
-
-    def __new__(cls, value: str, sentence: str) -> "Outcome":
-        """Make a member from its recorded value and its sentence."""
-        member = object.__new__(cls)
-        member._value_ = value
-        member.sentence = sentence
-        return member
-
-    RUNNING = "running", "It has begun, and has not said how it ended."
-    FINISHED = "finished", "All its volume updates are done."
-    OUT_OF_TIME = "out of time", "--max-minutes ended it with the map that it had."
-    STOPPED = "stopped", "It was stopped; its checkpoint is written."
-    FAILED = "failed", "It failed; log.txt has the reason."
-
-    @classmethod
-    def read(cls, value: str | None) -> "Outcome":
-        """Return the outcome of a recorded value; what is not known, or not recorded yet, is running."""
-        return next((outcome for outcome in cls if outcome.value == value), cls.RUNNING)
-
-    @property
-    def has_map(self) -> bool:
-        """Whether there is a map to compare with the other half's, or of a run: whether they are compared."""
-        return self in (Outcome.FINISHED, Outcome.OUT_OF_TIME)
 
 
 @dataclass(frozen=True)
@@ -89,6 +61,11 @@ class MapFolder:
         return self.path / "fsc.csv"
 
     @property
+    def fsc_xml(self) -> Path:
+        """The corrected curve for EMDB."""
+        return self.path / "fsc.xml"
+
+    @property
     def chimerax_script(self) -> Path:
         """Commands that show the maps in ChimeraX."""
         return self.path / "open.cxc"
@@ -105,8 +82,13 @@ class MapFolder:
 
     @property
     def cryosparc_particles(self) -> Path:
-        """The particles with their poses, for cryoSPARC."""
+        """The particles with their poses, for cryoSPARC, but for outliers."""
         return self.path / "particles.cs"
+
+    @property
+    def cryosparc_rejected(self) -> Path:
+        """The outliers with their poses, for cryoSPARC."""
+        return self.path / "particles_rejected.cs"
 
     @property
     def figures(self) -> Path:
@@ -140,6 +122,11 @@ class RunFolder(MapFolder):
     def progress(self) -> Path:
         """The course of both halves, a JSON object per line."""
         return self.path / "progress.jsonl"
+
+    @property
+    def unfinished_start(self) -> Path:
+        """A marker that is there while the folder is prepared, and stays if that is interrupted."""
+        return self.path / ".preparing"
 
     @property
     def log(self) -> Path:
@@ -201,14 +188,14 @@ class RunFolder(MapFolder):
         return self.snapshots / f"half{half}_latest.mrc"
 
     def final(self, half: int) -> Path:
-        """The trained map of half 1 or 2 in its own frame, before the halves are aligned and compared.
+        """The trained map of half 1 or 2 in its own frame, before the halves are aligned and compared."""
+        return self.snapshots / f"half{half}_final.mrc"
 
-        Runs of version 0.1 have it under the name of the snapshot after the last step.
-        """
-        path = self.snapshots / f"half{half}_final.mrc"
-        if not path.exists() and not self.outcome_record.exists() and (steps := self._planned_steps()):
-            old = self.snapshot(half, steps)
-            return old if old.exists() else path
+    def trained_map(self, half: int) -> Path:
+        """Find the trained map of half 1 or 2: `final`, or in runs of version 0.1 the snapshot after the last step."""
+        path = self.final(half)
+        if not path.exists() and self._outcomes() is None and (steps := self._planned_steps()):
+            path = self.snapshot(half, steps)
         return path
 
     def class_map(self, half: int, number: int) -> Path:
@@ -252,7 +239,7 @@ class RunFolder(MapFolder):
         """Whether both halves have the map that they are compared by."""
         outcomes = self._outcomes()
         if outcomes is None:  # of version 0.1
-            return all(self.final(half).exists() for half in HALVES)
+            return all(self.trained_map(half).exists() for half in HALVES)
         return all(self.outcome(half).has_map and self.final(half).exists() for half in HALVES)
 
     @property
@@ -276,15 +263,22 @@ class RunFolder(MapFolder):
         """
         outcomes = self._outcomes()
         if outcomes is None:  # of version 0.1
-            done = self.fsc_csv.exists() if half is None else self.final(half).exists()
+            done = self.fsc_csv.exists() if half is None else self.trained_map(half).exists()
             return Outcome.FINISHED if done else Outcome.STOPPED
         return Outcome.read(outcomes.get("run" if half is None else f"half{half}"))
 
-    def record_outcomes(self, outcomes: Mapping[int | None, Outcome]) -> None:
-        """Write how halves (1, 2) and the run (None) ended, in the place of what was recorded."""
-        values = {"run" if half is None else f"half{half}": outcome.value for half, outcome in outcomes.items()}
+    def record_outcome(self, outcome: Outcome, half: int | None = None) -> None:
+        """Record how half 1 or 2 ended, or the run; that the run is running makes it forget how the halves had ended.
+
+        Args:
+            outcome: to record.
+            half: 1 or 2; None: the run.
+        """
+        begins = half is None and outcome is Outcome.RUNNING
+        outcomes = {} if begins else self._outcomes() or {}
+        outcomes["run" if half is None else f"half{half}"] = outcome.value
         with replacing(self.outcome_record) as temporary:
-            temporary.write_text(json.dumps(values) + "\n")
+            temporary.write_text(json.dumps(outcomes) + "\n")
 
     def records(self, half: int) -> list[dict[str, Any]]:
         """Return the lines of `progress` of half 1 or 2 by step; of a step that was run twice, the later."""
@@ -299,6 +293,30 @@ class RunFolder(MapFolder):
     def request_stop(self) -> None:
         """Ask the run to write its checkpoints and to end."""
         self.stop_request.touch()
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds anything but what an interrupted start has left: nothing is overwritten.
+
+        Raises:
+            InputError: it holds something else.
+        """
+        if self.is_run or not self.unfinished_start.exists():
+            require_new(self.path, f"Give another --out, or --resume {self.path} to go on with a run.")
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Make the folder, and take it for prepared when the block has written `record`, last.
+
+        Raises:
+            InputError: it is not new.
+        """
+        self.require_new()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.unfinished_start.touch()
+        self.snapshots.mkdir(exist_ok=True)
+        self.figures.mkdir(exist_ok=True)
+        yield
+        self.unfinished_start.unlink()
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -16,8 +16,8 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.errors import InputError
 from cryogan.files import require_new
-from cryogan.run.plan import RUN_FILE, make_plan, needs
-from cryogan.run.reconstruct import require_images
+from cryogan.run.folder import RunFolder
+from cryogan.run.inputs import read_inputs, require_images
 
 SCRIPT = "job.sh"
 TIME_MARGIN = 3.0  # of the estimate: other cores, a busy file system
@@ -74,10 +74,10 @@ def batch_script(
         raise InputError("With --processes each process has one GPU; give --gpus 1.")
     threads = max(1, resources.cpus // 2) if processes is None else resources.cpus
     chosen = settings.model_copy(update={"threads": settings.threads or threads})
-    plan, _, _ = make_plan(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
+    plan, _, _ = read_inputs(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
     if processes is not None:
         require_images(plan, processes)
-    minutes, gib = needs(plan, resources.cpus * (processes or 1))
+    minutes, gib = plan.cost.minutes(resources.cpus * (processes or 1)), plan.cost.memory_gib
     minutes = settings.max_minutes or TIME_MARGIN * minutes * (2 if settings.refine else 1)
     folder = out.resolve()
     asked = {
@@ -106,7 +106,7 @@ def batch_script(
         launcher="" if processes is None else f"srun --cpus-per-task={resources.cpus} {SRUN} ",
         python=shlex.quote(sys.executable),
         cpus=resources.cpus,
-        run_file=RUN_FILE,
+        run_file=RunFolder(folder).record.name,
         inputs=shlex.join(inputs + _flags(chosen)),
     )
 

@@ -1,6 +1,7 @@
 """Write a set of simulated particles with its ground truth."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from cryogan.errors import InputError
 from cryogan.files import require_new
-from cryogan.particles import write_stack, write_star, write_volume
+from cryogan.particles import MapHeader, write_map, write_stack, write_star
 from cryogan.physics.noise import ColouredNoise, Noise, PoissonNoise, WhiteNoise, background_mask, normalise
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
-from cryogan.run.plan import PARTICLE_FRACTION
+from cryogan.run.inputs import PARTICLE_FRACTION
 from cryogan.simulation.disturbances import Disturbances
 from cryogan.simulation.images import clean_images, put_junk, ramp_images
 from cryogan.simulation.micrographs import place_in_micrographs
@@ -40,6 +41,7 @@ def simulate(
     particles_per_um2: float | None = None,
     float32: bool = False,
     disturbances: Disturbances | None = None,
+    place: MapHeader | None = None,
     seed: int = 0,
 ) -> None:
     """Write particles.mrcs and .star, noise.mrcs and .star, truth.mrc and truth.star to `out`.
@@ -69,6 +71,7 @@ def simulate(
         float32: write stacks as float32, which every program reads, instead of float16.
         disturbances: junk, neighbours and all else that makes particles of a microscope untidy; None: none. truth.star
             records them for each particle.
+        place: header of the volume's file, whose origin truth.mrc keeps; None: it begins at 0.
         seed: of everything random.
 
     Raises:
@@ -119,8 +122,9 @@ def simulate(
     out.mkdir(parents=True, exist_ok=True)
     _write_stacks(out, images, patches, particles, pixel_size, np.float32 if float32 or noise == "none" else np.float16)
     write_particle_stars(out, particles, disturbances, box, pixel_size, snr, len(volumes), coordinates)
-    _write_volumes(out, "truth", list(volumes), pixel_size)
-    _write_volumes(out, "belt", belts, pixel_size)
+    place = replace(place or MapHeader(pixel_size), pixel_size=pixel_size)
+    _write_volumes(out, "truth", list(volumes), place)
+    _write_volumes(out, "belt", belts, place)
 
 
 def _check_micrographs(write_micrographs: bool, noise: str, particles_per_um2: float | None) -> None:
@@ -172,7 +176,7 @@ def _write_stacks(
         write_star(out / "noise.star", {"noise": {"rlnImageName": names, "rlnMicrographName": particles.micrographs}})
 
 
-def _write_volumes(out: Path, name: str, volumes: Sequence[NDArray[np.float32]], pixel_size: float) -> None:
+def _write_volumes(out: Path, name: str, volumes: Sequence[NDArray[np.float32]], header: MapHeader) -> None:
     """Write NAME.mrc, or NAME1.mrc, NAME2.mrc, ... of several volumes."""
     for k, density in enumerate(volumes, 1):
-        write_volume(out / (f"{name}{k}.mrc" if len(volumes) > 1 else f"{name}.mrc"), density, pixel_size)
+        write_map(out / (f"{name}{k}.mrc" if len(volumes) > 1 else f"{name}.mrc"), density, header)

@@ -12,6 +12,7 @@ from cryogan.physics.ctf import ctf
 from cryogan.physics.shifts import shift
 from cryogan.physics.simulator import Imaging, Simulator
 from cryogan.rotations import uniform_rotations
+from cryogan.simulation.disturbances import PARTICLE
 from cryogan.simulation.particles import Particles, disturbance_generator
 
 BATCH = 256
@@ -91,10 +92,11 @@ def put_junk(
     power: float,
     radius_A: float,
 ) -> Tensor:
-    """Put junk in the place of particles, by their kind, and neighbours beside them.
+    """Put junk in the place of particles, by their kind, and neighbours beside them; cut off what leaves the box.
 
     Args:
-        stamps: (N, S, S), clean images, S a multiple of the box; those of whole particles without a neighbour stay.
+        stamps: (N, S, S), clean images, S a multiple of the box; those of
+            whole particles without a neighbour stay.
         simulator: projector and CTF.
         volumes: (K, D, D, D); particle i shows volume i modulo K.
         particles: the ground truth, with kinds and neighbours.
@@ -109,6 +111,7 @@ def put_junk(
     stamps[contaminants] = _contaminants(len(stamps), box, stamps.shape[-1], power, seed)[contaminants]
     for k, density in enumerate(volumes):
         shown = np.arange(len(stamps)) % len(volumes) == k
+        _put_strays(stamps, simulator, density, particles, shown)
         _put_broken(stamps, simulator, density, particles, shown, seed)
         _put_aggregates(stamps, simulator, density, particles, shown, seed, radius_A)
         _add_neighbours(stamps, simulator, density, particles, shown, seed)
@@ -130,6 +133,19 @@ def _contaminants(count: int, box: int, side: int, power: float, seed: int) -> T
     return blobs * (CONTAMINANT_POWER * power / blobs[:, circle].var(1)).sqrt()[:, None, None]
 
 
+def _put_strays(
+    stamps: Tensor,
+    simulator: Simulator,
+    density: NDArray[np.float32],
+    particles: Particles,
+    shown: NDArray[np.bool_],
+) -> None:
+    """Replace the images of particles that leave the box, which come in again at its opposite side."""
+    rows = _rows(shown & particles.strays & (particles.kinds == PARTICLE))
+    if len(rows):
+        stamps[rows] = _cut(simulator, _spectrum(simulator, density), particles.phi, rows, stamps.shape[-1])
+
+
 def _put_broken(
     stamps: Tensor,
     simulator: Simulator,
@@ -148,8 +164,7 @@ def _put_broken(
         if len(rows):
             height = normal[2] * axis[:, None, None] + normal[1] * axis[:, None] + normal[0] * axis
             part = density * (0.5 + height / SOFT_EDGE).clamp(0, 1).numpy()
-            wide = wide_images(simulator, _spectrum(simulator, part), _chosen(particles.phi, rows), FRAME)
-            stamps[rows] = _middle(wide, stamps.shape[-1])
+            stamps[rows] = _cut(simulator, _spectrum(simulator, part), particles.phi, rows, stamps.shape[-1])
 
 
 def _put_aggregates(
@@ -171,8 +186,8 @@ def _put_aggregates(
         rotations, (area, angle) = uniform_rotations(count, generator), torch.rand(2, count, generator=generator)
         turns = 2 * torch.pi * angle
         places = radius_A * area.sqrt()[:, None] * torch.stack([turns.cos(), turns.sin()], dim=1)
-        phi = replace(_chosen(particles.phi, rows), rotations=rotations[rows])
-        total += _middle(wide_images(simulator, spectrum, phi, FRAME, places[rows]), stamps.shape[-1])
+        phi = replace(particles.phi, rotations=rotations, shifts=particles.phi.shifts - places)
+        total += _cut(simulator, spectrum, phi, rows, stamps.shape[-1])
     stamps[rows] = total
 
 
@@ -188,19 +203,17 @@ def _add_neighbours(
     rotations = uniform_rotations(len(stamps), disturbance_generator(seed, "neighbours' poses"))
     rows = _rows(shown & ~torch.isnan(particles.neighbours[:, 0]).numpy())
     if len(rows):
-        phi = replace(_chosen(particles.phi, rows), rotations=rotations[rows])
-        wide = wide_images(simulator, _spectrum(simulator, density), phi, FRAME, particles.neighbours[rows])
-        stamps[rows] += _middle(wide, stamps.shape[-1])
+        phi = replace(particles.phi, rotations=rotations, shifts=particles.phi.shifts - particles.neighbours)
+        stamps[rows] += _cut(simulator, _spectrum(simulator, density), phi, rows, stamps.shape[-1])
 
 
-def _chosen(phi: Imaging, rows: Tensor) -> Imaging:
-    return Imaging(phi.rotations[rows], phi.shifts[rows], phi.particles[rows])
-
-
-def _middle(images: Tensor, side: int) -> Tensor:
-    """The middle (N, S, S) of larger images, about their centre pixel."""
-    start = images.shape[-1] // 2 - side // 2
-    return images[:, start : start + side, start : start + side]
+def _cut(simulator: Simulator, spectrum: Tensor, phi: Imaging, rows: Tensor, side: int) -> Tensor:
+    """Clean images (M, S, S) of some rows, cut from a frame in which no shifted molecule reaches the border."""
+    shifts = phi.shifts[rows]
+    still = Imaging(phi.rotations[rows], torch.zeros_like(shifts), phi.particles[rows])
+    frame = wide_images(simulator, spectrum, still, FRAME, -shifts)
+    start = frame.shape[-1] // 2 - side // 2
+    return frame[:, start : start + side, start : start + side]
 
 
 def ramp_images(ramps: Tensor, box: int) -> Tensor:

@@ -36,6 +36,7 @@ class Particles:
         snr_factors: (N,) SNR over that asked for.
         ramps: (N, 2) ramp at the box's edge in x and y, s.d. of the noise.
         neighbours: (N, 2) a neighbour's place less the particle's, x and y in A; NaN where there is none.
+        strays: (N,) whether miscentring put a part of the particle outside of the box.
     """
 
     phi: Imaging
@@ -46,8 +47,10 @@ class Particles:
     snr_factors: Tensor
     ramps: Tensor
     neighbours: Tensor
+    strays: NDArray[np.bool_]
 
     def __len__(self) -> int:
+        """Number of particles N."""
         return len(self.phi)
 
 
@@ -150,6 +153,7 @@ def _undisturbed(phi: Imaging, optics: CtfParameters, micrographs: list[str]) ->
         snr_factors=torch.ones(count),
         ramps=torch.zeros(count, 2),
         neighbours=torch.full((count, 2), torch.nan),
+        strays=np.zeros(count, dtype=np.bool_),
     )
 
 
@@ -165,13 +169,14 @@ def disturb(particles: Particles, disturbances: Disturbances, seed: int, radius_
     """
     d, count = disturbances, len(particles)
     _, micrograph = np.unique(particles.micrographs, return_inverse=True)
-    phi, optics, stated = particles.phi, particles.optics, particles.optics
+    phi, optics, stated, strays = particles.phi, particles.optics, particles.optics, particles.strays
     if d.preferred_views:
         views = preferred_rotations(count, d.preferred_views, disturbance_generator(seed, "preferred_views"))
         phi = replace(phi, rotations=views)
     if d.miscentring:
         further = student_shifts(count, d.miscentring, disturbance_generator(seed, "miscentring"))
         phi = replace(phi, shifts=phi.shifts + further.clamp(-side_A / 4, side_A / 4))
+        strays = (phi.shifts.abs().amax(1) + radius_A > side_A / 2).numpy()
     if d.b_factor:
         optics = replace(optics, b_factor=optics.b_factor + d.b_factor)
     if d.defocus_error:
@@ -188,6 +193,7 @@ def disturb(particles: Particles, disturbances: Disturbances, seed: int, radius_
         snr_factors=(d.snr_spread * logarithms).exp(),
         ramps=d.ice_gradient * _on_circle(angles),
         neighbours=_neighbours(count, d.neighbours, radius_A, disturbance_generator(seed, "neighbours")),
+        strays=strays,
     )
 
 

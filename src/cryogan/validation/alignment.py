@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage, optimize, signal
+from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_axis, centred_radius, falling_cosine
 from cryogan.rotations import super_fibonacci
 from cryogan.validation.checks import Array, cubic, half_frequency, positive
+from cryogan.validation.resampling import fit_box, resample
 
 COARSE_BOX = 24
 FINE_BOX = 48
@@ -134,34 +135,6 @@ def align(
         correlation=found.correlation,
         correlation_other_hand=best[-hand].correlation if -hand in best else math.nan,
     )
-
-
-def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size: float) -> Array:
-    """Resample a map onto a grid of another box and pixel size, centre voxel on centre voxel.
-
-    The box is first cropped or zero-padded in space to the new box's size in A, then its transform is cropped
-    or zero-padded, which is exact up to the lower Nyquist frequency; densities keep their values.
-
-    Args:
-        volume: (D, D, D).
-        pixel_size: A, of the map.
-        box: of the new grid, voxels.
-        new_pixel_size: A, of the new grid.
-
-    Raises:
-        InputError: the new size in A is not a whole number of old voxels (to 0.05 voxel).
-    """
-    array = cubic(volume)
-    width = box * positive(new_pixel_size, "new pixel size") / positive(pixel_size, "pixel size")
-    if box < 4 or abs(width - round(width)) > 0.05:
-        raise InputError(
-            f"A map of {pixel_size} A/px cannot be put on {box} voxels of {new_pixel_size} A: "
-            f"choose a box of 4 or more that is a whole number of the map's voxels wide (it is {width:.2f})."
-        )
-    array = np.fft.ifftshift(_fit(array, round(width)))
-    for axis in range(3):
-        array = signal.resample(array, box, axis=axis)
-    return np.fft.fftshift(array)
 
 
 @dataclass(frozen=True)
@@ -307,17 +280,6 @@ def inscribed(volume: Array) -> Array:
     return inside
 
 
-def _fit(volume: Array, box: int) -> Array:
-    """Crop or zero-pad a map to (box, box, box) around its centre voxel."""
-    size = volume.shape[0]
-    start = size // 2 - box // 2
-    source = slice(max(start, 0), min(start + box, size))
-    place = slice(source.start - start, source.stop - start)
-    fitted = np.zeros((box, box, box))
-    fitted[place, place, place] = volume[source, source, source]
-    return fitted
-
-
 def _cropped(volume: Array, box: int) -> Array:
     """Fourier-crop a map to (box, box, box)."""
     return resample(volume, box / volume.shape[0], box, 1.0)
@@ -332,12 +294,5 @@ def _spectrum(volume: Array) -> torch.Tensor:
     box = volume.shape[0]
     sinc = np.sinc(centred_axis(box) / (2 * box)) ** 2
     corrected = volume / (sinc[:, None, None] * sinc[:, None] * sinc)
-    transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(_fit(corrected, 2 * box))))
+    transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(fit_box(corrected, 2 * box))))
     return torch.from_numpy(np.stack([transform.real, transform.imag])[None])
-
-
-def flip_hand(volume: npt.ArrayLike) -> Array:
-    """The mirror image of a map (D, D, D), x to -x about voxel D // 2: `relion_image_handler --invert_hand`."""
-    array = cubic(volume)
-    flipped = array[:, :, ::-1]
-    return np.roll(flipped, 1, axis=2) if len(array) % 2 == 0 else flipped

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from cryogan.errors import InputError
 from cryogan.validation.checks import Array, cubic, half_frequency, positive
+from cryogan.validation.masks import check_mask
 
 RANDOMISE_BELOW = 0.8  # relion_postprocess --randomize_at_fsc
 # RELION: the shells next to the first randomised one still leak unrandomised signal through the mask.
@@ -83,7 +84,7 @@ def fsc_curves(
         seed: of the random phases.
 
     Raises:
-        InputError: maps and mask differ in shape, are not cubic or not finite.
+        InputError: maps and mask differ in shape, are not cubic or not finite, or the mask is none (`check_mask`).
     """
     first, second = _pair(half1, half2)
     pixel_size = positive(pixel_size, "pixel size")
@@ -92,9 +93,7 @@ def fsc_curves(
     masked = random = corrected = unmasked
     randomised_from = 2 * pixel_size
     if mask is not None:
-        window = cubic(mask, "mask")
-        if window.shape != first.shape:
-            raise InputError(f"The mask is {window.shape}, the half maps {first.shape}: use one box size.")
+        window = check_mask(mask, box)
         masked = random = corrected = fsc(first * window, second * window)
         low = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW)
         if low.size:

@@ -12,6 +12,7 @@ FILTER_WIDTH = 0.4  # of the cut-off frequency: soft enough that a molecule's su
 NOISE_MULTIPLE = 3.0
 PEAK_FRACTION = 0.05
 SMALLEST_COMPONENT = 0.01  # of the largest: keeps the parts of a molecule, drops specks of noise
+ROUNDING = 1e-3  # of a mask's values, by programs that filter it
 SPHERE_EDGE = 0.1  # of the box
 
 
@@ -58,6 +59,34 @@ def spherical_mask(box: int, pixel_size: float, radius_A: float, edge_A: float) 
         raise InputError(f"The edge of the mask is {edge_A} A: give 0 or more.")
     distance = centred_radius(box, axes=3) * positive(pixel_size, "pixel size")
     return falling_cosine(distance, positive(radius_A, "radius of the mask"), edge_A).astype(np.float32)
+
+
+def check_mask(mask: npt.ArrayLike, box: int) -> Array:
+    """Check that an array can be the mask of a map.
+
+    Args:
+        mask: (D, D, D).
+        box: D of the map.
+
+    Returns:
+        The mask, float64.
+
+    Raises:
+        InputError: it has another box, values outside [0, 1], no voxel above 0, or is inverted: most of the space
+            outside the inscribed sphere is in it, and less of that within.
+    """
+    array = cubic(mask, "mask")
+    if array.shape[0] != box:
+        raise InputError(f"The mask has {array.shape[0]} voxels a side, the map {box}: resample one.")
+    low, high = float(array.min()) + 0.0, float(array.max()) + 0.0  # no -0
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(f"The mask's values go from {low:g} to {high:g}: scale it to 0 outside and 1 inside.")
+    if high <= ROUNDING:
+        raise InputError("The mask is empty, no voxel is above 0: make it again, with a lower threshold.")
+    outside = centred_radius(box, axes=3) > box / 2
+    if array[outside].mean() > max(0.5, array[~outside].mean() + ROUNDING):
+        raise InputError("The mask is larger in the corners of the box than within: it is inverted. Give 1 minus it.")
+    return array
 
 
 def soft_mask(

@@ -1,4 +1,4 @@
-"""A page of a run in the browser: what it does now, what came of it, and a button that stops it."""
+"""A page of a run in the browser: its state, its results, and a button that stops it."""
 
 from cryogan.watch.server import watch
 

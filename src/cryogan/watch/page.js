@@ -1,3 +1,4 @@
+import { drawLines } from "./charts.js";
 import { makeSurface } from "./surface.js";
 
 const HALVES = [1, 2];
@@ -6,7 +7,7 @@ const FRAME_MS = 50;
 const at = (id) => document.getElementById(id);
 const style = getComputedStyle(document.documentElement);
 const LINES = HALVES.map((half) => ({
-  color: style.getPropertyValue(`--half${half}`).trim(), dash: half === 1 ? "solid" : "dash", width: 2,
+  color: style.getPropertyValue(`--half${half}`).trim(), dash: half === 1 ? "solid" : "dashed",
 }));
 const STATES = {
   running: "", comparing: "Both halves are trained; they are aligned and compared, which takes a minute or two.",
@@ -90,25 +91,19 @@ at("stop").onclick = async () => {
 
 // ---- charts ----
 
-const CONFIG = { responsive: true, displayModeBar: false };
-const layout = (x, more) => ({
-  margin: { l: 52, r: 12, t: 8, b: 40 }, font: { family: "system-ui, sans-serif", color: "#222" },
-  legend: { orientation: "h", y: 1.12 }, xaxis: { title: { text: x } }, ...more,
-});
-
 function drawCharts() {
   // Of a step that was run twice, in a resumed run, the later.
   const halves = HALVES.map((half) => {
-    const last = new Map(records.filter((each) => each.half === half).map((each) => [each.step, each]));
-    return [...last.values()].sort((a, b) => a.step - b.step);
+    const last = new Map(records.filter((record) => record.half === half).map((record) => [record.step, record]));
+    return [...last.values()].sort((a, b) => a.minutes - b.minutes);
   });
   for (const name of CHARTS) {
-    const traces = halves.map((course, i) => ({
-      x: course.map((each) => each.minutes), y: course.map((each) => each[name]), name: `half ${i + 1}`, line: LINES[i],
-      mode: "lines",
+    const log = name === "map_change";
+    const lines = halves.map((course, i) => ({
+      name: `half ${i + 1}`, ...LINES[i], x: course.map((record) => record.minutes),
+      y: course.map((record) => (log && !(record[name] > 0) ? null : record[name] ?? null)),
     }));
-    const scale = name === "map_change" ? { yaxis: { type: "log", exponentformat: "power", dtick: 1 } } : {};
-    Plotly.react(name, traces, layout("minutes", scale), CONFIG);
+    drawLines(at(name), lines, { x: "minutes", log });
   }
 }
 
@@ -117,14 +112,11 @@ function drawFsc() {
   at("fsc").hidden = !fsc;
   at("fsctext").textContent = fsc?.text ?? "Once both halves have kept a map.";
   if (!fsc) return;
-  const looks = [["#000000", "solid"], ["#00457c", "dash"], ["#d55e00", "dashdot"], ["#8a8a8a", "dot"]];
-  const traces = Object.entries(fsc.curves).map(([name, y], i) => ({
-    x: fsc.frequency, y, name, mode: "lines", line: { color: looks[i][0], dash: looks[i][1], width: 2 },
+  const looks = [["#000000", "solid"], ["#00457c", "dashed"], ["#d55e00", "dashdot"], ["#8a8a8a", "dotted"]];
+  const lines = Object.entries(fsc.curves).map(([name, y], i) => ({
+    name, x: fsc.frequency, y, color: looks[i][0], dash: looks[i][1],
   }));
-  const shapes = [0.143, 0.5].map((y) => ({
-    type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: "#777", width: 1, dash: "dot" },
-  }));
-  Plotly.react("fsc", traces, layout("1/Å", { shapes, legend: { x: 0.02, y: 0.35 }, yaxis: { range: [-0.1, 1.05] } }), CONFIG);
+  drawLines(at("fsc"), lines, { x: "1/Å", range: [-0.1, 1.05], levels: [0.143, 0.5] });
 }
 
 // ---- maps ----

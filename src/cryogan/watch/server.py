@@ -1,4 +1,4 @@
-"""The web server of `cryogan watch`: a handful of names, one reader of the run's folder, and a guard before all."""
+"""The web server of `cryogan watch`: a few routes, one reader of the run's folder, and a guard before all."""
 
 import asyncio
 import json
@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -22,49 +21,50 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cryogan.errors import InputError
-from cryogan.watch.folder import RunFolder, read_bytes
+from cryogan.watch.run import WatchedRun, read_bytes
 
 POLL_SECONDS = 0.25
 COMPARE_SECONDS = 5.0
 PAGE = Path(str(files("cryogan.watch")))
-PLOTLY = Path(str(files("plotly"))) / "package_data" / "plotly.min.js"
-STATIC = {name: PAGE / name for name in ("page.css", "page.js", "surface.js")} | {"plotly.min.js": PLOTLY}
+VENDOR = PAGE / "vendor"
+STATIC = {name: PAGE / name for name in ("page.css", "page.js", "charts.js", "surface.js")}
+STATIC |= {name: VENDOR / name for name in ("uPlot.iife.min.js", "uPlot.min.css")}
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'"
 
 
 class Feed:
-    """Keeps a run's state fresh and wakes those who wait for news."""
+    """Keeps the state of a run up to date and wakes the clients that wait for news."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, run: WatchedRun) -> None:
+        self.run = run
         self.version = 0
         self._changed = asyncio.Condition()
 
     async def follow(self) -> None:
-        """Read the folder over and over."""
+        """Read the folder again and again, until cancelled."""
         while True:
-            if await asyncio.to_thread(self.folder.poll):
+            if await asyncio.to_thread(self.run.poll):
                 async with self._changed:
                     self.version += 1
                     self._changed.notify_all()
             await asyncio.sleep(POLL_SECONDS)
 
     async def compare(self) -> None:
-        """Keep the FSC of an unfinished run up to date; apart, as it takes longer than news may."""
+        """Keep the FSC of an unfinished run up to date; a task of its own, because it takes seconds."""
         while True:
             with suppress(OSError, InputError):
-                await asyncio.to_thread(self.folder.compare)
+                await asyncio.to_thread(self.run.compare)
             await asyncio.sleep(COMPARE_SECONDS)
 
     async def events(self, may_stop: bool) -> AsyncIterator[str]:
-        """Server-sent events for one client: everything at first, then what is new."""
+        """Yield server-sent events for one client: everything at first, then what is new."""
         version, sent = 0, 0
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda seen=version: self.version > seen)  # type: ignore[misc]
-            version, records = self.version, self.folder.records
+            version, records = self.version, self.run.records
             first = sent if sent <= len(records) else 0  # another run has taken its place
-            news = self.folder.status | {"first": first, "records": records[first:], "may_stop": may_stop}
+            news = self.run.status | {"first": first, "records": records[first:], "may_stop": may_stop}
             sent = len(records)
             yield f"data: {json.dumps(news)}\n\n"
 
@@ -76,11 +76,12 @@ class Guard:
         self.app, self.token, self.cookie, self.private = app, token, cookie, private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that is refused, or pass it on."""
         if scope["type"] == "http":
             request = Request(scope)
             # Both count: the cookie may be that of an earlier server on this port.
             given = request.query_params.get("token", ""), request.cookies.get(self.cookie, "")
-            scope["knows_token"] = any(secrets.compare_digest(each.encode(), self.token.encode()) for each in given)
+            scope["knows_token"] = any(secrets.compare_digest(text.encode(), self.token.encode()) for text in given)
             if not scope["knows_token"] and (self.private or request.method not in ("GET", "HEAD")):
                 refusal = PlainTextResponse("Open the address that cryogan watch printed, with its token.\n", 403)
                 return await refusal(scope, receive, send)
@@ -90,20 +91,20 @@ class Guard:
         await self.app(scope, receive, send)
 
 
-def application(folder: RunFolder, token: str, cookie: str, *, loopback: bool) -> Starlette:
-    """The pages of a run.
+def application(run: WatchedRun, token: str, cookie: str, *, loopback: bool) -> Starlette:
+    """Make the web application that shows a run.
 
     Args:
-        folder: the run.
-        token: whoever has it may stop the run.
-        cookie: name of the cookie that keeps it.
-        loopback: only this machine can connect; it may read without the token.
+        run: the run to show.
+        token: secret of those who may stop the run.
+        cookie: name of the cookie that keeps the token.
+        loopback: whether only this machine can connect; it may read without the token.
     """
-    feed = Feed(folder)
+    feed = Feed(run)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(each) for each in (feed.follow(), feed.compare())]
+        tasks = [asyncio.create_task(task) for task in (feed.follow(), feed.compare())]
         yield
         for task in tasks:
             task.cancel()
@@ -125,11 +126,11 @@ def application(folder: RunFolder, token: str, cookie: str, *, loopback: bool) -
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     def figure(request: Request) -> Response:
-        path = folder.figures().get(request.path_params["name"])
+        path = run.figures().get(request.path_params["name"])
         return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
 
     def volume(request: Request) -> Response:
-        half, pair = request.path_params["half"], folder.maps().get(request.path_params["name"])
+        half, pair = request.path_params["half"], run.maps().get(request.path_params["name"])
         if pair is None or half not in (1, 2):
             return Response(status_code=404)
         path = pair[half - 1]
@@ -139,7 +140,7 @@ def application(folder: RunFolder, token: str, cookie: str, *, loopback: bool) -
 
     def stop(_: Request) -> Response:
         try:
-            return Response(status_code=204) if folder.request_stop() else PlainTextResponse("It is not running.", 409)
+            return Response(status_code=204) if run.request_stop() else PlainTextResponse("It is not running.", 409)
         except OSError as error:
             return PlainTextResponse(f"Cannot ask the run to stop: {error}.", 500)
 
@@ -171,8 +172,7 @@ def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:
     Raises:
         InputError: the folder is not that of a run, or the address cannot be listened on.
     """
-    folder = RunFolder(run)
-    torch.set_num_threads(1)  # the cores are the run's
+    watched = WatchedRun(run)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)
@@ -181,7 +181,7 @@ def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(16)
     loopback = ip_address(address[0]).is_loopback
-    app = application(folder, token, f"cryogan_{port}", loopback=loopback)
+    app = application(watched, token, f"cryogan_{port}", loopback=loopback)
     shown = f"[{host}]" if ":" in host else host
     print(f"Watch {run} at http://{shown}:{port}/?token={token} (Ctrl-C ends the page, not the run)", flush=True)
     # Streams of events never end by themselves: one second, then they are cut.

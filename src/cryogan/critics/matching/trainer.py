@@ -21,7 +21,7 @@ they are whole, and leaves out what it finds there.
 
 import math
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from cryogan.config import Settings
+from cryogan.critics.critic import ClassMaps, Trainer
 from cryogan.critics.matching.templates import Observed, Views, shift_grid
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.read_ahead import Images
@@ -64,7 +65,7 @@ Looked = tuple[Observed, Tensor, Tensor, Tensor, Tensor]
 Look = Callable[[Tensor, Tensor], Looked]
 
 
-class ViewTraining(ABC):
+class ViewTraining(Trainer):
     """One half map's run at one box against the view critic.
 
     Args:
@@ -294,6 +295,12 @@ class Sharpening(ViewTraining):
     def class_maps(self) -> list[Tensor]:
         """The map of each class, (D, D, D), as `result`."""
         return [volume() for volume in self.classes]
+
+    def class_result(self) -> ClassMaps | None:
+        """Return the classes of the particles; None where there is one map."""
+        if len(self.classes) == 1:
+            return None
+        return ClassMaps(self.class_maps(), self.weights, self.class_probabilities())
 
     @torch.no_grad()
     def class_probabilities(self) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cryogan.config import Settings
+from cryogan.critics.critic import Trainer
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.read_ahead import Images
 from cryogan.critics.records import Record
@@ -25,7 +26,7 @@ from cryogan.physics.volume import Volume
 GAP_MEMORY = 100  # steps
 
 
-class Training:
+class Training(Trainer):
     """One half map's run at one box.
 
     Args:

@@ -1,4 +1,7 @@
-"""What the folder of a run says at this moment, read once for all who watch it."""
+"""The state of a run, read from its folder once for all who watch it.
+
+Nothing is written into the folder but a request to stop: it may be somebody else's, and read-only.
+"""
 
 import csv
 import json
@@ -6,89 +9,86 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.files import is_locked
 from cryogan.particles import read_volume
-from cryogan.run.figures import latest_path, snapshot_path
-from cryogan.run.plan import Plan
-from cryogan.run.postprocess import HALF_MAPS, HALVES
-from cryogan.run.reconstruct import LOCK_FILE, LOG_FILE, STOP_FILE
-from cryogan.validation import align, fsc, resample, resolution_at
+from cryogan.run.folder import HALVES, RunFolder
+from cryogan.validation import fsc, resample, resolution_at
+from cryogan.watch.record import RunRecord
+
+if TYPE_CHECKING:
+    from cryogan.validation import Alignment
 
 LOG_LINES = 200  # shown
 LARGEST_BOX = 128  # of a map in the browser; larger ones are Fourier-cropped
 FSC_CURVES = ("corrected", "unmasked", "masked", "phase_randomised")
 
 
-class RunFolder:
-    """A run as its files tell it. `records` are the lines of progress.jsonl, `status` is all else, ready for JSON.
+class WatchedRun:
+    """A run as its files show it.
 
     Args:
         run: folder of `cryogan reconstruct`, running or not.
 
+    Attributes:
+        records: the lines of progress.jsonl.
+        status: all else that the page shows, ready for JSON.
+
     Raises:
-        InputError: it is not one.
+        InputError: the folder is not that of a run.
     """
 
     def __init__(self, run: Path) -> None:
-        self.plan = Plan.read(run)
-        self.given = run
-        self.run = run.resolve()
+        """Read the record of the run; `poll` reads the rest."""
+        self._record = RunRecord.read(run)
+        self._given = run
+        self.folder = RunFolder(run.resolve())
         self.records: list[dict[str, Any]] = []
         self.status: dict[str, Any] = {}
         self._read = 0  # bytes of progress.jsonl
         self._last: dict[int, dict[str, Any]] = {}  # record of each half
-        self._agreement: tuple[str, dict[str, Any]] | None = None  # of which maps, and their FSC
+        self._agreement: tuple[str, dict[str, Any]] | None = None  # the maps that were compared, and their FSC
 
     def inside(self, path: Path) -> bool:
         """Whether this is a file that lies in the run's folder; a link may lead elsewhere."""
-        return path.is_file() and path.resolve().is_relative_to(self.run)
+        return path.is_file() and path.resolve().is_relative_to(self.folder.path)
 
     def maps(self) -> dict[str, tuple[Path, Path]]:
         """Files of the two half maps by a name for their time, in its order."""
-        pairs = {}
-        for path in sorted(snapshot_path(self.run, 1, 0).parent.glob("half1_step*.mrc")):
-            step = path.stem.removeprefix("half1_step")
-            if step.isdigit():
-                pairs[step] = (path, snapshot_path(self.run, 2, int(step)))
+        folder = self.folder
+        pairs = {
+            f"{step:06d}": (folder.snapshot(1, step), folder.snapshot(2, step)) for step in folder.snapshot_steps(1)
+        }
         # A kept map is the later one once its stage is over.
-        latest = (latest_path(self.run, 1), latest_path(self.run, 2))
+        latest = (folder.latest(1), folder.latest(2))
         kept = [pair for pair in pairs.values() if all(map(self.inside, pair))]
         if all(map(self.inside, latest)) and (not kept or _written(latest) > _written(kept[-1])):
             pairs["latest"] = latest
-        for name, folder in {"final": self.run, "refined": self.run / "refined"}.items():
-            pairs[name] = (folder / HALF_MAPS[0], folder / HALF_MAPS[1])
+        pairs |= {"final": folder.half_maps, "refined": folder.refined.half_maps}
         return {name: pair for name, pair in pairs.items() if all(map(self.inside, pair))}
 
     def figures(self) -> dict[str, Path]:
         """Pictures of the run by name."""
-        views = [self.run / name / "figures" / "view_distribution.png" for name in ("refined", "poses")]
-        views.append(self.run / "figures" / "views.png")
-        paths = {name: self.run / "figures" / f"{name}.png" for name in ("gallery", "power_spectra")}
+        folder = self.folder
+        views = [found.figure("view_distribution") for found in (folder.refined, folder.poses)]
+        views.append(folder.figure("views"))
+        paths = {name: folder.figure(name) for name in ("gallery", "power_spectra")}
         paths["views"] = next((path for path in views if path.exists()), views[0])
         return {name: path for name, path in paths.items() if self.inside(path)}
 
-    def state(self) -> str:
-        """running, stopping, comparing, stopped or finished."""
-        if not is_locked(self.run / LOCK_FILE):
-            return "finished" if (self.run / "fsc.csv").exists() else "stopped"
-        if all(snapshot_path(self.run, half, self.plan.total_steps).exists() for half in HALVES):
-            return "comparing"
-        return "stopping" if (self.run / STOP_FILE).exists() else "running"
-
     def request_stop(self) -> bool:
-        """Ask the run to stop with a checkpoint; whether there is one to ask."""
-        running = self.state() == "running"
+        """Ask the run to stop with a checkpoint; return whether there is one to ask."""
+        running = self.folder.state() == "running"
         if running:
-            (self.run / STOP_FILE).touch()
+            self.folder.request_stop()
         return running
 
     def poll(self) -> bool:
-        """Read what is new; whether anything is."""
+        """Read what is new; return whether anything is."""
         known = len(self.records)
         try:
             self._read_records()
@@ -100,14 +100,14 @@ class RunFolder:
         return changed
 
     def compare(self) -> None:
-        """The FSC of the last maps of a run that is not finished, half 2 aligned to half 1; takes seconds."""
+        """Compute the FSC of the last maps of an unfinished run, half 2 aligned to half 1; takes seconds."""
         steps = [name for name in self.maps() if name.isdigit()]
         if self.status.get("state") == "finished" or not steps:
             return
         if self._agreement is not None and self._agreement[0] == steps[-1]:
             return
         (half1, pixel_size), (half2, _) = (read_volume(path) for path in self.maps()[steps[-1]])
-        alignment = align(half2, half1, pixel_size, seed=self.plan.settings.seed)
+        alignment = _align(half2, half1, pixel_size, self._record.settings.seed)
         curve = fsc(half1, alignment.apply(half2, pixel_size))
         frequency = np.arange(len(curve)) / (len(half1) * pixel_size)
         resolution = resolution_at(curve, pixel_size, 0.143, len(half1))
@@ -119,7 +119,7 @@ class RunFolder:
         self._agreement = steps[-1], shown
 
     def _read_records(self) -> None:
-        path = self.run / "progress.jsonl"
+        path = self.folder.progress
         if not self.inside(path):
             return
         if path.stat().st_size < self._read:  # another run has taken its place
@@ -138,8 +138,26 @@ class RunFolder:
             self.records.append(record)
 
     def _read_status(self) -> dict[str, Any]:
-        plan, log = self.plan, self.run / LOG_FILE
-        figures = {name: _written([path]) for name, path in self.figures().items()}
+        record, log = self._record, self.folder.log
+        settings = record.settings
+        return {
+            "title": record.particles.name,
+            "folder": str(self._given),
+            "facts": f"{record.particle_count} {settings.kind}, box {record.box} px of {record.pixel_size:.3f} Å, "
+            f"{settings.symmetry}",
+            "learns_scales": settings.learn_scales,
+            "state": self.folder.state(),
+            "halves": {half: self._progress(self._last[half]) for half in HALVES if half in self._last},
+            "total_steps": record.total_steps,
+            "max_minutes": settings.max_minutes,
+            "maps": self._list_maps(),
+            "figures": {name: _written([path]) for name, path in self.figures().items()},
+            "fsc": self._fsc(),
+            "log": "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) if self.inside(log) else "",
+        }
+
+    def _list_maps(self) -> list[dict[str, Any]]:
+        """Name, label and time of each pair of half maps, for the slider."""
         minutes = {f"{record['step']:06.0f}": record["minutes"] for record in self.records if record["half"] == 1}
         maps = []
         for name, pair in self.maps().items():
@@ -147,36 +165,23 @@ class RunFolder:
             if name.isdigit():
                 label = f"step {int(name)}" + (f", {minutes[name]:.1f} min" if name in minutes else "")
             maps.append({"name": name, "label": label, "version": _written(pair)})
-        return {
-            "title": plan.particles.name,
-            "folder": str(self.given),
-            "facts": f"{plan.particle_count} {plan.settings.kind}, box {plan.box} px of {plan.pixel_size:.3f} Å, "
-            f"{plan.settings.symmetry}",
-            "learns_scales": plan.settings.learn_scales,
-            "state": self.state(),
-            "halves": {half: self._progress(self._last[half]) for half in HALVES if half in self._last},
-            "total_steps": plan.total_steps,
-            "max_minutes": plan.settings.max_minutes,
-            "maps": maps,
-            "figures": figures,
-            "fsc": self._fsc(),
-            "log": "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) if self.inside(log) else "",
-        }
+        return maps
 
-    def _progress(self, record: dict[str, Any]) -> dict[str, float]:
-        step, minutes = min(int(record["step"]), self.plan.total_steps), record["minutes"]
-        left = self.plan.minutes_left(step, minutes)
-        return {"step": step, "done": self.plan.work(step), "minutes": minutes, "left": left}
+    def _progress(self, last: dict[str, Any]) -> dict[str, float]:
+        """Step, share of the work, minutes spent and minutes left of a half, from its last record."""
+        step, minutes = min(int(last["step"]), self._record.total_steps), last["minutes"]
+        done = last.get("done", step / self._record.total_steps)  # runs of version 0.1 do not record it
+        return {"step": step, "done": done, "minutes": minutes, "left": minutes * (1 - done) / max(done, 1e-6)}
 
     def _fsc(self) -> dict[str, Any] | None:
-        """The FSC of the finished half maps, or else of the last ones that were compared."""
-        path = self.run / "fsc.csv"
+        """FSC of the finished half maps, or else of the last ones that were compared."""
+        path = self.folder.fsc_csv
         if not self.inside(path):
             return None if self._agreement is None else self._agreement[1]
         with path.open() as file:
             rows = list(csv.DictReader(file))
         curves = {name: np.array([float(row[name]) for row in rows]) for name in FSC_CURVES}
-        resolution = resolution_at(curves["corrected"], self.plan.pixel_size, 0.143, self.plan.box)
+        resolution = resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
         return {
             "text": f"The finished half maps: {resolution:.1f} Å at 0.143, mask-corrected.",
             "frequency": [float(row["frequency_1_per_A"]) for row in rows],
@@ -186,11 +191,14 @@ class RunFolder:
 
 @lru_cache(maxsize=32)
 def read_bytes(path: Path, written: int) -> tuple[bytes, int, float, float]:
-    """A map in 8 bits, x fastest: its voxels, its box, and the densities of 0 and 255.
+    """Read a map in 8 bits.
 
     Args:
         path: MRC.
         written: the file's time; a file that was written again is read again.
+
+    Returns:
+        The voxels, x fastest; the box; the densities of 0 and 255.
     """
     volume, pixel_size = read_volume(path)
     box = min(len(volume), LARGEST_BOX)
@@ -200,11 +208,21 @@ def read_bytes(path: Path, written: int) -> tuple[bytes, int, float, float]:
     return np.rint(scaled).astype(np.uint8).tobytes(), box, low, high
 
 
+def _align(moving: NDArray[np.floating], reference: NDArray[np.floating], pixel_size: float, seed: int) -> "Alignment":
+    """Align two maps with one thread, because the cores are the run's; PyTorch is loaded only now."""
+    import torch
+
+    from cryogan.validation import align
+
+    torch.set_num_threads(1)
+    return align(moving, reference, pixel_size, seed=seed)
+
+
 def _written(paths: Sequence[Path]) -> int:
-    """When the last of these files was written, in microseconds: JavaScript's numbers hold no nanoseconds."""
+    """Time of the last file written, in microseconds: JavaScript's numbers hold no nanoseconds."""
     return max(path.stat().st_mtime_ns for path in paths) // 1000
 
 
-def _plain(curve: np.ndarray) -> list[float | None]:
-    """For JSON, which has no NaN."""
+def _plain(curve: NDArray[np.floating]) -> list[float | None]:
+    """Convert to JSON's types, which have no NaN."""
     return [float(value) if math.isfinite(value) else None for value in curve]

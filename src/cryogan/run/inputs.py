@@ -1,0 +1,308 @@
+"""A user's files and settings, read and checked: what two half sets will be trained on."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cryogan.config import Settings, parse_stages
+from cryogan.critics import Task, load_critic
+from cryogan.errors import Finding, InputError
+from cryogan.parallel.cores import available_cores
+from cryogan.parallel.ranks import lots
+from cryogan.particles import (
+    ParticleImages,
+    ParticleTable,
+    contrast_sign,
+    crop,
+    input_findings,
+    read_particles,
+    read_view_table,
+)
+from cryogan.physics.symmetry import point_group
+from cryogan.run import warnings
+from cryogan.run.folder import RunFolder
+from cryogan.run.plan import Plan, require_device
+
+PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
+_DEFAULT_BOX = 64
+_MASK_FRACTION = 0.95  # the paper: 171 of 180
+_LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
+
+
+class Inputs(NamedTuple):
+    """What a run begins with.
+
+    Attributes:
+        plan: the run, with every number resolved.
+        images: the preprocessed particles at the working box.
+        findings: what a user should know.
+    """
+
+    plan: Plan
+    images: ParticleImages
+    findings: list[Finding]
+
+
+def read_inputs(
+    particles: Path,
+    noise: Path | None,
+    data_dir: Path | None,
+    settings: Settings,
+    cache: Path | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Inputs:
+    """Read and check all input; nothing is written but particles and patches cropped to the working box.
+
+    Args:
+        particles: RELION STAR or cryoSPARC .cs, with CTF.
+        noise: STAR or .cs of background patches with micrograph names.
+        data_dir: where else to look for image stacks.
+        settings: of the run.
+        cache: folder for cropped particles and background patches; None: they are read from their files.
+        progress: called with the share, 0 to 1, of the particles that is cropped.
+
+    Raises:
+        InputError: anything that would stop the run later.
+    """
+    point_group(settings.symmetry)
+    critic = load_critic(settings.critic)
+    require_device(settings.device)
+    if settings.dose is not None and noise is not None:
+        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
+    prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
+    table = read_particles(particles, data_dir, found=_folders_of_run(particles))
+    if settings.kind == "patches":
+        _require_unpicked(table, noise, settings)
+    sizes = _Sizes.of(table, settings)
+    patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
+    if patches is not None:
+        _require_same_box(patches, table)
+    cropped = cropped_noise = None
+    if cache is not None:
+        cropped, cropped_noise = _crop(table, patches, sizes, settings, cache, progress)
+    # They are looked at here and held by the halves.
+    images = ParticleImages(table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped)
+    _require_enough(images, particles, settings)
+    plan = Plan(
+        settings=settings,
+        particles=particles.resolve(),
+        noise=noise.resolve() if noise else None,
+        data_dir=data_dir.resolve() if data_dir else None,
+        cropped=cropped,
+        cropped_noise=cropped_noise,
+        box=sizes.box,
+        pixel_size=images.pixel_size,
+        particle_radius=sizes.particle_diameter / 2,
+        mask_radius=sizes.mask_diameter / 2,
+        particle_count=len(images),
+        stages=critic.stages(Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)),
+        threads=settings.threads or max(1, available_cores() // 2),
+        image_folders=table.image_folders,
+    )
+    findings = [
+        *_of_images(images, table, settings),
+        *_of_metadata(images, table, sizes, settings),
+        *_of_contrast(images, sizes, settings),
+    ]
+    if patches is not None:
+        findings.append(_of_noise(patches, images.table))
+    if prior is not None:
+        frame = (
+            "turned into the map's frame after the search" if critic.finds_frame else "in whose frame the map will be"
+        )
+        findings.append(warnings.POSE_PRIOR(file=str(settings.pose_prior), rows=len(prior), frame=frame))
+    findings.append(warnings.MEMORY(gib=plan.cost.memory_gib))
+    if plan.device.type == "cuda":
+        findings.append(gpu_memory(plan))
+    return Inputs(plan, images, findings)
+
+
+def _folders_of_run(particles: Path) -> tuple[Path, ...]:
+    """Return where the images of a run were found, if the particle file stands in the run's folder."""
+    for folder in particles.absolute().parents:
+        if RunFolder(folder).record.is_file():
+            with suppress(InputError):
+                return Plan.read(folder).image_folders
+    return ()
+
+
+def require_images(plan: Plan, processes: int) -> None:
+    """Refuse more processes than a batch can be shared out to.
+
+    Args:
+        plan: of the run.
+        processes: of a distributed run, for both halves.
+
+    Raises:
+        InputError: a process would have no images.
+    """
+    setting = plan.critic.batch_setting
+    batch, name = getattr(plan.settings, setting), setting.replace("_", "-")
+    if lots(batch) < processes // 2:
+        raise InputError(
+            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
+            f"start at most {2 * lots(batch)} processes."
+        )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """The sizes of a run, where the user gave none from the particles' box: box in pixels, the rest in A."""
+
+    box: int
+    width: float
+    particle_diameter: float
+    mask_diameter: float
+    background: float | None  # radius beyond which a picked particle's image is background
+
+    @classmethod
+    def of(cls, table: ParticleTable, settings: Settings) -> "_Sizes":
+        even = table.box - table.box % 2
+        box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
+        width = table.pixel_size * even
+        diameter = settings.particle_diameter or PARTICLE_FRACTION * width
+        picked = settings.kind == "particles"
+        mask_diameter = settings.mask_diameter or (_MASK_FRACTION * width if picked else diameter)
+        return cls(box, width, diameter, mask_diameter, diameter / 2 if picked else None)
+
+
+def _crop(
+    table: ParticleTable,
+    patches: ParticleTable | None,
+    sizes: _Sizes,
+    settings: Settings,
+    cache: Path,
+    progress: Callable[[float], None],
+) -> tuple[Path, Path | None]:
+    """Keep the particles and the background patches at the working box in `cache`."""
+    place = (sizes.box, sizes.background, settings.invert, cache.resolve())
+    try:
+        return crop(table, *place, progress), None if patches is None else crop(patches, *place)
+    except OSError as error:
+        raise InputError(
+            f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
+        ) from error
+
+
+def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings) -> list[Finding]:
+    """What was read, and what of it cannot be used."""
+    findings = [
+        warnings.IMAGES_READ(
+            count=len(images),
+            kind=settings.kind,
+            micrographs=len(np.unique(table.micrographs)),
+            file_box=table.box,
+            file_pixel_size=table.pixel_size,
+            box=images.box,
+            pixel_size=images.pixel_size,
+        )
+    ]
+    if table.joined:
+        findings.append(warnings.COLUMNS_JOINED(files=", ".join(file.name for file in table.joined)))
+    if images.cropped_odd:
+        findings.append(warnings.ODD_BOX(box=table.box))
+    if images.dropped:
+        findings.append(warnings.IMAGES_DROPPED(count=images.dropped))
+    return findings
+
+
+def _of_metadata(images: ParticleImages, table: ParticleTable, sizes: _Sizes, settings: Settings) -> list[Finding]:
+    """What in the particles' metadata is doubtful, or not simulated."""
+    findings = input_findings(table, sizes.box, images.pixel_size, sizes.background, settings.invert)
+    for finding in findings:
+        if finding.severity == "error":
+            raise InputError(finding.sentence)
+    return findings
+
+
+def _of_contrast(images: ParticleImages, sizes: _Sizes, settings: Settings) -> list[Finding]:
+    """Whether protein is bright, which the constraint on the map's sign needs."""
+    if settings.particles_per_um2 is not None:
+        return [warnings.PARTICLES_PER_PATCH(mean=settings.particles_per_um2 * (1e-4 * sizes.width) ** 2)]
+    contrast = contrast_sign(images)
+    word = {1: "bright", -1: "dark", 0: "undecided"}[contrast.sign]
+    findings = [warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)]
+    return [*findings, warnings.DARK_PARTICLES()] if contrast.sign < 0 else findings
+
+
+def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
+    """How many particles have background patches of their micrograph."""
+    covered = np.isin(particles.micrographs, patches.micrographs)
+    if not covered.any():
+        raise InputError(
+            f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
+            f"{str(patches.micrographs[0])!r}, first particle: {str(particles.micrographs[0])!r}); check "
+            "_rlnMicrographName."
+        )
+    if covered.all():
+        return warnings.NOISE_PATCHES(patches=len(patches))
+    return warnings.NOISE_OF_SOME(patches=len(patches), share=float(covered.mean()))
+
+
+def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
+    """Return what both halves take of the GPU's memory.
+
+    Args:
+        plan: of the run.
+        free: bytes; default: what is free on the plan's device.
+    """
+    if free is None:
+        import torch
+
+        free = torch.cuda.mem_get_info(plan.device)[0]
+    most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
+    images = most.images_within(free / 2)
+    taken = 2 * (most.fixed + images * most.each)
+    values = {"gib": taken / 2**30, "free": free / 2**30, "device": str(plan.device)}
+    if taken > free:
+        return warnings.GPU_MEMORY_SHORT(**values)
+    if images < most.at_once:
+        return warnings.GPU_MEMORY_SHARED(images=images, **values)
+    return warnings.GPU_MEMORY(**values)
+
+
+def _require_enough(images: ParticleImages, particles: Path, settings: Settings) -> None:
+    """Refuse a set without a batch for each half, and frequencies that the working box lacks."""
+    if settings.free_beyond is not None and settings.free_beyond <= 2 * images.pixel_size:
+        raise InputError(
+            f"--free-beyond {settings.free_beyond:g}: the working box of {images.box} px holds nothing finer than "
+            f"{2 * images.pixel_size:.2f} A; give a larger --box."
+        )
+    if len(images) < 2 * settings.batch_size:
+        raise InputError(
+            f"{particles}: {len(images)} particles are too few for two halves of one batch of "
+            f"{settings.batch_size} each; give more particles or a smaller --batch-size."
+        )
+
+
+def _require_unpicked(table: ParticleTable, noise: Path | None, settings: Settings) -> None:
+    """Refuse what patches with particles anywhere lack, and what picked particles alone can have."""
+    if noise is None:
+        raise InputError(
+            "--particles-per-um2 needs --noise, the background patches of cryogan extract-patches: in a patch with "
+            "particles anywhere no place is surely background."
+        )
+    largest = _LARGEST_IN_PATCH * table.box * table.pixel_size
+    if settings.particle_diameter is None or max(settings.particle_diameter, settings.mask_diameter or 0) > largest:
+        raise InputError(
+            f"--particles-per-um2 needs --particle-diameter, which like --mask-diameter is at most {largest:.0f} A, so "
+            "that many are whole in patches not cut around them; or extract patches of twice the diameter."
+        )
+    if len(np.unique(table.micrographs)) < 2:
+        raise InputError(
+            f"{table.source}: --particles-per-um2 needs two micrographs at least: the halves have to share none."
+        )
+
+
+def _require_same_box(patches: ParticleTable, particles: ParticleTable) -> None:
+    """Refuse patches that are not of the particles' box."""
+    width, expected = patches.box * patches.pixel_size, particles.box * particles.pixel_size
+    if patches.box != particles.box or abs(width / expected - 1) > 1e-2:
+        raise InputError(
+            f"{patches.source}: the patches are {patches.box} px of {patches.pixel_size:.3f} A, the particles "
+            f"{particles.box} px of {particles.pixel_size:.3f} A; extract both alike."
+        )

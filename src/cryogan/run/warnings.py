@@ -1,0 +1,199 @@
+"""Every note and warning of a run, a check and a report: each is defined here once and nowhere else.
+
+A `Kind` makes a `Finding` from numbers. The log, the report, `--json` and docs/troubleshooting.md take code, severity
+and sentence from here; the program itself decides by code or severity, never by words.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from cryogan.errors import Finding
+
+Severity = Literal["note", "warning", "error"]
+KINDS: dict[str, "Kind"] = {}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that a user may be told.
+
+    Attributes:
+        code: a stable name for programs.
+        severity: "note": a fact; "warning": a reason to look again; "error": the result cannot be used.
+        sentence: what was found, with the values in braces.
+        remedy: what to do about it; empty where nothing needs to be done.
+    """
+
+    code: str
+    severity: Severity
+    sentence: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        """Enter the kind into the registry `KINDS`."""
+        if self.code in KINDS:
+            raise ValueError(f"two kinds of finding have the code {self.code}")
+        KINDS[self.code] = self
+
+    @property
+    def template(self) -> str:
+        """Sentence and remedy, with the values in braces."""
+        return f"{self.sentence} {self.remedy}".strip()
+
+    def __call__(self, **values: object) -> Finding:
+        """Return the finding with these values; those that are not in the sentence are for programs only."""
+        return Finding(self.code, self.severity, values, self.template.format(**values))
+
+
+def doubts(findings: Iterable[Finding]) -> list[str]:
+    """Return the sentences of what is more than a note."""
+    return [finding.sentence for finding in findings if finding.severity != "note"]
+
+
+# Input
+
+IMAGES_READ = Kind(
+    "images-read",
+    "note",
+    "{count} {kind} of {micrographs} micrographs, box {file_box} px of {file_pixel_size:.3f} A; working box {box} px "
+    "of {pixel_size:.3f} A.",
+)
+COLUMNS_JOINED = Kind("columns-joined", "note", "Joined on uid with {files}.")
+ODD_BOX = Kind("odd-box", "warning", "The box of {box} pixels is odd; its last row and column are left out.")
+IMAGES_DROPPED = Kind("images-dropped", "warning", "{count} images are constant or hold NaN and are left out.")
+CONTRAST = Kind("contrast", "note", "Protein contrast: {contrast} (z = {z:+.1f} from {images} images).")
+DARK_PARTICLES = Kind(
+    "dark-particles",
+    "warning",
+    "The particles look dark on bright. The map is constrained to be positive, so the run will fail.",
+    "Add --invert.",
+)
+PARTICLES_PER_PATCH = Kind(
+    "particles-per-patch",
+    "note",
+    "{mean:.2f} particles have their centre in a patch, on average. Their contrast is not measured: where protein is "
+    "dark, give --invert.",
+)
+NOISE_PATCHES = Kind("noise-patches", "note", "{patches} background patches; each particle has one of its micrograph.")
+NOISE_OF_SOME = Kind(
+    "noise-of-some",
+    "note",
+    "{patches} background patches; {share:.0%} of the particles have one of their micrograph, and only these lend "
+    "their CTF to simulated images.",
+)
+POSE_PRIOR = Kind("pose-prior", "note", "View directions are simulated as in {file} ({rows} rows), {frame}.")
+MEMORY = Kind("memory", "note", "Each half needs about {gib:.1f} GiB of memory.")
+GPU_MEMORY = Kind(
+    "gpu-memory", "note", "Both halves take about {gib:.1f} GiB of {free:.1f} GiB that are free on {device}."
+)
+GPU_MEMORY_SHARED = Kind(
+    "gpu-memory-shared",
+    "note",
+    "Both halves take about {gib:.1f} GiB of {free:.1f} GiB that are free on {device}, with {images} images at a time, "
+    "to the same result.",
+)
+GPU_MEMORY_SHORT = Kind(
+    "gpu-memory-short",
+    "warning",
+    "Both halves need about {gib:.1f} GiB, and {free:.1f} GiB are free on {device}: the run will probably run out of "
+    "memory.",
+    "Give a smaller --box.",
+)
+NO_SYMMETRY = Kind("no-symmetry", "warning", "No symmetry is imposed.", "Give --symmetry if the molecule has one.")
+NO_NOISE = Kind(
+    "no-noise-patches",
+    "warning",
+    "No background patches: Gaussian noise stands in for them.",
+    "Give --noise if you can.",
+)
+FILTERED = Kind(
+    "filtered-images",
+    "warning",
+    "The noise has next to no power at {resolution:.1f} A: the images may have been filtered.",
+    "Give them as they were extracted.",
+)
+CTF_GAP = Kind(
+    "ctf-gap", "warning", "The CTFs of the set pass next to nothing at {resolutions} A; the map will lack that."
+)
+
+# Machine
+
+NO_GPU = Kind("no-gpu", "warning", "No CUDA device is visible; runs take the CPU.")
+LITTLE_DISK = Kind("little-disk", "warning", "A run writes some 100 MB.", "Make room on this disk.")
+SMALLER_BATCHES = Kind(
+    "smaller-batches", "note", "{who} ran out of memory and goes on with {images} images at a time, to the same result."
+)
+
+# Result
+
+HAND_UNKNOWN = Kind(
+    "hand-unknown",
+    "note",
+    "The hand is unknown: projections of a map and of its mirror image look alike.",
+    "Decide when helices can be seen, and mirror the map with cryogan flip-hand if need be.",
+)
+HALVES_DISAGREE = Kind(
+    "halves-disagree",
+    "error",
+    "The half maps disagree (correlation {correlation:.2f} after alignment): at least one of them is wrong. Do not use "
+    "this map.",
+    "Run again with another --seed or more --starts.",
+)
+HALVES_MIRRORED = Kind(
+    "halves-mirrored",
+    "warning",
+    "Half 2 fits half 1 almost as well mirrored: at this resolution the halves may be of different hands, and their "
+    "mean blurred.",
+    "Compare the half maps before you use their mean.",
+)
+OUTLINE_ONLY = Kind(
+    "outline-only",
+    "warning",
+    "The half maps agree only to {resolution:.0f} A, little more than the outline. Two halves can agree on a wrong "
+    "outline.",
+    "Run a second seed and compare.",
+)
+TIGHT_BOX = Kind(
+    "tight-box",
+    "warning",
+    "{share:.0%} of the molecule lies at the border of the spherical mask: the box may be too tight.",
+    "Extract the particles with a larger box.",
+)
+FSC_DIP = Kind(
+    "fsc-dip",
+    "warning",
+    "The FSC dips at low frequencies.",
+    "Look for a second structure or many false particles (--classes 2), or a wrong pixel size.",
+)
+VIEWS_MISSING = Kind(
+    "views-missing",
+    "warning",
+    "Views are missing: {share:.0%} of all directions of frequencies are in less than {rare:.0%} of the views that an "
+    "even distribution would give them, and the map is smeared there.",
+    "More particles of rare views help, or micrographs of a tilted stage.",
+)
+PRIOR_MISFIT = Kind(
+    "prior-misfit",
+    "warning",
+    "The prior on the views does not fit the particles however it is turned (correlation {correlation:.2f}): it is of "
+    "another molecule or grid, or the map is wrong.",
+    "Run again without --pose-prior, or with --learn-poses.",
+)
+CONVERGED = Kind(
+    "converged",
+    "note",
+    "Converged: over the last {part:.0%} of the run's work the map changed by {change:.1%} a step{trend}.",
+)
+NOT_CONVERGED = Kind(
+    "not-converged",
+    "warning",
+    "Not converged: over the last {part:.0%} of the run's work the map changed by {change:.1%} a step{trend}.",
+    "More {setting} may help.",
+)
+OUT_OF_TIME = Kind(
+    "out-of-time",
+    "warning",
+    "Not converged: --max-minutes ended the run after {steps} of {planned} steps.",
+    "Give it more time.",
+)

@@ -1,0 +1,53 @@
+"""FSC curves in files: RELION's STAR, a table, and the XML that EMDB takes."""
+
+import csv
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from cryogan.files import replacing
+from cryogan.particles import write_star
+from cryogan.validation.fsc import FscCurves
+
+
+def write_fsc(folder: Path, curves: FscCurves) -> None:
+    """Write `fsc.star` with RELION's names, the same as `fsc.csv`, and the corrected curve as `fsc.xml` for EMDB.
+
+    Args:
+        folder: which exists.
+        curves: of the two half maps.
+    """
+    columns = {
+        "rlnSpectralIndex": curves.shell,
+        "rlnResolution": curves.frequency,
+        "rlnAngstromResolution": np.where(curves.shell == 0, 999.0, curves.resolution),
+        "rlnFourierShellCorrelationCorrected": curves.corrected,
+        "rlnFourierShellCorrelationUnmaskedMaps": curves.unmasked,
+        "rlnFourierShellCorrelationMaskedMaps": curves.masked,
+        "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
+    }
+    write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
+    _write_xml(folder / "fsc.xml", curves)
+    names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
+    with replacing(folder / "fsc.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+
+
+def _write_xml(path: Path, curves: FscCurves) -> None:
+    """Write the corrected FSC by EMDB's schema, emdb_fsc.xsd: frequency in 1/A and correlation of each shell."""
+    root = ElementTree.Element(
+        "fsc",
+        title="FSC of the half maps, corrected for the mask",
+        xaxis="Resolution (A-1)",
+        yaxis="Correlation Coefficient",
+    )
+    for frequency, correlation in zip(curves.frequency.tolist(), curves.corrected.tolist(), strict=True):
+        coordinate = ElementTree.SubElement(root, "coordinate")
+        ElementTree.SubElement(coordinate, "x").text = f"{frequency:.6f}"
+        ElementTree.SubElement(coordinate, "y").text = f"{correlation:.6f}"
+    ElementTree.indent(root)
+    with replacing(path) as temporary:
+        ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
