@@ -153,7 +153,7 @@ def simulated(clear: Path, density: float, count: int) -> torch.Tensor:
         pixel_size=PIXEL,
         generator=torch.Generator().manual_seed(5),
         density=density * 1e-8,
-        radius=DIAMETER / 2,
+        radius_A=DIAMETER / 2,
     )
     truth = truth_in_patches(clear, clear / f"clean{density:.0f}", CLEAR_SNR)
     with torch.no_grad():
