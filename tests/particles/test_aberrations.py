@@ -159,9 +159,10 @@ def test_a_strong_effect_that_is_not_modelled_is_an_error(make_star: Make) -> No
 
     every = ("magnification", "phase-flipped", "beam-tilt")
     assert severities(2.5, every) == dict.fromkeys(every, "note")
-    # Fine pixels: 3 mrad are 2 pi 1e-3 Cs lambda^2 3 / 8^3 = 0.39 rad at 1/8, and 64 times that at 1/2.
+    # 3 mrad are 2 pi 1e-3 Cs lambda^2 3 k^3: 22 degrees at 1/8 per A, 53 at 1/6, and 64 times 22 at 1/2.
     assert severities(1.0, ()) == dict.fromkeys(every, "error")
     assert severities(4.0, ())["beam-tilt"] == "warning"
+    assert severities(7.0, ())["beam-tilt"] == "note"
     finding = next(f for f in unmodelled(table, 16, 4.0, modelled=()) if f.code == "beam-tilt")
     assert finding.values["degrees"] == pytest.approx(np.degrees(tilt_scale(300.0, 2.7) * 3 / 512))
     finding = next(f for f in unmodelled(table, 16, 2.5, radius_A=10.0) if f.code == "magnification")

@@ -92,7 +92,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
             star=blocks,
             uids=_uids(particles),
             tubes=_tubes(particles),
-            findings=tuple(_tomo_finding(path, particles)),
+            findings=(*_tomo_finding(path, particles), *_even_finding(path, columns)),
         ),
         need_ctf,
         data_dir,
@@ -129,6 +129,17 @@ def _tomo_finding(path: Path, particles: StarTable) -> list[Finding]:
         return []
     text = f"{path}: the particles come from tomograms (_rlnTomoName). Their images are taken as independent, which "
     return [Finding("tilt-series", "warning", {}, text + "images of one tilt series are not.")]
+
+
+def _even_finding(path: Path, columns: _Columns) -> list[Finding]:
+    optics = columns.optics
+    if optics is None or "rlnEvenZernike" not in optics:
+        return []
+    used = [_vector(optics, "rlnEvenZernike", row) for row, _ in columns.groups()]
+    if not any(values.any() for values in used):
+        return []
+    text = f"{path}: the terms of _rlnEvenZernike change the defocus, astigmatism, phase shift and Cs that are used."
+    return [Finding("even-zernike", "note", {}, text)]
 
 
 def _refuse_volumes(path: Path, columns: _Columns) -> None:

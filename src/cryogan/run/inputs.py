@@ -1,6 +1,7 @@
 """A user's files and settings, read and checked: what two half sets will be trained on."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from cryogan.particles import (
 )
 from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
+from cryogan.run.folder import RunFolder
 from cryogan.run.plan import Plan, require_device
 
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
@@ -72,7 +74,7 @@ def read_inputs(
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
-    table = read_particles(particles, data_dir)
+    table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
     sizes = _Sizes.of(table, settings)
@@ -117,6 +119,15 @@ def read_inputs(
     if plan.device.type == "cuda":
         findings.append(gpu_memory(plan))
     return Inputs(plan, images, findings)
+
+
+def _folders_of_run(particles: Path) -> tuple[Path, ...]:
+    """Return where the images of a run were found, if the particle file stands in the run's folder."""
+    for folder in particles.absolute().parents:
+        if RunFolder(folder).record.is_file():
+            with suppress(InputError):
+                return Plan.read(folder).image_folders
+    return ()
 
 
 def require_images(plan: Plan, processes: int) -> None:
