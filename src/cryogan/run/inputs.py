@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cryogan.config import Settings, parse_stages
+from cryogan.config import Settings, parse_stages, require_plausible
 from cryogan.critics import Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
@@ -78,6 +78,7 @@ def read_inputs(
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
     sizes = _Sizes.of(table, settings)
+    require_plausible(settings, sizes.width, sizes.width / sizes.box)
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
         _require_same_box(patches, table)
@@ -261,7 +262,7 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
         free = torch.cuda.mem_get_info(plan.device)[0]
     most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     images = most.images_within(free / 2)
-    taken = 2 * (most.fixed + images * most.each)
+    taken = 2 * (most.fixed + images * most.per_image)
     values = {"gib": taken / 2**30, "free": free / 2**30, "device": str(plan.device)}
     if taken > free:
         return warnings.GPU_MEMORY_SHORT(**values)
