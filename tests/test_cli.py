@@ -284,7 +284,7 @@ def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> Non
     overwrite(star.parent / "particles.mrcs", images)
     _, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert len(kept) == 397
-    assert any(remark.startswith("3 images are constant or hold NaN") for remark in remarks)
+    assert any(remark.startswith("3 images are constant, blank in part, or hold NaN") for remark in remarks)
 
 
 def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> None:
