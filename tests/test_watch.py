@@ -255,6 +255,10 @@ def test_charts_follow_the_width_of_the_window(server: Server, opened: Open) -> 
     assert len(widths) == 5
     assert max(widths) < NARROW["width"]
     assert min(widths) > 0.8 * NARROW["width"]
+    # The legend, of several lines where it must, is within its chart.
+    below = """[...document.querySelectorAll(".chart")].map((chart) =>
+        chart.getBoundingClientRect().bottom - chart.querySelector(".u-legend").getBoundingClientRect().bottom)"""
+    assert min(page.evaluate(below)) >= 0
 
 
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cryogan.grids import centred_axis, centred_radius
 from cryogan.simulation.disturbances import Disturbances
 
 BELT_THICKNESS_A = 35.0  # of the hydrophobic part of a bilayer, and of a micelle around it
@@ -15,8 +16,7 @@ MASS_WITHIN = 0.99  # of the density, by which the radius is defined
 
 def molecule_radius(volume: NDArray[np.float32], pixel_size: float) -> float:
     """Radius in A of the sphere about the centre voxel that holds 99 % of a volume's (D, D, D) positive density."""
-    axis = np.arange(len(volume)) - len(volume) // 2
-    radii = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).ravel()
+    radii = centred_radius(len(volume), 3).ravel()
     order = np.argsort(radii, kind="stable")
     mass = np.cumsum(np.clip(volume, 0, None).ravel()[order], dtype=np.float64)
     return float(radii[order][np.searchsorted(mass, MASS_WITHIN * mass[-1])] * pixel_size)
@@ -37,7 +37,7 @@ def detergent_belt(volume: NDArray[np.float32], pixel_size: float, disturbances:
         (D, D, D), the belt alone.
     """
     molecule = volume > SURFACE * volume.max()
-    z = (np.arange(len(volume)) - len(volume) // 2) * pixel_size - disturbances.belt_position
+    z = centred_axis(len(volume)) * pixel_size - disturbances.belt_position
     inside = np.abs(z) <= BELT_THICKNESS_A / 2
     belt = np.zeros(volume.shape)
     for section in np.flatnonzero(inside):
