@@ -124,7 +124,7 @@ class PoseDistribution(nn.Module):
         if not self.prior_fit:  # later views are those of a map that the prior has shaped
             self.prior_fit.copy_(fits.max())
         density = turned(best[fits.argmax()][None])[0]
-        # No view is excluded: what has no density could not be learned, and its frequencies would have no curvature.
+        # No view is excluded: what has no density could not be learned, and its frequencies would have no weight.
         self.density.copy_((density / density.mean() + PRIOR) / (1 + PRIOR))
 
     def _smooth(self, values: Tensor, width: float) -> Tensor:
