@@ -12,7 +12,7 @@ class Volume(nn.Module):
 
     Args:
         box: D, pixels.
-        radius: of the spherical mask about the voxel D // 2, pixels.
+        radius_px: of the spherical mask about the voxel D // 2, pixels.
         point_group: name of the group that is imposed by averaging, in RELION's setting.
         device: of all tensors.
         free_from: shell; coarser frequencies stay as `start_from` has set them. 0: all frequencies are free.
@@ -29,12 +29,14 @@ class Volume(nn.Module):
     kept: Tensor
     coarse: Tensor
 
-    def __init__(self, box: int, radius: float, point_group: str, device: torch.device, free_from: float = 0.0) -> None:
+    def __init__(
+        self, box: int, radius_px: float, point_group: str, device: torch.device, free_from: float = 0.0
+    ) -> None:
         super().__init__()
         self.density = nn.Parameter(torch.zeros(box, box, box, device=device))
         distance = torch.from_numpy(squared_norm(*[centred_axis(box)] * 3)).to(device, torch.float32).sqrt()
-        self.register_buffer("radius_fraction", (distance / radius).clamp(max=1.0), persistent=False)
-        self.register_buffer("mask", (distance <= radius).float(), persistent=False)
+        self.register_buffer("radius_fraction", (distance / radius_px).clamp(max=1.0), persistent=False)
+        self.register_buffer("mask", (distance <= radius_px).float(), persistent=False)
         self.symmetrise = Symmetriser(point_group, box, device=device)
         self.point_group = self.symmetrise.rotations
         self._free_from = free_from
