@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from accuracy import judge
-from cryogan.particles import read_star, read_volume
-from cryogan.particles.halves import half_rows
+from cryogan.particles import read_particles, read_star, read_volume
+from cryogan.particles.halves import recorded_halves
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.least_squares import least_squares_map
@@ -80,9 +80,9 @@ def bound(data: Path, run: Path) -> dict[str, object]:
     plan, table = Plan.read(run), read_star(data / "truth.star")["particles"]
     rotations = torch.from_numpy(poses(data / "truth.star")).float()
     shifts = torch.from_numpy(np.stack([table.floats(f"rlnOrigin{axis}Angst") for axis in "XY"], axis=1)).float()
-    maps = []
+    maps, halves = [], recorded_halves(read_particles(run / "particles.star", found=plan.image_folders))
     for half in HALVES:
-        rows = half_rows(len(table), half, plan.settings.seed)
+        rows = np.flatnonzero(halves == half)
         known = Posterior.certain(rotations[rows], shifts[rows])
         empty = torch.zeros(plan.box, plan.box, plan.box)
         half_set = HalfSet(plan, run / "particles.star", half)

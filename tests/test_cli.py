@@ -269,7 +269,7 @@ def test_odd_box_is_cropped_and_said(copied: Callable[..., Path]) -> None:
     star = copied(("\t32\t2\n", "\t33\t2\n"))
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     write_stack(star.parent / "particles.mrcs", np.pad(images, ((0, 0), (0, 1), (0, 1)), mode="reflect"), 4.0)
-    plan, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
+    plan, kept, remarks, _ = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert plan.box == kept.box == 32
     assert plan.pixel_size == pytest.approx(4.0)
     assert any("33 pixels is odd" in remark.sentence for remark in remarks)
@@ -282,7 +282,7 @@ def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> Non
     images[[3, 77]] = np.nan
     images[200] = 5
     overwrite(star.parent / "particles.mrcs", images)
-    _, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
+    _, kept, remarks, _ = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert len(kept) == 397
     assert any(remark.sentence.startswith("3 images are constant, blank in part, or hold NaN") for remark in remarks)
 
@@ -291,13 +291,13 @@ def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> No
     star = copied()
     images = open_stack(star.parent / "particles.mrcs").astype(np.float32)
     settings = resolve("default", None, {"batch_size": 8})
-    _, images_of, remarks = read_inputs(star, None, None, settings)
+    _, images_of, remarks, _ = read_inputs(star, None, None, settings)
     bright = images_of.batch(np.arange(5))
     assert not any("--invert" in remark.sentence for remark in remarks)
     write_stack(star.parent / "particles.mrcs", -images, 4.0)
-    _, _, remarks = read_inputs(star, None, None, settings)
+    _, _, remarks, _ = read_inputs(star, None, None, settings)
     assert any("--invert" in remark.sentence for remark in remarks)
-    _, inverted, remarks = read_inputs(star, None, None, settings.model_copy(update={"invert": True}))
+    _, inverted, remarks, _ = read_inputs(star, None, None, settings.model_copy(update={"invert": True}))
     assert not any("--invert" in remark.sentence for remark in remarks)
     np.testing.assert_allclose(inverted.batch(np.arange(5)), bright, atol=1e-2)
 

@@ -148,7 +148,7 @@ def test_every_setting_is_described() -> None:
 def test_run_toml_round_trip(with_noise: bool, particles: Path, tmp_path: Path) -> None:
     settings = resolve("default", None, {"seed": 11, "symmetry": "D2", "max_shift": 4.0, "batch_size": 8})
     noise = particles / "noise.star" if with_noise else None
-    plan, _, _ = read_inputs(particles / "particles.star", noise, None, settings)
+    plan, *_ = read_inputs(particles / "particles.star", noise, None, settings)
     plan.write(tmp_path)
     assert Plan.read(tmp_path) == plan
     record = tomllib.loads((tmp_path / "run.toml").read_text())
@@ -170,13 +170,13 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_stages_grow_to_the_working_box(particles: Path) -> None:
     chosen = {"critic": "wasserstein", "steps": 5, "batch_size": 8, "coarse_steps": 3, "starts": 3}
-    plan, images, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
+    plan, images, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
     assert plan.box == images.box == 32
     assert plan.stages == (usual(24, 3), usual(24, 3), usual(24, 3), usual(32, 5))
     assert plan.total_steps == 14
     assert [plan.cost.work(step) for step in (0, 14)] == [0, 1]
     assert plan.cost.work(9) == pytest.approx(9 * 24**2 / (9 * 24**2 + 5 * 32**2))
-    small, images, _ = read_inputs(
+    small, images, *_ = read_inputs(
         particles / "particles.star", None, None, resolve("default", None, chosen | {"box": 16, "starts": 1})
     )
     assert small.stages == (usual(16, 5),)
@@ -186,10 +186,10 @@ def test_stages_grow_to_the_working_box(particles: Path) -> None:
 
 def test_stages_of_the_users_choice(particles: Path, tmp_path: Path) -> None:
     file = write(tmp_path, 'critic = "wasserstein"\nstarts = 2\nstages = "16:4, 24:3,32:5"\n')
-    plan, images, _ = read_inputs(particles / "particles.star", None, None, resolve("default", file, {"batch_size": 8}))
+    plan = read_inputs(particles / "particles.star", None, None, resolve("default", file, {"batch_size": 8})).plan
     assert plan.stages == (usual(16, 4), usual(16, 4), usual(24, 3), usual(32, 5))
     chosen = resolve("paper", None, {"stages": "16:4,24:3", "batch_size": 8})
-    plan, images, _ = read_inputs(particles / "particles.star", None, None, chosen)
+    plan, images, *_ = read_inputs(particles / "particles.star", None, None, chosen)
     assert plan.stages == (usual(16, 4), usual(24, 3))
     assert plan.box == images.box == 24
     plan.write(tmp_path)
@@ -229,7 +229,7 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
         chosen = resolve(
             "default", None, {"pose_prior": str(tmp_path / "views.star"), "critic": critic, "symmetry": "C2"}
         )
-        plan, _, remarks = read_inputs(star, None, None, chosen)
+        plan, _, remarks, _ = read_inputs(star, None, None, chosen)
         assert any(said in remark for remark in remarks)
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
@@ -246,13 +246,13 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
 def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:
     chosen = {"steps": 0, "epochs": 3.0, "batch_size": 4, "critic_steps": 2, "coarse_to_fine": False}
     chosen |= {"critic": "wasserstein", "starts": 1}
-    plan, images, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
+    plan, images, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
     assert plan.stages == (usual(32, round(3 * (len(images) // 2) / 8)),)
 
 
 def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> None:
     chosen = {"starts": 3, "search_steps": 7, "marching_steps": 2}
-    plan, _, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
+    plan, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
     # Cut-offs 11.25, 14.1 and 16 of 16 shells, then two more at 16.
     assert plan.stages == (*[Stage(32, 7, "search")] * 3, Stage(32, 5, "sharpening"))
     assert [plan.cost.work(step) for step in (0, 26)] == [0, 1]
@@ -268,7 +268,7 @@ def test_poisson_noise_and_its_dose_need_each_other(particles: Path) -> None:
     both = resolve("default", None, {"noise_model": "poisson", "dose": 20.0})
     with pytest.raises(InputError, match="not both"):
         read_inputs(star, patches, None, both)
-    plan, _, _ = read_inputs(star, None, None, both.model_copy(update={"box": 16}))
+    plan, *_ = read_inputs(star, None, None, both.model_copy(update={"box": 16}))
     _, simulator = build_simulator(plan, plan.box, star, 1, 0)
     drawn = simulator.noise.sample(torch.zeros(100, dtype=torch.int64), simulator.generator)
     electrons = 20.0 * 8.0**2  # a pixel, at the working box

@@ -28,7 +28,7 @@ def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
         "search_batch": 20,
         "marching_images": 40,
     }
-    plan, _, _ = read_inputs(star, noise, None, resolve("default", None, flags | few))
+    plan, *_ = read_inputs(star, noise, None, resolve("default", None, flags | few))
     coarse, fine = (build_trainer(plan, index, star, 1) for index in range(2))
     assert len(list(coarse.run())) == 2
     start_from(fine, coarse)

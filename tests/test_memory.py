@@ -20,9 +20,7 @@ FLAGS |= {"critic_warmup": 1, "critic_steps": 1, "batch_size": 48}
 
 
 def peak_of_a_step(folder: Path, critic: str, result: Any) -> None:
-    plan, _, _ = read_inputs(
-        folder / "particles.star", None, None, resolve("default", None, FLAGS | {"critic": critic})
-    )
+    plan, *_ = read_inputs(folder / "particles.star", None, None, resolve("default", None, FLAGS | {"critic": critic}))
     training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
     if critic == "matching":
         training.step = training.steps - 1  # all frequencies

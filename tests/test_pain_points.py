@@ -49,7 +49,7 @@ FEW: dict[str, Any] = {
 
 
 def planned(particles: Path, **changes: Any) -> Plan:
-    plan, _, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, FEW | changes))
+    plan, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, FEW | changes))
     return plan
 
 

@@ -184,7 +184,7 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     """A particle that the edge cuts is seen where it is; taken for one within reach, it would move the map, too."""
     s = Settings(particles_per_um2=DENSITY, particle_diameter=DIAMETER, orientations=300)
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    plan, _, _ = read_inputs(*files, None, s)
+    plan, *_ = read_inputs(*files, None, s)
     training = build_trainer(plan, len(plan.stages) - 1, files[0], 1)
     assert isinstance(training, FrequencyMarching)
     for index in (0, len(plan.stages) - 1):
@@ -219,7 +219,7 @@ def test_a_map_without_picking(noisy: Path) -> None:
         starts=1,
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    plan, _, said = read_inputs(*files, None, s)
+    plan, _, said, _ = read_inputs(*files, None, s)
     assert any("0.50 particles have their centre in a patch" in each for each in said)
     training = build_trainer(plan, 0, files[0], 1)
     truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)

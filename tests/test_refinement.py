@@ -22,7 +22,7 @@ from cryogan.particles import (
     write_stack,
     write_volume,
 )
-from cryogan.particles.halves import half_rows
+from cryogan.particles.halves import divide
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.refine import find_poses, refine
 from cryogan.rotations import euler_to_rotations
@@ -49,12 +49,10 @@ def degrees(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def finished(folder: Path, particles: Path) -> Path:
     """As `cryogan reconstruct` leaves it, with half maps of 14 A."""
     settings = resolve("default", None, {"symmetry": "D2", "max_shift": 4.0, "seed": SEED, "threads": 1})
-    plan, images, _ = read_inputs(particles / "particles.star", particles / "noise.star", None, settings)
+    plan, images, *_ = read_inputs(particles / "particles.star", particles / "noise.star", None, settings)
     folder.mkdir()
     plan.write(folder)
-    subset = np.full(len(images), 2)
-    subset[half_rows(len(images), 1, SEED)] = 1
-    write_particles(folder / "particles.star", images.table, random_subset=subset)
+    write_particles(folder / "particles.star", images.table, random_subset=divide(images.table, SEED).subset)
     truth, _ = read_volume(particles / "truth.mrc")
     generator = np.random.default_rng(0)
     for name in HALF_MAPS:
@@ -95,7 +93,8 @@ def test_refinement_reaches_the_nyquist_frequency(refined: Path, particles: Path
         assert np.median(np.abs(off)) < 0.15 * PIXEL
     assert (table.floats("rlnMaxValueProbDistribution") >= 0.5).all()
     assert (table.floats("rlnLogLikeliContribution") > 0).all()
-    np.testing.assert_array_equal(np.flatnonzero(table.floats("rlnRandomSubset") == 1), half_rows(400, 1, SEED))
+    halves = divide(read_particles(particles / "particles.star"), SEED).subset
+    np.testing.assert_array_equal(table.floats("rlnRandomSubset"), halves)
 
 
 def test_every_file_is_there(refined: Path) -> None:

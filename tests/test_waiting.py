@@ -41,7 +41,7 @@ PACKAGE = str(Path(cryogan.__file__).parent)
 
 def asked_for(particles: Path, noise: Path, name: str, device: str = "cpu") -> Trainer:
     index, flags = TRAININGS[name]
-    plan, _, _ = read_inputs(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
+    plan, *_ = read_inputs(particles, noise, None, resolve("default", None, FEW | {"device": device} | flags))
     return build_trainer(plan, index, particles, 1)
 
 

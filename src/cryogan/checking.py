@@ -76,7 +76,7 @@ def check(
     Raises:
         InputError: what would stop a run.
     """
-    plan, images, findings = read_inputs(particles, noise, data_dir, settings)
+    plan, images, findings, _ = read_inputs(particles, noise, data_dir, settings)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_particles(picture, images.batch(images.spread(SHOWN)))

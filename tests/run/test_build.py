@@ -16,7 +16,7 @@ def test_the_seed_and_the_half_decide_the_map(critic: str, noise: bool, particle
     star, patches = particles / "particles.star", particles / "noise.star" if noise else None
 
     def map_of(half: int, seed: int) -> np.ndarray:
-        plan, _, _ = read_inputs(star, patches, None, tiny(critic, seed=seed))
+        plan, *_ = read_inputs(star, patches, None, tiny(critic, seed=seed))
         training = build_trainer(plan, 0, star, half)
         assert not training.volume.density.any()  # from zero
         assert len(list(training.run(until=3))) == 3
@@ -30,7 +30,7 @@ def test_the_seed_and_the_half_decide_the_map(critic: str, noise: bool, particle
 
 def test_critics_start_alike_only_if_asked(particles: Path) -> None:
     for shared in (True, False):
-        plan, _, _ = read_inputs(
+        plan, *_ = read_inputs(
             particles / "particles.star", None, None, tiny("wasserstein", shared_critic_start=shared)
         )
         critics = [build_trainer(plan, 0, plan.particles, half).critic for half in (1, 2)]

@@ -24,7 +24,7 @@ PIXEL, BOX = 4.0, 32
 
 @pytest.fixture
 def plan(particles: Path) -> Plan:
-    made, _, _ = read_inputs(particles / "particles.star", None, None, resolve("default", None, {"symmetry": "D2"}))
+    made, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, {"symmetry": "D2"}))
     return made
 
 

@@ -275,6 +275,11 @@ class WassersteinSettings(Group):
 class HalfMapSettings(Group):
     """Settings of the two half maps."""
 
+    new_halves: bool = Field(
+        False,
+        description="Divide the particles anew although their file has halves (_rlnRandomSubset, alignments3D/split), "
+        "which are kept otherwise.",
+    )
     shared_critic_start: bool = Field(
         False,
         description="Start both critics from the same weights, as in the paper: the halves tend to the same frame.",

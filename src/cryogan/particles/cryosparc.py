@@ -25,6 +25,7 @@ CTF_FIELDS = {
     "scale": ("ctf/scale", 1.0),
 }
 MICROGRAPH = "location/micrograph_path"
+SPLIT = "alignments3D/split"
 _BLOB_FIELDS = ("blob/path", "blob/idx", "blob/psize_A")
 _ABERRATION_FIELDS = {"ctf/tilt_A": 2, "ctf/trefoil_A": 2, "ctf/tetra_A": 4, "ctf/anisomag": 4}
 
@@ -89,12 +90,21 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool, found: 
             joined=joined.files,
             uids=fields.get("uid", "iu").astype(np.uint64) if "uid" in fields else None,
             tubes=None if tubes is None or not tubes.any() else tubes.astype(np.str_),
+            subset=_subset(fields),
             blob_sign=_sign(fields, where),
         ),
         need_ctf,
         data_dir,
         found,
     )
+
+
+def _subset(fields: _Fields) -> NDArray[np.int64] | None:
+    """Return the half, 1 or 2, of each particle, or None where all are in one."""
+    if SPLIT not in fields:
+        return None
+    split = fields.get(SPLIT, "iu").astype(np.int64)
+    return 1 + split if set(np.unique(split)) == {0, 1} else None
 
 
 def _where_to_find(joined: Joined) -> str:

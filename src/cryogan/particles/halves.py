@@ -2,62 +2,133 @@
 
 A run divides its particles once, and records the halves as `_rlnRandomSubset` in its `particles.star`; from then on
 that column alone decides.
+
+Two half maps are independent only if nothing that was measured is in both sets. So what shares pixels or noise stays in
+one half: copies of an image (symmetry expansion, joined files), the segments of a helical tube, and, where there are
+enough micrographs, the particles of a micrograph. The half of such a unit follows from the seed and its name alone, not
+from its row or from what else is in the file: a set that grows keeps its halves.
 """
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
+from cryogan.particles.relion import SUBSET
 from cryogan.particles.table import ParticleTable
 
-SUBSET = "rlnRandomSubset"
+ENOUGH_UNITS = 40  # from here on, halves that chance alone divides differ little in size
 
 
-def half_rows(count: int, half: int, seed: int) -> NDArray[np.int64]:
-    """Return the rows of half 1 or 2, ascending, of `count` particles divided at random.
+@dataclass(frozen=True)
+class Halves:
+    """The halves of N particles, and how they came about.
 
-    Args:
-        count: number of particles.
-        half: 1 or 2; half 1 has one particle less where the number is odd.
-        seed: decides the division alone.
+    Attributes:
+        subset: (N,), 1 or 2.
+        source: "input": the halves that the particle file has; "micrograph" or "particle": what was divided.
+        copies: number of rows that show an image once more.
+        tubes: number of helical tubes that were kept whole.
+        moved: number of particles whose half in the particle file separated them from a copy.
+        replaced: whether the particle file has halves that are not used.
     """
-    order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[: count // 2] if half == 1 else order[count // 2 :])
+
+    subset: NDArray[np.int64]
+    source: Literal["input", "micrograph", "particle"]
+    copies: int = 0
+    tubes: int = 0
+    moved: int = 0
+    replaced: bool = False
 
 
-def divide(table: ParticleTable, seed: int, *, whole_micrographs: bool) -> NDArray[np.int64]:
-    """Divide particles at random into two halves.
+def divide(table: ParticleTable, seed: int, *, overlap: bool = False, anew: bool = False) -> Halves:
+    """Divide particles into two halves, or keep the halves that their file has.
 
     Args:
         table: N particles.
-        seed: decides the division alone.
-        whole_micrographs: keep the particles of a micrograph together; patches that overlap need that.
-
-    Returns:
-        The half of each particle, 1 or 2, (N,).
+        seed: decides a new division, together with the names.
+        overlap: images overlap, so that the halves must share no micrograph, however few there are.
+        anew: divide although the file has halves.
     """
-    subset = np.full(len(table), 2)
-    if whole_micrographs:
-        names, index = np.unique(table.micrographs, return_inverse=True)
-        subset[np.isin(index, half_rows(len(names), 1, seed))] = 1
-    else:
-        subset[half_rows(len(table), 1, seed)] = 1
-    return subset
+    image = _image_identity(table)
+    copies = len(table) - len(np.unique(image))
+    if table.subset is not None and not overlap and not anew:
+        subset = _with_copies(table.subset, image)
+        return Halves(subset, "input", copies, moved=int((subset != table.subset).sum()))
+    replaced = table.subset is not None
+    if overlap or len(np.unique(table.micrographs)) >= ENOUGH_UNITS:
+        subset = _halves_of_units(_with_copies(table.micrographs, image), seed)
+        return Halves(subset, "micrograph", copies, replaced=replaced)
+    if table.tubes is not None:
+        subset = _halves_of_units(_with_copies(table.tubes, image), seed)
+        return Halves(subset, "particle", copies, tubes=len(np.unique(table.tubes)), replaced=replaced)
+    names = np.array(table.image_names())
+    return Halves(_halves_of_units(names, seed), "particle", copies, replaced=replaced)
 
 
 def recorded_halves(table: ParticleTable) -> NDArray[np.int64]:
     """Return the half of each particle, 1 or 2, (N,), as the particle file of a run records it.
 
     Raises:
-        InputError: the file has no column `_rlnRandomSubset`, or another value in it.
+        InputError: the file has no column `_rlnRandomSubset`.
     """
-    blocks = table.star or {}
-    block = next((block for block in blocks.values() if SUBSET in block), None)
-    if block is None:
+    if table.subset is None:
         raise InputError(f"{table.source}: no column _{SUBSET}. Give the particles.star of a run's folder.")
-    subset = block.floats(SUBSET)[table.source_row]
-    wrong = np.flatnonzero(~np.isin(subset, (1, 2)))
-    if wrong.size:
-        row = int(table.source_row[wrong[0]])
-        raise InputError(f"{block.where(row)}: _{SUBSET} is {subset[wrong[0]]:g}. Give 1 or 2.")
-    return subset.astype(np.int64)
+    return table.subset
+
+
+def patches_of_half(table: ParticleTable, shared: NDArray[np.str_], half: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows of the background patches that one half may use.
+
+    Where both halves have particles of a micrograph, its patches are dealt out to the halves in turns; a single patch
+    is lent to both.
+
+    Args:
+        table: the patches, with the names of their micrographs.
+        shared: names of the micrographs of which both halves have particles.
+        half: 1 or 2.
+        seed: decides who gets which.
+    """
+    keep = np.ones(len(table), dtype=bool)
+    names = np.array(table.image_names())
+    for micrograph in np.intersect1d(shared, table.micrographs):
+        rows = np.flatnonzero(table.micrographs == micrograph)
+        order = np.argsort([_hash(name, seed) for name in names[rows]])
+        if len(rows) > 1:
+            keep[rows[order[half - 1 :: 2]]] = False
+    return np.flatnonzero(keep)
+
+
+def _image_identity(table: ParticleTable) -> NDArray[np.int64]:
+    """Return a number (N,) that rows have in common if they show the same image."""
+    place = table.stack_index * (table.image_index.max() + 1) + table.image_index
+    identity: NDArray[np.int64] = np.unique(place, return_inverse=True)[1]
+    return identity
+
+
+def _with_copies(values: NDArray[Any], image: NDArray[np.int64]) -> NDArray[Any]:
+    """Give all rows that show one image the least of their values (N,)."""
+    order = np.lexsort((values, image))
+    first = np.flatnonzero(np.diff(image[order], prepend=-1))
+    return values[order[first]][image]
+
+
+def _halves_of_units(names: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
+    """Return the half (N,) of each particle from the name (N,) of its unit, by the name's hash.
+
+    If there are few units they take turns in the order of their hashes, so that neither half is left without.
+    """
+    units, index = np.unique(names, return_inverse=True)
+    hashes = np.array([_hash(unit, seed) for unit in units.tolist()], dtype=np.uint64)
+    halves = 1 + (hashes % np.uint64(2)).astype(np.int64)
+    if len(units) < ENOUGH_UNITS:
+        halves[np.argsort(hashes)] = 1 + np.arange(len(units)) % 2
+    return halves[index]
+
+
+def _hash(name: str, seed: int) -> int:
+    """Return a number of 64 bits that is the same on every machine, unlike Python's `hash`."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "little")

@@ -32,6 +32,9 @@ _FLIPPED = ("rlnCtfDataArePhaseFlipped", "rlnCtfDataAreCtfPhaseFlipped")
 _MOST_DIGITS = 18  # of an image's number, held in 64 bits
 
 
+SUBSET = "rlnRandomSubset"
+
+
 class _Columns:
     """The columns of particles, from their own table or that of their optics groups."""
 
@@ -97,6 +100,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
             star=blocks,
             uids=_uids(particles),
             tubes=_tubes(particles),
+            subset=_subset(particles),
             findings=(*_tomo_finding(path, particles), *_even_finding(path, columns)),
         ),
         need_ctf,
@@ -274,6 +278,21 @@ def _tubes(particles: StarTable) -> NDArray[np.str_] | None:
         return None
     micrographs = particles.columns.get("rlnMicrographName", [""] * len(tubes))
     return np.array([f"{micrograph} {tube}" for micrograph, tube in zip(micrographs, tubes, strict=True)])
+
+
+def _subset(particles: StarTable) -> NDArray[np.int64] | None:
+    """Return the half, 1 or 2, of each particle, or None where all are in one."""
+    if SUBSET not in particles:
+        return None
+    values = particles.floats(SUBSET)
+    if (values == values[0]).all():
+        return None
+    wrong = np.flatnonzero(~np.isin(values, (1, 2)))
+    if wrong.size:
+        raise InputError(
+            f"{particles.where(int(wrong[0]))}: _{SUBSET} is {values[wrong[0]]:g}. Write 1 or 2, or remove that column."
+        )
+    return values.astype(np.int64)
 
 
 def _add_aberrations(columns: _Columns, ctf: dict[str, NDArray[np.float64]]) -> tuple[Aberrations, ...]:

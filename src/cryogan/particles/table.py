@@ -63,6 +63,7 @@ class ParticleTable:
         joined: the passthrough files that lent columns (.cs only).
         uids: uint64 (N,), cryoSPARC's; None where unknown.
         tubes: str (N,), the helical tube of each segment; None where there are none.
+        subset: (N,) the half, 1 or 2, that the file puts each particle in; None where it has no halves.
         blob_sign: 1 if the file says that protein is bright, -1 if dark, None if it says nothing (.cs only).
         findings: what is doubtful in the file.
         image_folders: where the stacks were found; given to `read_particles` as `found`, it finds them again for a
@@ -86,12 +87,18 @@ class ParticleTable:
     aberrations: tuple[Aberrations, ...] = ()
     uids: NDArray[np.uint64] | None = None
     tubes: NDArray[np.str_] | None = None
+    subset: NDArray[np.int64] | None = None
     blob_sign: int | None = None
     findings: tuple[Finding, ...] = ()
     image_folders: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stack_index)
+
+    def image_names(self) -> list[str]:
+        """Return the N names of the images, as RELION writes them: 000001@stack.mrcs."""
+        stacks = (self.stack_names[index] for index in self.stack_index)
+        return [f"{number + 1:06d}@{stack}" for number, stack in zip(self.image_index, stacks, strict=True)]
 
     def require_unchanged(self) -> None:
         """Check that the stacks are as they were when the table was read.
@@ -115,6 +122,7 @@ class ParticleTable:
             pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[chosen],
             uids=None if self.uids is None else self.uids[chosen],
             tubes=None if self.tubes is None else self.tubes[chosen],
+            subset=None if self.subset is None else self.subset[chosen],
         )
 
 
@@ -132,7 +140,7 @@ class Metadata:
         micrographs: (N,).
         where: place of a row, for messages.
         names: what the file calls the columns of `ctf`, for messages.
-        aberrations, star, joined, uids, tubes, blob_sign, findings: as in `ParticleTable`.
+        aberrations, star, joined, uids, tubes, subset, blob_sign, findings: as in `ParticleTable`.
     """
 
     source: Path
@@ -149,6 +157,7 @@ class Metadata:
     joined: tuple[Path, ...] = ()
     uids: NDArray[np.uint64] | None = None
     tubes: NDArray[np.str_] | None = None
+    subset: NDArray[np.int64] | None = None
     blob_sign: int | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -212,6 +221,7 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         joined=given.joined,
         uids=given.uids,
         tubes=given.tubes,
+        subset=given.subset,
         blob_sign=given.blob_sign,
         findings=(*findings, *([] if alike else [_grid_finding(given.source, boxes, pixel_sizes, box, pixel_size)])),
         image_folders=located.folders,

@@ -1,7 +1,7 @@
 """From a plan to what is trained: one half's particles, the simulator of images like them, and a stage's trainer."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cryogan.critics import Trainer, TrainerInputs
 from cryogan.grids import centred_radius
 from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_pose_prior
-from cryogan.particles.halves import divide, recorded_halves
+from cryogan.particles.halves import patches_of_half, recorded_halves
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
 from cryogan.physics.noise import Noise
@@ -23,6 +23,7 @@ from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
 from cryogan.physics.unpicked import UnpickedSimulator
+from cryogan.run.division import split
 from cryogan.run.noise import MEASURED, NoiseInputs, build_noise, patch_noise
 from cryogan.run.plan import Plan
 from cryogan.validation import find_axes, resample
@@ -31,20 +32,20 @@ LEAST_SIGNAL = 0.1  # floor of the estimated signal s.d.: below it the estimate 
 _PER_UM2 = 1e-8  # 1 / um^2 in 1 / A^2
 
 
-def split(plan: Plan, table: ParticleTable) -> NDArray[np.int64]:
-    """Divide the particles of a run at random.
+@dataclass(frozen=True)
+class HalfTable:
+    """The particles of one half.
 
-    Args:
-        plan: of the run.
-        table: its N usable particles.
-
-    Returns:
-        The half of each particle, 1 or 2, (N,). Patches overlap, so their halves share no micrograph.
+    Attributes:
+        table: the particles, without the text of their file.
+        shared_micrographs: names of the micrographs of which the other half has particles, too.
     """
-    return divide(table, plan.settings.seed, whole_micrographs=not plan.is_picked)
+
+    table: ParticleTable
+    shared_micrographs: NDArray[np.str_]
 
 
-def read_half(plan: Plan, particles: Path, half: int) -> ParticleTable:
+def read_half(plan: Plan, particles: Path, half: int) -> HalfTable:
     """Read the particles of one half.
 
     Args:
@@ -57,11 +58,13 @@ def read_half(plan: Plan, particles: Path, half: int) -> ParticleTable:
 
 
 @lru_cache(maxsize=1)  # the table of a million particles takes longer to read than most stages to begin
-def _read_half(plan: Plan, particles: Path, _written: int, half: int) -> ParticleTable:
+def _read_half(plan: Plan, particles: Path, _written: int, half: int) -> HalfTable:
     """Read the particles of one half, without the text of their STAR file; anew when the file is written again."""
     table = read_particles(particles, plan.data_dir, found=plan.image_folders)
-    halves = split(plan, table) if particles.resolve() == plan.particles else recorded_halves(table)
-    return replace(table.select(np.flatnonzero(halves == half)), star=None)
+    is_input = particles.resolve() == plan.particles
+    halves = split(plan.settings, table).subset if is_input else recorded_halves(table)
+    shared = np.intersect1d(table.micrographs[halves == 1], table.micrographs[halves == 2])
+    return HalfTable(replace(table.select(np.flatnonzero(halves == half)), star=None), shared)
 
 
 def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int) -> tuple[ParticleImages, Simulator]:
@@ -75,12 +78,12 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         seed: of the simulator.
     """
     s, device = plan.settings, plan.device
-    table = read_half(plan, particles, half)
+    found = read_half(plan, particles, half)
     images = ParticleImages(
-        table, box, plan.background_radius, s.invert, MEMORY_LIMIT, cropped=plan.cropped, checked=True
+        found.table, box, plan.background_radius, s.invert, MEMORY_LIMIT, cropped=plan.cropped, checked=True
     )
     optics = images.table.ctf
-    noise, ctf_rows = _noise(plan, images)
+    noise, ctf_rows = _noise(plan, images, found.shared_micrographs, half)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
@@ -151,12 +154,15 @@ def _views(plan: Plan) -> PoseDistribution:
     return views
 
 
-def _noise(plan: Plan, images: ParticleImages) -> tuple[Noise, Tensor | None]:
+def _noise(
+    plan: Plan, images: ParticleImages, shared_micrographs: NDArray[np.str_], half: int
+) -> tuple[Noise, Tensor | None]:
     """The noise model, and the rows of `images` whose CTF may be simulated with it; None: all."""
     s = plan.settings
     if plan.noise is None:
         return build_noise(s.noise_model, NoiseInputs(s, images, plan.particle_radius, plan.device)), None
     table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
+    table = table.select(patches_of_half(table, shared_micrographs, half, s.seed))
     patches = ParticleImages(table, images.box, plan.background_radius, s.invert, cropped=plan.cropped_noise)
     return patch_noise(images, table, patches, turn=s.augment, device=plan.device)
 

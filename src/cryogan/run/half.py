@@ -157,7 +157,7 @@ class Half:
 
     def _tables(self) -> list[ParticleTable]:
         """The particles and the background patches, to see whether their stacks have changed."""
-        tables = [read_half(self._plan, self._folder.particles, self._half)]
+        tables = [read_half(self._plan, self._folder.particles, self._half).table]
         if self._plan.noise is not None:
             tables.append(read_particles(self._plan.noise, self._plan.data_dir, need_ctf=False))
         return tables

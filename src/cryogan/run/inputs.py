@@ -23,8 +23,10 @@ from cryogan.particles import (
     read_particles,
     read_pose_prior,
 )
+from cryogan.particles.halves import Halves
 from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
+from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
 from cryogan.run.plan import Plan, require_device
 
@@ -41,11 +43,13 @@ class Inputs(NamedTuple):
         plan: the run, with every number resolved.
         images: the preprocessed particles at the working box.
         findings: what a user should know.
+        halves: how these particles are divided.
     """
 
     plan: Plan
     images: ParticleImages
     findings: list[Finding]
+    halves: Halves
 
 
 def read_inputs(
@@ -90,6 +94,8 @@ def read_inputs(
     )
     _require_enough(images, particles, settings)
     task = Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)
+    halves = split(settings, images.table)
+    of_halves = findings_of(halves, images.table)
     plan = Plan(
         settings=settings,
         particles=particles.resolve(),
@@ -104,9 +110,11 @@ def read_inputs(
         particle_count=len(images),
         stages=critic.stages(task),
         threads=settings.threads or max(1, available_cores() // 2),
+        halves=of_halves[0].sentence,
         image_folders=table.image_folders,
     )
-    return Inputs(plan, images, _findings(plan, sizes, images, table, patches, prior))
+    findings = _findings(plan, sizes, images, table, patches, prior)
+    return Inputs(plan, images, [*findings, *of_halves], halves)
 
 
 def _findings(

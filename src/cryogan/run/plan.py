@@ -43,6 +43,7 @@ class Plan:
         particle_count: number of particles of both halves.
         stages: coarse to fine; the last has the working box.
         threads: CPU threads of each half.
+        halves: how the particles were divided, for the report; empty in runs of older versions.
         image_folders: where the stacks were found that `particles.star` names.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     particle_count: int
     stages: "tuple[Stage, ...]"
     threads: int
+    halves: str = ""
     image_folders: tuple[Path, ...] = ()
 
     @property

@@ -13,7 +13,6 @@ from cryogan.errors import InputError, Interrupted
 from cryogan.files import unwritable
 from cryogan.parallel.job import Job
 from cryogan.particles import write_particles
-from cryogan.run.build import split
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.inputs import Inputs, read_inputs, require_images
 from cryogan.run.log import RunLog
@@ -111,7 +110,7 @@ def prepare(folder: RunFolder, inputs: Inputs) -> None:
     """
     plan, table = inputs.plan, inputs.images.table
     with folder.preparing():
-        write_particles(folder.particles, table, random_subset=split(plan, table))
+        write_particles(folder.particles, table, random_subset=inputs.halves.subset)
         write_readme(folder, plan)
         plan.write(folder.path)  # last: a folder with this file can be resumed
 

@@ -121,6 +121,7 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
     went_in = {
         "Particles": str(plan.particles),
         "Background patches": str(plan.noise or "none: Gaussian noise"),
+        **({"Halves": plan.halves} if plan.halves else {}),
         "Symmetry": plan.settings.symmetry,
         "Command": str(record.get("command", "")),
     }

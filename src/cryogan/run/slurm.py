@@ -65,7 +65,7 @@ def batch_script(
     processes = resources.processes
     threads = max(1, resources.cpus // 2) if processes is None else resources.cpus
     chosen = settings.model_copy(update={"threads": settings.threads or threads})
-    plan, _, _ = read_inputs(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
+    plan = read_inputs(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"})).plan
     if processes is not None:
         require_images(plan, processes)
     minutes, gib = plan.cost.minutes(resources.cpus * (processes or 1)), plan.cost.memory_gib

@@ -59,6 +59,42 @@ IMAGES_READ = Kind(
     "{count} {kind} of {micrographs} micrographs, box {file_box} px of {file_pixel_size:.3f} A; working box {box} px "
     "of {pixel_size:.3f} A.",
 )
+HALVES_OF_INPUT = Kind(
+    "halves-of-input",
+    "note",
+    "The halves are those of the particle file ({first} and {second} particles); --new-halves divides anew.",
+)
+HALVES_BY_MICROGRAPH = Kind(
+    "halves-by-micrograph",
+    "note",
+    "The halves share no micrograph: {first} particles of {first_micrographs} and {second} of {second_micrographs}.",
+)
+HALVES_BY_PARTICLE = Kind(
+    "halves-by-particle",
+    "note",
+    "The particles are divided at random, {first} and {second}: with {micrographs} micrographs there are too few to "
+    "divide micrographs. Neighbours share noise, so the half maps' FSC may be a little too good.",
+)
+HALVES_REPLACED = Kind("halves-replaced", "note", "The halves of the particle file are not used (--new-halves).")
+TUBES_KEPT_WHOLE = Kind("tubes-kept-whole", "note", "The segments of each of {tubes} helical tubes are in one half.")
+COPIES = Kind(
+    "copies",
+    "warning",
+    "{copies} rows show an image that another row shows, too (duplicates, or symmetry expansion). All copies of an "
+    "image are in one half.",
+    "Leave them out if they were not meant: cryogan finds the poses itself.",
+)
+COPIES_MOVED = Kind(
+    "copies-moved",
+    "warning",
+    "The halves of the particle file separate copies of one image: {moved} particles have changed their half.",
+)
+HALVES_UNEVEN = Kind(
+    "halves-uneven",
+    "warning",
+    "The halves are uneven, {first} and {second} particles: the smaller one limits the resolution.",
+    "Add --new-halves to divide the particles anew, or give more micrographs.",
+)
 COLUMNS_JOINED = Kind("columns-joined", "note", "Joined on uid with {files}.")
 ODD_BOX = Kind("odd-box", "warning", "The box of {box} pixels is odd; its last row and column are left out.")
 IMAGES_DROPPED = Kind(
