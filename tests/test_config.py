@@ -229,8 +229,8 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
         chosen = resolve(
             "default", None, {"pose_prior": str(tmp_path / "views.star"), "critic": critic, "symmetry": "C2"}
         )
-        plan, _, remarks = read_inputs(star, None, None, chosen)
-        assert any(said in remark for remark in remarks)
+        plan, _, findings = read_inputs(star, None, None, chosen)
+        assert any(said in finding.sentence for finding in findings)
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
         _, simulator = build_simulator(plan, 16, star, 1, 0)
