@@ -104,8 +104,9 @@ lint: $(INSTALLED) ## Style, types, the direction of imports, spelling, and whet
 docs: $(INSTALLED) ## The pages, in docs/_build/html; a warning is an error.
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-docs-settings: $(INSTALLED) ## Write docs/settings.md from the settings, and the drawing of the layers from the import contract.
+docs-settings: $(INSTALLED) ## Write docs/settings.md, the table of warnings and the drawing of the layers from the program.
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/make_warnings.py
 	$(BIN)/python docs/make_architecture.py
 
 clean: ## Remove the environment, the demonstration and all caches.

@@ -21,7 +21,7 @@ from cryogan.particles import (
     crop,
     input_findings,
     read_particles,
-    read_view_table,
+    read_pose_prior,
 )
 from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
@@ -74,7 +74,7 @@ def read_inputs(
     require_device(settings.device)
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
+    prior = None if settings.pose_prior is None else read_pose_prior(settings.pose_prior)
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
