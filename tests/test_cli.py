@@ -204,7 +204,7 @@ def test_no_image_is_usable(value: float, refused: Run, copied: Callable[..., Pa
     star = copied()
     overwrite(star.parent / "particles.mrcs", np.full((400, 32, 32), value, np.float32))
     line = refused("reconstruct", star, "--out", tmp_path / "out")
-    assert "all 400 images are NaN or constant" in line
+    assert "all 400 images are NaN, blank in part or constant" in line
     assert not (tmp_path / "out").exists()
 
 
