@@ -1,15 +1,19 @@
-"""Write docs/warnings.md from the registry of `cryogan.run.warnings`."""
+"""Write docs/warnings.md from the registry of what a user may be told."""
 
 from pathlib import Path
 from string import Formatter
 
-from cryogan.run.warnings import KINDS
+import cryogan.particles.findings
+import cryogan.run.warnings
+from cryogan.errors import KINDS
 
+MODULES = (cryogan.particles.findings, cryogan.run.warnings)  # their import fills the registry
 PAGE = Path(__file__).with_name("warnings.md")
 HEAD = """\
 # Notes and warnings
 
-Made from `src/cryogan/run/warnings.py` by `make docs-settings`; change it there.
+Made from `src/cryogan/run/warnings.py` and `src/cryogan/particles/findings.py` by `make docs-settings`; change it
+there.
 
 What `cryogan check`, a run and its report can tell you besides results. `--json` has code, severity and numbers of
 each. Words in *italics* stand for numbers and names. A *note* is a fact; a *warning* is a likely problem; an *error*
