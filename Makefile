@@ -104,7 +104,7 @@ lint: $(INSTALLED) ## Style, types, the direction of imports, spelling, and whet
 docs: $(INSTALLED) ## The pages, in docs/_build/html; a warning is an error.
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-docs-settings: $(INSTALLED) ## Write docs/settings.md, docs/warnings.md and the drawing of the layers from the program.
+docs-settings: $(INSTALLED) ## Write docs/settings.md, the table of warnings and the drawing of the layers from the program.
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/python docs/make_warnings.py
 	$(BIN)/python docs/make_architecture.py

@@ -1,38 +1,30 @@
-"""Write docs/warnings.md from the registry of `cryogan.run.warnings`."""
+"""Write the table of notes and warnings of docs/troubleshooting.md from `cryogan.run.warnings`."""
 
+import re
 from pathlib import Path
-from string import Formatter
 
 from cryogan.run.warnings import KINDS
 
-PAGE = Path(__file__).with_name("warnings.md")
-HEAD = """\
-# Notes and warnings
-
-Made from `src/cryogan/run/warnings.py` by `make docs-settings`; change it there.
-
-What `cryogan check`, a run and its report can tell you besides results. `--json` has code, severity and numbers of
-each. Words in *italics* stand for numbers and names. A *note* is a fact; a *warning* is a likely problem; an *error*
-means that the result cannot be used. [Troubleshooting](troubleshooting.md) says more about some of them, and about
-input that is refused.
-
-| code | severity | what it says |
-|---|---|---|
-"""
+PAGE = Path(__file__).with_name("troubleshooting.md")
+BEGIN, END = "<!-- made by docs/make_warnings.py -->\n", "<!-- end -->\n"
 
 
-def with_names(template: str) -> str:
-    """Replace the fields of a format string by their names."""
-    return "".join(text + (f"*{name}*" if name else "") for text, name, *_ in Formatter().parse(template))
+def table() -> str:
+    """Return the rows of all kinds of finding, with dots in the place of values."""
+    rows = ["| code | severity | what is said | what to do |\n", "| --- | --- | --- | --- |\n"]
+    for kind in KINDS.values():
+        sentence = re.sub(r"\{\w+[^}]*\}", "...", kind.sentence)
+        remedy = re.sub(r"\{\w+[^}]*\}", "...", kind.remedy)
+        rows.append(f"| `{kind.code}` | {kind.severity} | {sentence} | {remedy} |\n")
+    return "".join(rows)
 
 
-def page() -> str:
-    """Return the whole of warnings.md: errors first, then warnings and notes."""
-    order = ("error", "warning", "note")
-    kinds = sorted(KINDS.values(), key=lambda kind: order.index(kind.severity))
-    rows = (f"| `{kind.code}` | {kind.severity} | {with_names(kind.template)} |\n" for kind in kinds)
-    return HEAD + "".join(rows)
+def page(text: str) -> str:
+    """Return the text of the page with today's table in it."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + table() + END + after
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(PAGE.read_text()))

@@ -1,8 +1,20 @@
-"""The registry of notes and warnings."""
+"""The registry of notes and warnings, and its table in the documentation."""
+
+import runpy
+from pathlib import Path
 
 import pytest
 
 from cryogan.run import warnings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_troubleshooting_page_has_each_kind() -> None:
+    make = runpy.run_path(str(DOCS / "make_warnings.py"))
+    text = (DOCS / "troubleshooting.md").read_text()
+    assert make["page"](text) == text, "run: python docs/make_warnings.py"
+    assert all(f"| `{code}` |" in text for code in warnings.KINDS)
 
 
 def test_a_finding_has_the_values_of_its_sentence() -> None:
