@@ -93,18 +93,20 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/cluster_model.py
 
-lint: $(INSTALLED) ## Style, types, the direction of imports, and whether docs/settings.md is up to date.
+lint: $(INSTALLED) ## Style, types, the direction of imports, spelling, and whether docs/settings.md is up to date.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/python docs/make_settings.py --check
 
 docs: $(INSTALLED) ## The pages, in docs/_build/html; a warning is an error.
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-docs-settings: $(INSTALLED) ## Write docs/settings.md from the settings, and the drawing of the layers from the import contract.
+docs-settings: $(INSTALLED) ## Write docs/settings.md, the table of warnings and the drawing of the layers from the program.
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/make_warnings.py
 	$(BIN)/python docs/make_architecture.py
 
 clean: ## Remove the environment, the demonstration and all caches.

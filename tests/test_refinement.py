@@ -27,6 +27,7 @@ from cryogan.physics.symmetry import point_group
 from cryogan.refinement.refine import find_poses, refine
 from cryogan.rotations import euler_to_rotations
 from cryogan.run.inputs import read_inputs
+from cryogan.run.plan import Plan
 from cryogan.validation import fsc, low_pass
 
 PIXEL, SEED = 4.0, 3
@@ -104,14 +105,27 @@ def test_every_file_is_there(refined: Path) -> None:
         assert (refined / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_cs_file_says_what_the_star_file_says(refined: Path) -> None:
-    records = np.load(refined / "particles.cs")
+def cs_records(folder: Path) -> np.ndarray:
+    """The rows of `particles.cs` and of the particles that were rejected, in the STAR's order."""
+    files = [file for name in ("", "_rejected") if (file := folder / f"particles{name}.cs").exists()]
+    records = np.concatenate([np.load(file) for file in files])
+    ordered: np.ndarray = records[np.argsort(records["uid"])]
+    return ordered
+
+
+def test_cs_file_says_what_the_star_file_says(refined: Path, run: Path) -> None:
+    records = cs_records(refined)
     star = read_star(refined / "particles.star")["particles"]
     from_vectors = Rotation.from_rotvec(records["alignments3D/pose"]).as_matrix()
     assert degrees(from_vectors, poses_of(refined / "particles.star")).max() < 0.1
     np.testing.assert_allclose(records["alignments3D/shift"][:, 0] * PIXEL, star.floats("rlnOriginXAngst"), atol=1e-3)
     np.testing.assert_array_equal(records["alignments3D/split"] + 1, star.floats("rlnRandomSubset"))
-    ours, theirs = read_particles(refined / "particles.cs"), read_particles(refined / "particles.star")
+    with (refined / "all.cs").open("wb") as file:
+        np.save(file, records)
+    ours = read_particles(refined / "all.cs")
+    theirs = read_particles(refined / "particles.star", found=Plan.read(run).image_folders)
+    kept = read_star(refined / "particles_kept.star")["particles"]
+    assert len(np.load(refined / "particles.cs")) == len(kept)
     np.testing.assert_array_equal(ours.image_index, theirs.image_index)
     for key, values in theirs.ctf.items():
         np.testing.assert_allclose(ours.ctf[key], values, rtol=1e-5, atol=1e-4)
@@ -119,10 +133,11 @@ def test_cs_file_says_what_the_star_file_says(refined: Path) -> None:
 
 def test_cryosparc_tools_open_the_cs_file(refined: Path) -> None:
     particles = Dataset.load(refined / "particles.cs")
-    assert len(particles) == 400
-    assert particles["alignments3D/pose"].shape == (400, 3)
+    assert particles["alignments3D/pose"].shape == (len(particles), 3)
     np.testing.assert_allclose(particles["blob/psize_A"], PIXEL)
-    assert len(set(particles["uid"])) == 400
+    rejected = refined / "particles_rejected.cs"
+    uids = [*particles["uid"], *(Dataset.load(rejected)["uid"] if rejected.exists() else [])]
+    assert sorted(uids) == list(range(1, 401))
 
 
 needs_relion = pytest.mark.skipif(shutil.which("relion_refine") is None, reason="RELION is not installed")
@@ -137,15 +152,12 @@ def relion(folder: Path, *command: str | Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def project(refined: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A RELION project with our particles.star: RELION 3.1 reads no float16 stacks."""
+def project(refined: Path, particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RELION project: the folder of the stack, in float32, with our particles.star as it is."""
     folder = tmp_path_factory.mktemp("project")
-    table = read_particles(refined / "particles.star")
-    write_stack(folder / "single.mrcs", np.asarray(open_stack(table.stacks[0]), dtype=np.float32), PIXEL)
-    text = (refined / "particles.star").read_text()
-    for name in {word for word in text.split() if word.endswith(".mrcs")}:
-        text = text.replace(name, f"{name.split('@')[0]}@single.mrcs")
-    (folder / "particles.star").write_text(text)
+    stack = np.asarray(open_stack(particles / "particles.mrcs"), dtype=np.float32)  # RELION 3.1 reads no float16
+    write_stack(folder / "particles.mrcs", stack, PIXEL)
+    shutil.copy(refined / "particles.star", folder)
     return folder
 
 

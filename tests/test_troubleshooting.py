@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from cryogan.files import locked, unwritable
 from cryogan.particles import ParticleImages
 from cryogan.particles.star import read_star, write_star
 from cryogan.run.checkpoint import load_checkpoint, save_checkpoint
+from cryogan.run.observers import require_finite
+from cryogan.run.warnings import KINDS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "troubleshooting.md"
-HEADINGS = re.findall(r"^## (.*)$", PAGE.read_text(), re.MULTILINE)[:-1]  # the last is the table of tests
+CODES = re.compile(r" \((`[\w-]+`(, )?)+\)$")
+HEADINGS = re.findall(r"^## (.*)$", PAGE.read_text(), re.MULTILINE)[:-2]  # the last two are tables
 SETTINGS = Settings(max_shift=0.0, batch_size=4)
 
 
@@ -108,6 +112,10 @@ def stack_changed(particles: Path) -> None:
     ParticleImages(table, 16, radius_A=56.0).batch(np.arange(2))
 
 
+def not_finite(particles: Path) -> None:
+    require_finite(1, SimpleNamespace(step=7), {"map_change": float("nan")})
+
+
 def out_of_memory(particles: Path) -> None:
     raise InputError(OUT_OF_MEMORY)
 
@@ -127,13 +135,31 @@ PROVOKED: dict[str, Callable[[Path], None]] = {
     "Cannot write to": not_written,
     "has changed since": stack_changed,
     "Out of memory": out_of_memory,
+    "the map is not finite": not_finite,
 }
+ELSEWHERE = {"exited unexpectedly", "was killed"}  # tests/run/test_processes.py kills the processes of a run
 
 
 @pytest.mark.parametrize("heading", PROVOKED)
 def test_headings_are_the_messages(heading: str, particles: Path) -> None:
-    (words,) = (each for each in HEADINGS if heading in each)
+    (words,) = (words for words in HEADINGS if heading in words)
     with pytest.raises(InputError) as error:
         PROVOKED[heading](particles)
-    said = str(error.value)
-    assert re.search(".*".join(re.escape(part.strip()) for part in words.split("...")), said, re.DOTALL), said
+    assert is_in(words, str(error.value))
+
+
+def is_in(words: str, message: str) -> bool:
+    """Whether a message has the words of a heading, with anything where these have dots."""
+    return re.search(".*".join(re.escape(part.strip()) for part in words.split("...")), message, re.DOTALL) is not None
+
+
+@pytest.mark.parametrize("heading", [heading for heading in HEADINGS if CODES.search(heading)])
+def test_headings_with_codes_are_warnings(heading: str) -> None:
+    for code in re.findall(r"`([\w-]+)`", heading):
+        assert is_in(CODES.sub("", heading), KINDS[code].template)
+
+
+def test_every_heading_is_looked_at() -> None:
+    known = ELSEWHERE | set(PROVOKED)
+    for heading in HEADINGS:
+        assert CODES.search(heading) or any(words in heading for words in known), heading

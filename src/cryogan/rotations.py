@@ -1,14 +1,15 @@
-"""Poses: rotations from the slice's frame to the volume's."""
+"""Orientations: rotations from the frame of a projection to that of the volume, (x, y, z) as columns."""
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn.functional import affine_grid
 
 
 def uniform_rotations(count: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rotations (count, 3, 3) uniform on SO(3): normalised Gaussian quaternions, on the generator's device."""
+    """Draw orientations (count, 3, 3) uniformly on SO(3), on the generator's device, as normalised quaternions."""
     q = torch.randn(count, 4, generator=generator, device=generator.device, dtype=dtype)
     w, x, y, z = torch.nn.functional.normalize(q, dim=1).unbind(1)
     rows = [
@@ -19,10 +20,10 @@ def uniform_rotations(count: int, generator: torch.Generator, dtype: torch.dtype
     return torch.stack(rows, dim=1).view(count, 3, 3)
 
 
-def super_fibonacci(count: int) -> np.ndarray:
-    """Rotations (count, 3, 3) spread evenly over SO(3) along a spiral (Alexa, CVPR 2022).
+def super_fibonacci(count: int) -> NDArray[np.float64]:
+    """Rotations (count, 3, 3) spread evenly over SO(3) along a super-Fibonacci spiral (Alexa, CVPR 2022).
 
-    Of 4,608 of them the nearest is 7 degrees away on average, 13 at most.
+    With 4,608 of them the nearest to an orientation is 7 degrees away on average, 13 at most.
     """
     s = np.arange(count) + 0.5
     inner, outer = np.sqrt(s / count), np.sqrt(1 - s / count)
@@ -31,16 +32,19 @@ def super_fibonacci(count: int) -> np.ndarray:
     return np.asarray(Rotation.from_quat(np.stack(quaternions, axis=1)).as_matrix())
 
 
-def spread_rotations(count: int, group: np.ndarray, generator: torch.Generator) -> Tensor:
-    """About `count` rotations (M, 3, 3), float32, evenly over the distinct views of a symmetric volume.
+def spread_rotations(count: int, group: NDArray[np.float64], generator: torch.Generator) -> Tensor:
+    """Spread about `count` orientations evenly over those that show a symmetric volume differently.
 
-    `super_fibonacci` under a random turn; of the poses that the point group makes equal, the one with the
+    `super_fibonacci` under a random rotation; of the orientations that the point group makes equal, the one with the
     smallest angle is kept.
 
     Args:
-        count: wanted.
+        count: number wanted, before rounding to the group.
         group: (n, 3, 3), from `point_group`.
-        generator: draws the turn.
+        generator: source of the random rotation.
+
+    Returns:
+        Rotations (M, 3, 3), float32, on the generator's device.
     """
     turn = uniform_rotations(1, generator)[0].double().cpu().numpy()
     rotations = turn @ super_fibonacci(count * len(group))
@@ -50,7 +54,7 @@ def spread_rotations(count: int, group: np.ndarray, generator: torch.Generator) 
 
 
 def small_rotations(vectors: Tensor) -> Tensor:
-    """Rotations (B, 3, 3) by |v| radians about the axes of v (B, 3): Rodrigues' formula."""
+    """Rotations (B, 3, 3) by |v| radians about the axes v (B, 3), by Rodrigues' formula."""
     angle = vectors.norm(dim=1).clamp(min=1e-9)[:, None, None]
     x, y, z = vectors.unbind(1)
     zero = torch.zeros_like(x)
@@ -59,23 +63,31 @@ def small_rotations(vectors: Tensor) -> Tensor:
     return rotations
 
 
-def euler_to_rotations(rot: np.ndarray, tilt: np.ndarray, psi: np.ndarray) -> Tensor:
-    """Rotations (N, 3, 3) float64 of RELION's Euler angles (`_rlnAngleRot`, `Tilt`, `Psi`, degrees).
+def euler_to_rotations(rot: NDArray[np.float64], tilt: NDArray[np.float64], psi: NDArray[np.float64]) -> Tensor:
+    """Convert RELION's Euler angles to rotations.
 
     The result maps a slice's (kx, ky, 0) to the volume's (kx, ky, kz), as columns (x, y, z): SciPy's intrinsic
     "ZYZ". Checked against RELION 3.1.3's `relion_project`.
+
+    Args:
+        rot: (N,) `_rlnAngleRot`, degrees.
+        tilt: (N,) `_rlnAngleTilt`, degrees.
+        psi: (N,) `_rlnAnglePsi`, degrees.
+
+    Returns:
+        (N, 3, 3) float64; the identity where all angles are 0.
     """
     angles = np.stack([rot, tilt, psi], axis=-1)
     return torch.from_numpy(Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix())
 
 
-def rotations_to_euler(rotations: Tensor) -> np.ndarray:
-    """RELION's Euler angles (N, 3): rot, tilt, psi in degrees; the inverse of `euler_to_rotations`."""
-    return Rotation.from_matrix(rotations.double().cpu().numpy()).as_euler("ZYZ", degrees=True)
+def rotations_to_euler(rotations: Tensor) -> NDArray[np.float64]:
+    """Convert rotations to RELION's Euler angles (N, 3), rot, tilt, psi in degrees; inverts `euler_to_rotations`."""
+    return np.asarray(Rotation.from_matrix(rotations.double().cpu().numpy()).as_euler("ZYZ", degrees=True))
 
 
 def rotation_grid(rotation: Tensor, box: int) -> Tensor:
-    """Where `grid_sample` (align_corners=False) finds a turned volume's voxels, (1, D, D, D, 3): r at rotation r.
+    """Grid (1, D, D, D, 3) with which `grid_sample` (align_corners=False) reads a volume at R r for each voxel r.
 
     `grid_sample`'s cube is centred on (D - 1) / 2, a volume on D // 2.
     """

@@ -106,6 +106,14 @@ def test_odd_terms_are_a_tilt_a_trefoil_and_a_shift(
     assert scale == pytest.approx(2 * np.pi * 1e-3 * 2.7e7 * 0.0196876**2, rel=1e-5)
 
 
+def test_a_tilt_keeps_its_phase_where_even_terms_change_the_spherical_aberration(make_star: Make) -> None:
+    tilted = read_particles(make_star({"rlnBeamTiltX": [0.5]}))
+    both = read_particles(make_star({"rlnBeamTiltX": [0.5], "rlnEvenZernike": ["[0,0,0,0,0,0,8.0,0,0]"]}))
+    assert both.ctf["spherical_aberration"][0] > 1.1 * tilted.ctf["spherical_aberration"][0]
+    phases = [table.ctf["beam_tilt_x"] * table.ctf["spherical_aberration"] for table in (tilted, both)]
+    np.testing.assert_allclose(*phases)
+
+
 def test_columns_are_there_only_where_one_is_used(make_star: Make, make_cs: Make) -> None:
     plain = set(read_particles(make_star()).ctf)
     assert not plain & set(EXTRA_DEFAULTS)
@@ -159,9 +167,10 @@ def test_a_strong_effect_that_is_not_modelled_is_an_error(make_star: Make) -> No
 
     every = ("magnification", "phase-flipped", "beam-tilt")
     assert severities(2.5, every) == dict.fromkeys(every, "note")
-    # Fine pixels: 3 mrad are 2 pi 1e-3 Cs lambda^2 3 / 8^3 = 0.39 rad at 1/8, and 64 times that at 1/2.
+    # 3 mrad are 2 pi 1e-3 Cs lambda^2 3 k^3: 22 degrees at 1/8 per A, 53 at 1/6, and 64 times 22 at 1/2.
     assert severities(1.0, ()) == dict.fromkeys(every, "error")
     assert severities(4.0, ())["beam-tilt"] == "warning"
+    assert severities(7.0, ())["beam-tilt"] == "note"
     finding = next(f for f in unmodelled(table, 16, 4.0, modelled=()) if f.code == "beam-tilt")
     assert finding.values["degrees"] == pytest.approx(np.degrees(tilt_scale(300.0, 2.7) * 3 / 512))
     finding = next(f for f in unmodelled(table, 16, 2.5, radius_A=10.0) if f.code == "magnification")

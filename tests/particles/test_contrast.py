@@ -136,3 +136,13 @@ def test_what_cannot_be_decided_has_a_reason(make_particles: Callable[..., Parti
     assert (unknown.sign, unknown.reason) == (0, "their CTFs are not known")
     coarse = contrast_sign(ParticleImages(make_particles(50), 6, 10))
     assert (coarse.sign, coarse.reason) == (0, "too few frequencies coarser than 20 A")
+
+
+def test_a_stated_sign_is_taken_where_the_images_do_not_decide(make_particles: Callable[..., ParticleTable]) -> None:
+    images, few = (ParticleImages(make_particles(count), BOX, 60) for count in (50, 5))
+    assert contrast_sign(few, stated=-1).sign == -1
+    assert "as the file states" in str(contrast_sign(few, stated=-1))
+    assert contrast_sign(images, stated=1) == contrast_sign(images)
+    other = contrast_sign(images, stated=-1)
+    assert other.sign == 0
+    assert other.reason == "the images look bright, the file states that they are dark"

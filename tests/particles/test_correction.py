@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryogan.optics import wavelength
-from cryogan.particles import read_volume, write_stack
+from cryogan.particles import ParticleImages, read_particles, read_volume, write_stack, write_star
 from cryogan.particles.correction import MAGNIFICATION, ODD, correct, odd_phase, shifts_in_file, undo_magnification
 
 Array = NDArray[np.float64]
@@ -122,6 +123,43 @@ def test_a_wave_is_stretched() -> None:
     inside = slice(BOX // 4, 3 * BOX // 4)
     expected = 1.02 * np.cos(2 * np.pi * 6 / BOX * 1.02 * x)
     np.testing.assert_allclose(scaled[:, inside], np.broadcast_to(expected[inside], (BOX, BOX // 2)), atol=0.05)
+
+
+def test_particles_of_a_star_file_are_corrected(tmp_path: Path) -> None:
+    """As they are read from RELION's columns, at half the box, against particles without aberrations."""
+    rotations = Rotation.random(4, random_state=6).as_matrix()
+    shared: dict[str, list[object]] = {
+        "rlnOpticsGroup": [1],
+        "rlnVoltage": [300.0],
+        "rlnSphericalAberration": [2.7],
+        "rlnAmplitudeContrast": [0.1],
+        "rlnImagePixelSize": [PIXEL],
+        "rlnImageSize": [BOX],
+    }
+    matrix = {f"rlnMagMat{name[-2:]}": [value] for name, value in zip(MAGNIFICATION, MATRIX.ravel(), strict=True)}
+    odd = {
+        "rlnBeamTiltX": [TILT[0]],
+        "rlnBeamTiltY": [TILT[1]],
+        "rlnOddZernike": [f"[0,0,{TREFOIL[1]},0,0,{TREFOIL[0]}]"],
+    }
+
+    def read(name: str, images: list[NDArray[np.float32]], optics: dict[str, list[object]]) -> NDArray[np.float32]:
+        write_stack(tmp_path / f"{name}.mrcs", np.stack(images), PIXEL)
+        particles = {
+            "rlnImageName": [f"{i + 1}@{name}.mrcs" for i in range(4)],
+            "rlnOpticsGroup": [1] * 4,
+            "rlnDefocusU": [15000.0] * 4,
+            "rlnDefocusV": [12000.0] * 4,
+            "rlnDefocusAngle": [30.0] * 4,
+        }
+        write_star(tmp_path / f"{name}.star", {"optics": optics, "particles": particles})
+        return ParticleImages(read_particles(tmp_path / f"{name}.star"), BOX // 2, 50.0).batch(np.arange(4))
+
+    phase = microscope_phase(MATRIX, TILT, TREFOIL)
+    expected = read("plain", [image(r, np.zeros(2)) for r in rotations], shared)
+    aberrated = [image(r, np.zeros(2), MATRIX, phase) for r in rotations]
+    assert error(read("corrected", aberrated, shared | matrix | odd), expected) < 0.002
+    assert error(read("uncorrected", aberrated, shared), expected) > 0.05
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_compressed_maps_are_read(tmp_path: Path, volume: np.ndarray, compress: 
 def test_other_compressions_are_named(tmp_path: Path, volume: np.ndarray) -> None:
     path = write(tmp_path / "v.map.xz", volume)
     path.write_bytes(lzma.compress(path.read_bytes()))
-    with pytest.raises(InputError, match=r"is compressed\. Decompress it \(unxz .*v\.map\.xz\)"):
+    with pytest.raises(InputError, match=r"is compressed\. Decompress it \(unxz -k .*v\.map\.xz\)"):
         read_volume(path)
 
 

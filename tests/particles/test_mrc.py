@@ -135,7 +135,7 @@ def test_compressed_stacks_are_refused_with_the_remedy(
 ) -> None:
     path = write_raw(tmp_path / "a.mrcs", data.astype("f4"))
     path.write_bytes(compress(path.read_bytes()))
-    with pytest.raises(InputError, match=rf"a\.mrcs: is compressed\. Decompress it \({command} .*a\.mrcs\)"):
+    with pytest.raises(InputError, match=rf"a\.mrcs: is compressed\. Decompress it \({command} -k .*a\.mrcs\)"):
         open_stack(path)
 
 

@@ -31,7 +31,7 @@ def simulator(contrast: float = 0.1, box: int = BOX) -> UnpickedSimulator:
         pixel_size=PIXEL,
         generator=torch.Generator().manual_seed(3),
         density=IN_PATCH / (BOX * PIXEL) ** 2,
-        radius=RADIUS,
+        radius_A=RADIUS,
     )
 
 

@@ -8,7 +8,7 @@ no guess of the molecule's shape or size. (A template, such as a blob at the cen
 beyond its first zero the transform of a shell is negative, and there the CTF is strongest.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class ContrastReport:
         sign: +1 protein is bright, -1 dark, 0 not sure.
         z: root of the difference of chi squared between both signs, positive if bright fits better.
         count: images that were looked at.
-        reason: why it is not sure; empty if it is.
+        reason: why it is not sure, or whence the sign comes if not from the images; else empty.
     """
 
     sign: int
@@ -54,7 +54,7 @@ class ContrastReport:
         )
 
 
-def contrast_sign(images: ParticleImages, count: int = 1000) -> ContrastReport:
+def contrast_sign(images: ParticleImages, count: int = 1000, stated: int | None = None) -> ContrastReport:
     """Measure whether protein is bright or dark.
 
     The mean around the centre of each image's transform, d(k), is compared with s C(k) J(k): C is the image's CTF,
@@ -65,8 +65,22 @@ def contrast_sign(images: ParticleImages, count: int = 1000) -> ContrastReport:
     Args:
         images: particles with their CTFs.
         count: the most images to use, spread over the set.
+        stated: sign that a file states for these images, as `blob/sign` of cryoSPARC does; it is taken where the
+            images do not decide, and if they decide otherwise, nothing is sure.
     """
-    rows = images.spread(count)
+    measured = _measure(images, images.spread(count))
+    if stated is None or measured.sign == stated:
+        return measured
+    if measured.sign == 0:
+        return replace(measured, sign=stated, reason="as the file states, the images do not decide")
+    seen = {1: "bright", -1: "dark"}
+    return replace(
+        measured, sign=0, reason=f"the images look {seen[measured.sign]}, the file states that they are {seen[stated]}"
+    )
+
+
+def _measure(images: ParticleImages, rows: NDArray[np.int64]) -> ContrastReport:
+    """Sign by the images alone."""
     frequency = _frequencies(images)
     if len(rows) < FEWEST_IMAGES:
         return ContrastReport(0, 0.0, len(rows), "too few images")

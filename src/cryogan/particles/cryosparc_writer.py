@@ -33,7 +33,7 @@ def write_cs_particles(
         rotation_vectors: (N, 3), axis times angle in radians, slice frame to volume frame.
         shifts: (N, 2) x, y in A, the sign of _rlnOriginXAngst.
         half: (N,) 1 or 2.
-        source: the particle file that was given; if it is no .cs file, new uids are made.
+        source: the particle file that was given; if it is no .cs file, the uids are the numbers of the rows.
         dark: whether protein is dark in the images, where no .cs file says it.
 
     Raises:
@@ -75,7 +75,7 @@ def _new_columns(table: ParticleTable, dark: bool) -> dict[str, NDArray[Any]]:
     boxes = np.array([header.shape[2] for header in table.headers], dtype=np.uint32)[table.stack_index]
     sizes = table.pixel_sizes if table.pixel_sizes is not None else np.full(count, table.pixel_size)
     columns: dict[str, NDArray[Any]] = {
-        "uid": np.arange(1, count + 1, dtype=np.uint64) if table.uids is None else table.uids,
+        "uid": (table.source_row + 1).astype(np.uint64) if table.uids is None else table.uids,
         "blob/path": np.array(names)[table.stack_index],
         "blob/idx": table.image_index.astype(np.uint32),
         "blob/shape": np.stack([boxes, boxes], axis=1),

@@ -85,7 +85,7 @@ def _content(path: Path) -> tuple[bytes, int]:
     if command is None:
         return content, written
     if command not in _READERS:
-        raise InputError(f"{path}: is compressed. Decompress it ({command} {path}) and give the name it then has.")
+        raise InputError(f"{path}: is compressed. Decompress it ({command} -k {path}) and give the name it then has.")
     try:
         return _READERS[command](content), written
     except (OSError, EOFError, ValueError) as error:

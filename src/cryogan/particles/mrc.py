@@ -76,7 +76,7 @@ def read_header(path: Path | str) -> MrcHeader:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
     if (command := compression(raw)) is not None:
-        raise InputError(f"{path}: is compressed. Decompress it ({command} {path}) and give the name it then has.")
+        raise InputError(f"{path}: is compressed. Decompress it ({command} -k {path}) and give the name it then has.")
     header = parse_header(path, raw, (status.st_size, status.st_mtime_ns))
     if header.axes != AXES_XYZ:
         raise InputError(

@@ -17,9 +17,10 @@ def read_particles(
 ) -> ParticleTable:
     """Read a particle .star (RELION 3.0 or 3.1 and later) or .cs (cryoSPARC), and check its images.
 
-    Image stacks are looked for in `found`, beside the file, in each folder above it, then in `data_dir`; then by their
-    name without its folders in `found` and `data_dir`. Columns that a .cs file lacks are taken from the passthrough
-    files beside it, joined on uid. Images of several boxes or pixel sizes get a common grid (`ParticleTable.box`).
+    Image stacks are looked for in `found`, beside the file, in each folder above it, in the current folder, then in
+    `data_dir`; then by their name without its folders in `found` and `data_dir`. Columns that a .cs file lacks are
+    taken from the passthrough files beside it, joined on uid. Images of several boxes or pixel sizes get a common grid
+    (`ParticleTable.box`).
 
     Args:
         path: the particle file.

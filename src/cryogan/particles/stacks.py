@@ -49,8 +49,8 @@ def find_stacks(
 ) -> FoundStacks:
     """Find the image stacks that a particle file names.
 
-    They are looked for in the folders of `found`, beside the file, in each folder above it (a project's folder) and in
-    `data_dir`; then, without their folders, in `found` and `data_dir`.
+    They are looked for in the folders of `found`, beside the file, in each folder above it (a project's folder), in the
+    current folder (as RELION does) and in `data_dir`; then, without their folders, in `found` and `data_dir`.
 
     Args:
         first_rows: the first row of each name.
@@ -63,7 +63,7 @@ def find_stacks(
         InputError: a stack is missing, or one file would have to serve two names.
     """
     given = [*found, *([] if data_dir is None else [data_dir])]
-    folders = [*found, *source.absolute().parents, *given[len(found) :]]
+    folders = [*found, *source.absolute().parents, Path.cwd(), *given[len(found) :]]
     paths: dict[str, Path] = {}
     used: set[Path] = set()
     served: dict[Path, str] = {}  # names by the file that was found without their folders

@@ -11,10 +11,11 @@ from cryogan.particles.aberrations import EXTRA_DEFAULTS
 from cryogan.particles.table import ParticleTable
 
 MODELLED = frozenset({"magnification", "phase-flipped", "beam-tilt", "trefoil"})
-"""What `cryogan.physics` models."""
+"""What is corrected in the images (`correction`) or simulated (phase-flipped images)."""
 
 STRONG_PHASE = 45.0  # degrees, at the working Nyquist frequency
 STRONG_DISPLACEMENT = 0.5  # working pixels, at the particle's edge
+WEAK = 0.1  # of what is strong: cos 4.5 degrees is 0.997
 STRONG_GROWTH = 2.0  # of the CTF by a negative B-factor, at the working Nyquist frequency
 _WARP_B_FACTOR = -10.0  # A^2; Warp and M write the dose's decay with a minus
 
@@ -59,7 +60,8 @@ def unmodelled(
     """Return a finding for each effect in a particle file that a plain CTF has not.
 
     Effects that are modelled are notes. The others are errors where they are strong: over 45 degrees of phase at the
-    working Nyquist frequency, or half a working pixel at the particle's edge; else warnings.
+    working Nyquist frequency, or half a working pixel at the particle's edge. Below a tenth of that they are notes, and
+    warnings in between.
 
     Args:
         table: the particles.
@@ -81,18 +83,21 @@ def unmodelled(
     return findings
 
 
-def _finding(code: str, strong: bool, modelled: Collection[str], values: dict[str, object], text: str) -> Finding:
+def _finding(code: str, strength: float, modelled: Collection[str], values: dict[str, object], text: str) -> Finding:
+    """Return what to say of an effect, whose strength is 1 where it is too strong to be left out."""
     if code in modelled:
-        return Finding(code, "note", values, f"{text}; simulated images have it too.")
-    if strong:
-        return Finding(
-            code,
-            "error",
-            values,
-            f"{text}. That is too strong to be left out, and it is not modelled: correct it in "
-            "the images, or give particles from before CTF refinement.",
-        )
-    return Finding(code, "warning", values, f"{text}. It is not modelled, and blurs the finest detail a little.")
+        return Finding(code, "note", values, f"{text}. That is taken into account.")
+    if strength < WEAK:
+        return Finding(code, "note", values, f"{text}, too little to matter.")
+    if strength <= 1:
+        return Finding(code, "warning", values, f"{text}. It is not modelled, and blurs the finest detail a little.")
+    return Finding(
+        code,
+        "error",
+        values,
+        f"{text}. That is too strong to be left out, and it is not modelled. Correct it in the images, or give "
+        "particles from before CTF refinement.",
+    )
 
 
 def _magnification(table: ParticleTable, radius: float, pixel_size: float, modelled: Collection[str]) -> list[Finding]:
@@ -105,7 +110,7 @@ def _magnification(table: ParticleTable, radius: float, pixel_size: float, model
     return [
         _finding(
             "magnification",
-            displaced > STRONG_DISPLACEMENT,
+            displaced / STRONG_DISPLACEMENT,
             modelled,
             {"percent": 100 * stretch, "pixels": displaced},
             f"{table.source}: the magnification differs by up to {100 * stretch:.2g} % with the direction "
@@ -123,7 +128,7 @@ def _odd(table: ParticleTable, nyquist: float, modelled: Collection[str]) -> lis
         findings.append(
             _finding(
                 "beam-tilt",
-                phase > STRONG_PHASE,
+                phase / STRONG_PHASE,
                 modelled,
                 {"mrad": float(tilt.max()), "degrees": phase},
                 f"{table.source}: a beam tilt of up to {tilt.max():.2g} mrad ({phase:.2g} degrees of phase at the "
@@ -136,7 +141,7 @@ def _odd(table: ParticleTable, nyquist: float, modelled: Collection[str]) -> lis
         findings.append(
             _finding(
                 "trefoil",
-                phase > STRONG_PHASE,
+                phase / STRONG_PHASE,
                 modelled,
                 {"degrees": phase},
                 f"{table.source}: a trefoil of up to {phase:.2g} degrees of phase at the working Nyquist frequency",
@@ -150,7 +155,7 @@ def _phase_flipped(table: ParticleTable, modelled: Collection[str]) -> list[Find
     if not count:
         return []
     text = f"{table.source}: the phases of {count} of {len(table)} images were flipped"
-    return [_finding("phase-flipped", True, modelled, {"images": count}, text)]
+    return [_finding("phase-flipped", np.inf, modelled, {"images": count}, text)]
 
 
 def _higher_orders(table: ParticleTable, nyquist: float) -> list[Finding]:
@@ -162,7 +167,7 @@ def _higher_orders(table: ParticleTable, nyquist: float) -> list[Finding]:
         findings.append(
             _finding(
                 "higher-aberrations",
-                phases[worst] > STRONG_PHASE,
+                phases[worst] / STRONG_PHASE,
                 (),
                 {"column": column, "degrees": phases[worst], "group": groups[worst].group},
                 f"{table.source}: {column} has terms of up to {phases[worst]:.2g} degrees of phase at the working "

@@ -1,4 +1,4 @@
-"""The adjoint of projection: coefficients of images, gathered into a volume."""
+"""Back-projection P*, the adjoint of projection: Fourier coefficients of images, gathered into a volume."""
 
 import torch
 from torch import Tensor
@@ -9,23 +9,27 @@ from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
 
-CURVATURE_FLOOR = 0.03  # of the mean curvature
-PART = 512  # images at a time
+DIAGONAL_FLOOR = 0.03  # of the mean over the shells
+PART = 512  # images back-projected at a time
 
 
 class BackProjector:
-    """P*, into the masked and symmetric volumes that P sees.
+    """Back-projection into masked and symmetric volumes.
 
     Args:
         projector: P.
-        volume: whose mask and point group are taken.
+        volume: gives mask and point group.
+
+    Attributes:
+        radius: |k| (D, D, D // 2 + 1) of a volume's half spectrum, cycles per box.
+        shell: its rounded value, int64.
+        shells: number of shells, corners included.
     """
 
     def __init__(self, projector: FourierProjector, volume: Volume) -> None:
         self._projector, self._volume = projector, volume
         box = projector.box
         axis, device = frequency_axis(box), volume.mask.device
-        # |k| of a volume's transform (D, D, D // 2 + 1), cycles per box.
         squared = torch.from_numpy(squared_norm(axis, axis, axis[: box // 2 + 1]))
         self.radius = squared.to(device, torch.float32).sqrt()
         self.shell = self.radius.round().long()
@@ -33,7 +37,14 @@ class BackProjector:
         self._cell: Tensor | None = None
 
     def add(self, into: Tensor, disc: Disc, rotations: Tensor, values: Tensor) -> None:
-        """Add the adjoint of `FourierProjector.samples`, of values (B, K), to a spectrum (2, P, P, P // 2 + 1)."""
+        """Add coefficients of images to a spectrum, by the adjoint of `FourierProjector.samples`.
+
+        Args:
+            into: spectrum (2, P, P, P // 2 + 1), changed in place.
+            disc: the K coefficients.
+            rotations: (B, 3, 3), orientations of the images.
+            values: complex (B, K).
+        """
         for turns, part in zip(torch.split(rotations, PART), torch.split(values, PART), strict=True):
             with torch.enable_grad():
                 probe = torch.zeros_like(into, requires_grad=True)
@@ -41,7 +52,14 @@ class BackProjector:
                 into += torch.autograd.grad(samples, probe, part)[0]
 
     def finish(self, spectrum: Tensor) -> Tensor:
-        """The adjoint of `FourierProjector.transform`, masked and symmetric; in Fourier space, (D, D, D // 2 + 1)."""
+        """Turn a spectrum that `add` has filled into a volume, by the adjoint of `FourierProjector.transform`.
+
+        Args:
+            spectrum: (2, P, P, P // 2 + 1).
+
+        Returns:
+            Half spectrum (D, D, D // 2 + 1) of the masked and symmetrised volume.
+        """
         volume = self._volume
         with torch.enable_grad():
             probe = torch.zeros_like(volume.density, requires_grad=True)
@@ -50,11 +68,22 @@ class BackProjector:
         result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
         return result
 
-    def curvature(self, disc: Disc, weights: Tensor, images: float, views: PoseDistribution | None = None) -> Tensor:
-        """P* diag(weights) P summed over images of these views (None: uniform): a number for each 3-D coefficient.
+    def normal_diagonal(
+        self, disc: Disc, weights: Tensor, images: float, views: PoseDistribution | None = None
+    ) -> Tensor:
+        """Diagonal of P* diag(weights) P in Fourier space, summed over images.
 
-        By the slice theorem the mean of the weights (K,) over a shell, falling as 1 / |k|: a slice has |k|
+        By the slice theorem it is the mean of the weights over a shell, falling as 1 / |k|: a slice has |k|
         coefficients where the volume has |k|^2.
+
+        Args:
+            disc: the K coefficients.
+            weights: (K,), such as the mean of C^2 over the images.
+            images: their number.
+            views: distribution of their viewing directions; None: uniform.
+
+        Returns:
+            (D, D, D // 2 + 1).
         """
         by_shell = disc.mean_by_shell(weights)
         by_shell = by_shell / (4.0 * torch.arange(len(by_shell), device=by_shell.device).clamp(min=1))
@@ -63,10 +92,10 @@ class BackProjector:
         if views is not None:
             inside = inside * views.coverage()[self._cells(views)]
         # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
-        return inside + CURVATURE_FLOOR * by_shell[1:].mean()
+        return inside + DIAGONAL_FLOOR * by_shell[1:].mean()
 
     def _cells(self, views: PoseDistribution) -> Tensor:
-        """The cell of each coefficient's direction."""
+        """Cell of each coefficient's direction, (D, D, D // 2 + 1)."""
         if self._cell is None:
             axis = torch.from_numpy(frequency_axis(len(self.radius))).to(self.radius)
             z, y, x = torch.meshgrid(axis, axis, axis[: self.radius.shape[2]].abs(), indexing="ij")

@@ -1,4 +1,4 @@
-"""The contrast transfer function C, equations (16) to (21), in RELION's sign: bright protein, underfocus positive."""
+"""The contrast transfer function C, equations (16) to (21), in RELION's sign: protein bright, underfocus positive."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -13,7 +13,7 @@ from cryogan.optics import ctf_phase, wavelength
 
 @dataclass(frozen=True)
 class CtfParameters:
-    """One row for each particle; every field has shape (N,)."""
+    """CTF parameters of N particles; every field has shape (N,)."""
 
     defocus_u: Tensor  # A, positive = underfocus; may be smaller than defocus_v
     defocus_v: Tensor  # A
@@ -35,9 +35,11 @@ class CtfParameters:
         return cls(**{name: torch.as_tensor(columns[name], dtype=dtype, device=device) for name in given})
 
     def __len__(self) -> int:
+        """Number N of particles."""
         return len(self.defocus_u)
 
     def __getitem__(self, rows: Tensor | slice) -> "CtfParameters":
+        """Parameters of the particles `rows`."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
         return CtfParameters(**{name: values[rows] for name, values in columns.items() if values is not None})
 
@@ -50,7 +52,7 @@ def ctf(
     envelope_at_nyquist: float = 1.0,
     aperture_cutoff: float = float("inf"),
 ) -> Tensor:
-    """CTF on half-planes, (N, D, D // 2 + 1).
+    """Compute CTFs on half-planes.
 
     With a = atan2(ky, kx), dz(a) = (U + V) / 2 + (U - V) / 2 cos 2 (a - a0) and
     g = -pi lambda dz k^2 + pi / 2 Cs lambda^3 k^4 - phase - atan(Q / sqrt(1 - Q^2)), the CTF is
@@ -64,6 +66,9 @@ def ctf(
         envelope_at_nyquist: value, in (0, 1], to which an additional envelope exp(-b k^2), equation (18),
             has fallen at k = 1 / (2 pixel_size).
         aperture_cutoff: 1/A; the objective aperture, equation (17), passes nothing beyond it.
+
+    Returns:
+        (N, D, D // 2 + 1), real.
     """
     p = parameters
     kx, ky = frequencies(box, pixel_size, device=p.defocus_u.device, dtype=p.defocus_u.dtype)
@@ -86,5 +91,5 @@ def ctf(
 
 
 def objective_aperture_cutoff(diameter_um: float, focal_length_mm: float, voltage_kV: float) -> float:
-    """Cut-off of the objective aperture in 1/A, equation (17): omega = 2 pi d / (f lambda), so k = d / (f lambda)."""
+    """Cut-off frequency of the objective aperture, 1/A: k = d / (f lambda), from omega = 2 pi k in equation (17)."""
     return diameter_um * 1e-3 / (focal_length_mm * wavelength(voltage_kV))

@@ -1,42 +1,62 @@
-"""The noise n: background patches, Gaussian noise, white or with a measured spectrum, or the counting of electrons."""
+"""The noise n of equation (1): background patches, white or coloured Gaussian noise, or counted electrons."""
 
 from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cryogan.fourier import radial_power, shells
 from cryogan.grids import centred_radius
 
-DARKEST = 1e-3  # electrons in a pixel; fewer are not expected anywhere
+DARKEST = 1e-3  # least expected number of electrons in a pixel
 
 
 class Noise(ABC):
-    """Draws noise for given particles."""
+    """A noise model. A new one implements `sample`, and `add` too if its noise depends on the signal."""
 
     def add(self, clean: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Clean images (B, D, D), in units of the background's s.d., of the particles `rows` (B,), with noise."""
+        """Add noise to clean images.
+
+        Args:
+            clean: (B, D, D), in units of the background's s.d.
+            rows: (B,) int64, their particles.
+            generator: source of the noise.
+
+        Returns:
+            (B, D, D), differentiable with respect to `clean`.
+        """
         return clean + self.sample(rows, generator)
 
     @abstractmethod
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Background (B, D, D) of the particles `rows` (B,), mean about 0, s.d. about 1."""
+        """Draw background images (B, D, D) of mean about 0 and s.d. about 1.
+
+        Args:
+            rows: (B,) int64, the particles whose background is drawn.
+            generator: source of the noise, on the device of `rows`.
+        """
 
 
 class PatchNoise(Noise):
-    """Background patches of the same micrograph as the CTF.
+    """Background patches cut from the particle's own micrograph.
 
     Args:
         patches: (M, D, D), each normalised to mean 0 and s.d. 1.
         patch_micrographs: (M,) names.
-        particle_micrographs: (N,) names; of particles without a patch, no noise may be asked for.
-        turn: turn patches by multiples of 90 degrees and mirror them at random: a few thousand of them can be
-            learned by heart otherwise.
+        particle_micrographs: (N,) names; particles whose micrograph has no patch must not be sampled.
+        turn: whether patches are rotated by multiples of 90 degrees and mirrored at random: a critic can learn a few
+            thousand patches by heart otherwise.
     """
 
     def __init__(
-        self, patches: Tensor, patch_micrographs: np.ndarray, particle_micrographs: np.ndarray, *, turn: bool = True
+        self,
+        patches: Tensor,
+        patch_micrographs: NDArray[np.str_],
+        particle_micrographs: NDArray[np.str_],
+        *,
+        turn: bool = True,
     ) -> None:
         device = patches.device
         names, micrograph = np.unique(patch_micrographs, return_inverse=True)
@@ -48,18 +68,20 @@ class PatchNoise(Noise):
         self._turn = turn
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a random patch of each particle's micrograph."""
         uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
         patches = self._patches[self._first[rows] + (uniform * self._count[rows]).long()]
         return turn_and_mirror(patches, random_turns(len(rows), generator)) if self._turn else patches
 
 
 class WhiteNoise(Noise):
-    """Independent Gaussian pixels of s.d. 1."""
+    """Independent Gaussian pixels of s.d. 1, in images of `box` pixels a side."""
 
     def __init__(self, box: int) -> None:
         self._box = box
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw white noise."""
         return torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
 
 
@@ -67,7 +89,7 @@ class ColouredNoise(Noise):
     """Gaussian noise with a radial power spectrum.
 
     Args:
-        power: (D // 2 + 1,) mean power in each shell, as `radial_power` gives it; corners take the last.
+        power: (D // 2 + 1,) mean power in each shell, as `radial_power` gives it; the corners have the last shell's.
         box: D.
     """
 
@@ -77,23 +99,24 @@ class ColouredNoise(Noise):
         self._box = box
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw white noise and filter it."""
         white = torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
         noise: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * self._amplitude, s=(self._box, self._box))
         return noise
 
 
 class PoissonNoise(Noise):
-    """Electrons are counted: N in a pixel of background, N + sqrt(N) s where the clean image is s.
+    """Poisson noise of counted electrons: N expected in a background pixel, N + sqrt(N) s where the clean image is s.
 
-    The image is the count less N, over sqrt(N): its mean is s, its variance 1 + s / sqrt(N), and for a large
-    dose it is s and white noise.
+    The image is (count - N) / sqrt(N): its mean is s, its variance 1 + s / sqrt(N). For a large dose it becomes s plus
+    white noise.
 
-    The gradient is that of s + e sqrt(1 + s / sqrt(N)) with e, the count's standardised deviation, held: the
-    reparametrised Gaussian of the same mean and variance, at the deviation that was drawn. It is unbiased for the
-    expectation of any quadratic function of the image, and beyond that off by the third cumulant, of order 1 / N.
+    The gradient is that of s + e sqrt(1 + s / sqrt(N)) with the count's standardised deviation e held fixed, as for a
+    reparametrised Gaussian of the same mean and variance. It is unbiased for the expectation of any quadratic function
+    of the image, and otherwise off by the third cumulant, of order 1 / N.
 
     Args:
-        electrons: N, dose times pixel area.
+        electrons: N, dose times pixel area, electrons.
         box: D.
     """
 
@@ -101,6 +124,7 @@ class PoissonNoise(Noise):
         self._electrons, self._box = electrons, box
 
     def add(self, clean: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Count electrons in clean images (B, D, D); differentiable."""
         n = self._electrons
         rate = (n + n**0.5 * clean).clamp(min=DARKEST)
         deviation = (torch.poisson(rate.detach(), generator=generator) - rate.detach()) / rate.detach().sqrt()
@@ -108,25 +132,30 @@ class PoissonNoise(Noise):
         return images
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Count electrons in empty images."""
         return self.add(torch.zeros(len(rows), self._box, self._box, device=rows.device), rows, generator)
 
 
 def background_power(images: Tensor, background: Tensor) -> Tensor:
-    """Radial power spectrum of the noise, (D // 2 + 1,), from the pixels where `background` (D, D) is true.
+    """Radial power spectrum of the noise, (D // 2 + 1,), from the background pixels of images.
 
-    The spectrum of the masked images over the masked fraction: the mask blurs the spectrum by a shell or so.
+    It is the spectrum of the masked images over the mask's fraction; the mask blurs it by a shell or so.
+
+    Args:
+        images: (B, D, D).
+        background: (D, D) bool, the pixels to use.
     """
     weight = background.to(images.dtype)
     return radial_power(images * weight) / weight.mean()
 
 
 def random_turns(count: int, generator: torch.Generator) -> Tensor:
-    """For `turn_and_mirror`: (count,) int64, each of the square's 8 symmetries as likely."""
+    """Draw symmetries of the square for `turn_and_mirror`, (count,) int64 from 0 to 7, all 8 equally likely."""
     return torch.randint(8, (count,), generator=generator, device=generator.device)
 
 
 def turn_and_mirror(images: Tensor, turns: Tensor) -> Tensor:
-    """Each image (B, ..., D, D) under one of the square's symmetries: turns (B,), 0 to 7."""
+    """Rotate by multiples of 90 degrees and mirror images (B, ..., D, D) as `turns` (B,), 0 to 7, says for each."""
 
     def where(bit: int, changed: Tensor, images: Tensor) -> Tensor:
         return torch.where(((turns >> bit) & 1).bool().view(-1, *[1] * (images.ndim - 1)), changed, images)
@@ -136,13 +165,13 @@ def turn_and_mirror(images: Tensor, turns: Tensor) -> Tensor:
     return where(2, images.transpose(-1, -2), images)
 
 
-def background_mask(box: int, radius: float, device: torch.device) -> Tensor:
-    """(D, D) bool: the pixels farther than `radius` pixels from the centre pixel D // 2."""
-    return torch.from_numpy(centred_radius(box) > radius).to(device)
+def background_mask(box: int, radius_px: float, device: torch.device) -> Tensor:
+    """Mask (D, D), bool, of the pixels farther than `radius_px` from the centre pixel D // 2."""
+    return torch.from_numpy(centred_radius(box) > radius_px).to(device)
 
 
 def normalise(images: Tensor, region: Tensor) -> Tensor:
-    """Images (B, D, D) with mean 0 and s.d. 1 over the pixels of `region` (D, D) bool."""
+    """Shift and scale images (B, D, D) to mean 0 and s.d. 1 over the pixels of `region` (D, D), bool."""
     weight = region.to(images.dtype) / region.sum()
     mean = (images * weight).sum((-2, -1), keepdim=True)
     variance = ((images - mean).square() * weight).sum((-2, -1), keepdim=True)

@@ -1,4 +1,4 @@
-"""Where the particles are seen from: a density over view directions."""
+"""The distribution of the particles' orientations: a density over viewing directions, in-plane angles uniform."""
 
 import numpy as np
 import torch
@@ -8,26 +8,29 @@ from cryogan.rotations import small_rotations, spread_rotations, uniform_rotatio
 
 CELLS = 768  # 7 degrees apart
 KERNEL = np.radians(8.0)  # s.d. with which counts are smoothed
-PROPOSALS = 64  # for each view that is drawn
+PROPOSALS = 64  # uniform orientations for each one that is sampled
 PRIOR = 0.1  # of the mean, added to all counts
-LARGEST_STEP = 3.0  # factor on the density
+LARGEST_STEP = 3.0  # factor by which the density changes at most in a step
 TURNS, BEST_TURNS = 1200, 8  # rotations of a prior that are compared, about 11 degrees apart, and that are refined
 TURN_STEPS = np.radians((6.0, 6.0, 3.0, 3.0, 1.5, 1.5))
 
 
 class PoseDistribution(nn.Module):
-    """A density, constant on each of `CELLS` cells of the sphere, of the beam's direction R (0, 0, 1) in the volume.
-
-    In-plane angles are uniform. `density` (CELLS,) has mean 1.
+    """Density of the beam's direction R (0, 0, 1) in the volume, constant on each of `CELLS` cells of the sphere.
 
     Args:
-        device: where it is.
+        device: of all tensors.
         prior: density (CELLS,) in a frame that is not the volume's, until `turn_prior` has found the rotation.
+
+    Attributes:
+        directions: (CELLS, 3), centres of the cells.
+        density: (CELLS,), mean 1.
+        prior_fit: correlation of the prior with the directions that it was first rotated onto; 0 before.
     """
 
-    directions: Tensor  # (CELLS, 3)
+    directions: Tensor
     density: Tensor
-    prior_fit: Tensor  # correlation of the prior with the views when it was first turned onto them; 0 before
+    prior_fit: Tensor
 
     def __init__(self, device: torch.device, prior: Tensor | None = None) -> None:
         super().__init__()
@@ -41,43 +44,55 @@ class PoseDistribution(nn.Module):
         self.prior = prior
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Rotations (count, 3, 3), by importance from `PROPOSALS` times as many uniform ones."""
+        """Sample orientations (count, 3, 3), by importance from `PROPOSALS` times as many uniform ones."""
         proposals = uniform_rotations(PROPOSALS * count, generator)
         weights = self.density[self.cells(proposals[:, :, 2])]
         return proposals[torch.multinomial(weights, count, replacement=True, generator=generator)]
 
     def cells(self, directions: Tensor) -> Tensor:
-        """The cell (N,) of each direction (N, 3)."""
+        """Find the cell (N,) of each direction (N, 3)."""
         return torch.cat([(part @ self.directions.T).argmax(1) for part in torch.split(directions, 1 << 12)])
 
     def counts(self, rotations: Tensor, group: Tensor) -> Tensor:
-        """Views (CELLS,), smoothed, of rotations (N, 3, 3) and of those that a point group (n, 3, 3) makes equal."""
+        """Count viewing directions in each cell, smoothed, mean 1.
+
+        Args:
+            rotations: (N, 3, 3), orientations.
+            group: (n, 3, 3), point group; directions that it makes equal are counted too.
+
+        Returns:
+            (CELLS,).
+        """
         directions = torch.einsum("gij,nj->gni", group, rotations[:, :, 2]).flatten(0, 1)
         counts = torch.zeros_like(self.density).index_add(0, self.cells(directions), torch.ones_like(directions[:, 0]))
         return self._smooth(counts, KERNEL)
 
     def learn(self, real: Tensor, simulated: Tensor, group: Tensor) -> None:
-        """Towards the density whose simulated images are looked at from where the real ones are.
+        """Update the density so that simulated images get the orientations that real ones get from the critic.
 
-        A critic of the direction d from which it looks, E_real b - E_simulated (b + b^2 / 2), is best with
-        1 + b(d) = h_real(d) / h_simulated(d) and says nothing where both are alike. The density is multiplied
-        by 1 + b and smoothed: Richardson's and Lucy's deconvolution (views are looked at from a few degrees
-        beside) as Silverman stops it from following each particle.
+        A critic b(d) of the direction d, E_real b - E_simulated (b + b^2 / 2), is optimal with
+        1 + b(d) = h_real(d) / h_simulated(d) and vanishes where both densities h are equal. The density is multiplied
+        by 1 + b and smoothed: Richardson-Lucy deconvolution (assigned directions are a few degrees off), regularised
+        by smoothing each step (Silverman) so that it does not follow single particles.
 
         Args:
-            real, simulated: (N, 3, 3), the views from which the critic looks at either stream.
+            real: (N, 3, 3), orientations that the critic assigns to real images.
+            simulated: (N, 3, 3), those that it assigns to simulated images.
             group: (n, 3, 3), the volume's point group.
         """
         ratio = (self.counts(real, group) + PRIOR) / (self.counts(simulated, group) + PRIOR)
         self.density.copy_(self._smooth(self.density * ratio.clamp(1 / LARGEST_STEP, LARGEST_STEP), KERNEL / 2))
 
     def mixture(self, directions: Tensor, concentrations: Tensor, weights: Tensor) -> Tensor:
-        """The density (CELLS,) of a mixture of von Mises and Fisher: sum of weight exp(kappa d . direction).
+        """Density of a mixture of von Mises-Fisher distributions, the sum of weight exp(kappa d . direction).
 
         Args:
             directions: (N, 3), unit vectors.
-            concentrations: (N,), kappa; NaN: 1 / KERNEL^2, of the kernel that smooths counts.
-            weights: (N,); what each component has in all, also where it is narrower than a cell.
+            concentrations: (N,), kappa; NaN: 1 / KERNEL^2, that of the kernel which smooths counts.
+            weights: (N,), the integral of each component, also where it is narrower than a cell.
+
+        Returns:
+            (CELLS,), mean 1.
         """
         kappa, total = concentrations.nan_to_num(1 / KERNEL**2), torch.zeros_like(self.density)
         for part in torch.split(torch.arange(len(weights), device=weights.device), 1 << 14):
@@ -86,17 +101,18 @@ class PoseDistribution(nn.Module):
         return total / total.mean()
 
     def turn_prior(self, real: Tensor, simulated: Tensor, group: Tensor, generator: torch.Generator) -> None:
-        """The prior's frame is another one: take the rotation that brings it onto the views of the real images.
+        """Rotate the prior, which is in another frame, onto the directions of the real images; set the density to it.
 
-        Of the density of the views, real over simulated ones as in `learn`, and the prior under the rotations of a
-        grid and then near the best of these, the largest correlation. A mirrored volume needs no mirrored prior:
-        x -> -x leaves the directions of equal views to R (0, 0, 1) -> -diag(-1, 1, 1) R (0, 0, 1), a half-turn
-        about x, which is among the rotations.
+        The rotation is the one with the largest correlation between the rotated prior and the density of directions,
+        real over simulated as in `learn`: the best of a grid, refined. A mirrored volume needs no mirrored prior:
+        x -> -x maps the direction R (0, 0, 1) of an image to -diag(-1, 1, 1) R (0, 0, 1), a half-turn about x, which is
+        among the rotations.
 
         Args:
-            real, simulated: (N, 3, 3), the views from which the critic looks at either stream.
-            group: (n, 3, 3), the volume's point group; the turned prior is its mean over equal views.
-            generator: turns the grid.
+            real: (N, 3, 3), orientations that the critic assigns to real images.
+            simulated: (N, 3, 3), those that it assigns to simulated images.
+            group: (n, 3, 3), the volume's point group; the rotated prior is averaged over equal directions.
+            generator: source of the grid's random rotation.
         """
         assert self.prior is not None
         prior = self.prior
@@ -105,12 +121,12 @@ class PoseDistribution(nn.Module):
         kernel = torch.exp((equal - 1) / (KERNEL / 2) ** 2).sum(0)
 
         def turned(rotations: Tensor) -> Tensor:
-            """(N, CELLS)"""
+            """Priors (N, CELLS) under rotations (N, 3, 3)."""
             cells = self.cells(torch.einsum("nji,cj->nci", rotations, self.directions).flatten(0, 1))
             return prior[cells].view(len(rotations), CELLS) @ kernel
 
         def fit(rotations: Tensor) -> Tensor:
-            """Correlations (N,)."""
+            """Correlations (N,) of rotated priors with the target."""
             return torch.corrcoef(torch.cat([target[None], turned(rotations)]))[0, 1:].nan_to_num()
 
         grid = spread_rotations(max(1, TURNS // len(group)), group.double().cpu().numpy(), generator)
@@ -121,20 +137,23 @@ class PoseDistribution(nn.Module):
             chosen = fit(near.flatten(0, 1)).view(near.shape[:2]).argmax(1)
             best = near[torch.arange(len(best), device=best.device), chosen]
         fits = fit(best)
-        if not self.prior_fit:  # later views are those of a map that the prior has shaped
+        if not self.prior_fit:  # later directions are those of a map that the prior has shaped
             self.prior_fit.copy_(fits.max())
         density = turned(best[fits.argmax()][None])[0]
-        # No view is excluded: what has no density could not be learned, and its frequencies would have no curvature.
+        # No direction is excluded: one without density could not be learned, and its frequencies had no curvature.
         self.density.copy_((density / density.mean() + PRIOR) / (1 + PRIOR))
 
     def _smooth(self, values: Tensor, width: float) -> Tensor:
-        """Of mean 1."""
+        """Smooth values (CELLS,) with a kernel of s.d. `width`, radians, and scale them to mean 1."""
         kernel = ((self.directions @ self.directions.T - 1) / width**2).exp()
         smooth: Tensor = kernel @ values
         return smooth / smooth.mean()
 
     def coverage(self) -> Tensor:
-        """How often the frequencies in each direction (CELLS,) lie in a view's slice, over that of uniform views."""
+        """Sampling of Fourier space in each direction (CELLS,): density of slices there, over that of uniform views.
+
+        A frequency k lies in the slices of the viewing directions perpendicular to it.
+        """
         near = (-0.5 * (self.directions @ self.directions.T / KERNEL).square()).exp()
         covered: Tensor = near @ self.density / near.sum(1)
         return covered

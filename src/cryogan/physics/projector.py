@@ -1,4 +1,4 @@
-"""The projection operator P: by Fourier slices, and in real space as its oracle."""
+"""The projection operator P, equations (14) and (15): by Fourier slices, and in real space as its oracle."""
 
 import numpy as np
 import torch
@@ -11,13 +11,17 @@ from cryogan.rotations import rotation_grid
 
 
 class FourierProjector:
-    """Central slices of an oversampled Fourier transform, by trilinear interpolation.
+    """Projection by central slices of an oversampled Fourier transform, trilinearly interpolated.
 
     Args:
         box: D, pixels, even.
         oversampling: the volume is zero-padded to this multiple of D before its transform. Relative L2 error
             against analytic projections: 1.6 % at 2, 3 % at 1.5, 7 % at 1.
-        device, dtype: of the volumes.
+        device: of the volumes.
+        dtype: of the volumes.
+
+    Raises:
+        ValueError: the box is odd.
     """
 
     def __init__(
@@ -48,7 +52,10 @@ class FourierProjector:
         self._points = torch.from_numpy(np.stack([column, frequency_axis(box)[row]])).to(device=device, dtype=dtype)
 
     def transform(self, volume: Tensor) -> Tensor:
-        """Spectrum (2, P, P, P // 2 + 1), real and imaginary part, of a volume (D, D, D) in z, y, x."""
+        """Transform a volume (D, D, D) in z, y, x to its spectrum (2, P, P, P // 2 + 1), real and imaginary part.
+
+        P is the padded box; the spectrum is corrected for the interpolation and laid out for `samples`.
+        """
         p = self.padded
         for factor in self._before:
             volume = volume * factor
@@ -58,11 +65,14 @@ class FourierProjector:
         return torch.view_as_real(spectrum).permute(3, 0, 1, 2)
 
     def slices(self, spectrum: Tensor, rotations: Tensor) -> Tensor:
-        """Half-planes (B, D, D // 2 + 1) of the projections along the rotated z axis; zero outside the Nyquist disc.
+        """Project along the rotated z axis, to half-planes that are zero outside the Nyquist disc.
 
         Args:
             spectrum: from `transform`.
             rotations: (B, 3, 3), mapping (kx, ky, 0) to the volume's (kx, ky, kz).
+
+        Returns:
+            Half-planes (B, D, D // 2 + 1).
         """
         samples = torch.view_as_real(self.samples(spectrum, rotations, self._points))
         plane = torch.zeros(
@@ -72,7 +82,16 @@ class FourierProjector:
         return torch.view_as_complex(plane).view(len(rotations), self.box, self.box // 2 + 1)
 
     def samples(self, spectrum: Tensor, rotations: Tensor, frequencies: Tensor) -> Tensor:
-        """The projections' coefficients (B, K) at frequencies (2, K), kx and ky in cycles per box; else as `slices`."""
+        """Interpolate the Fourier coefficients of projections at given frequencies.
+
+        Args:
+            spectrum: from `transform`.
+            rotations: (B, 3, 3), as for `slices`.
+            frequencies: (2, K), kx and ky in cycles per box.
+
+        Returns:
+            Complex (B, K), phase origin at the centre pixel.
+        """
         batch, p = len(rotations), self.padded
         k = rotations[:, :, :2] @ (frequencies * (p / self.box))  # (B, 3, K), in voxels of the padded transform
         flip = k[:, 0] < 0  # a real volume's spectrum at -k is the conjugate of that at k
@@ -84,14 +103,14 @@ class FourierProjector:
         return torch.complex(real, torch.where(flip, -imaginary, imaginary))
 
     def __call__(self, volume: Tensor, rotations: Tensor) -> Tensor:
-        """Projections (B, D, D) of a volume (D, D, D) for rotations (B, 3, 3)."""
+        """Project a volume (D, D, D) for rotations (B, 3, 3) to images (B, D, D)."""
         return to_images(self.slices(self.transform(volume), rotations))
 
 
 def project_in_real_space(volume: Tensor, rotations: Tensor) -> Tensor:
-    """Projections (B, D, D): rotate the volume by trilinear interpolation, sum along z.
+    """Project a volume (D, D, D) for rotations (B, 3, 3) to images (B, D, D): rotate it, sum along z.
 
-    The oracle for `FourierProjector`; its own interpolation error is about 1 % for a well-sampled volume.
+    The oracle for `FourierProjector`. Its trilinear interpolation has an error of about 1 % for a well-sampled volume.
     """
     box = volume.shape[-1]
     images = []

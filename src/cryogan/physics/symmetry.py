@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -25,11 +26,14 @@ _FIXED: dict[str, list[_Axis]] = {
 }
 
 
-def group_generators(name: str) -> list[np.ndarray]:
-    """Rotations (3, 3) that generate a point group, acting on (x, y, z); for C1 only the identity.
+def group_generators(name: str) -> list[NDArray[np.float64]]:
+    """Rotations that generate a point group.
 
     Args:
         name: C1, Cn, Dn, T, O, I (= I2), I1, I2, I3 or I4; axes as RELION sets them.
+
+    Returns:
+        Each (3, 3), acting on (x, y, z); for C1 only the identity.
 
     Raises:
         InputError: unknown name.
@@ -47,17 +51,17 @@ def group_generators(name: str) -> list[np.ndarray]:
     return [_rotation(order, axis) for order, axis in generators]
 
 
-def point_group(name: str) -> np.ndarray:
-    """Rotations (n, 3, 3) of a point group, identity first; else as `group_generators`."""
+def point_group(name: str) -> NDArray[np.float64]:
+    """All rotations (n, 3, 3) of a point group, identity first, from the name that `group_generators` takes."""
     return _closure(group_generators(name))
 
 
-def _rotation(order: int, axis: tuple[float, float, float]) -> np.ndarray:
+def _rotation(order: int, axis: tuple[float, float, float]) -> NDArray[np.float64]:
     unit = np.asarray(axis) / np.linalg.norm(axis)
     return np.asarray(Rotation.from_rotvec(2 * np.pi / order * unit).as_matrix())
 
 
-def _closure(generators: list[np.ndarray]) -> np.ndarray:
+def _closure(generators: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     group = [np.eye(3)]
     for element in group:  # grows while it is walked
         for generator in generators:
@@ -68,11 +72,20 @@ def _closure(generators: list[np.ndarray]) -> np.ndarray:
 
 
 class Symmetriser:
-    """Averages a volume over a point group; linear, and differentiable.
+    """Average of a volume over a point group, linear and differentiable.
 
     Rotations that map the grid onto itself (all of C1, C2, C4, D1, D2, D4 and O) are permutations of voxels,
     hence exact; the others interpolate trilinearly. The edge planes of an even box map onto each other
     modulo the box, which the spherical mask makes irrelevant.
+
+    Args:
+        name: of the point group, as for `group_generators`.
+        box: D.
+        device: of the volumes.
+        dtype: of the volumes.
+
+    Attributes:
+        rotations: (n, 3, 3), the group.
     """
 
     def __init__(self, name: str, box: int, *, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
@@ -92,7 +105,7 @@ class Symmetriser:
                 self._grids.append(grid.to(device=device, dtype=dtype))
 
     def __call__(self, volume: Tensor) -> Tensor:
-        """The mean over the group of the rotated volumes; (D, D, D) in z, y, x."""
+        """Average a volume (D, D, D) in z, y, x over the group."""
         total = volume
         flat = volume.flatten()
         for permutation in self._permutations:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cryogan.critics import Trainer, TrainerInputs
 from cryogan.grids import centred_radius
 from cryogan.parallel.ranks import ALONE, Ranks
-from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_view_table
+from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_pose_prior
 from cryogan.particles.halves import divide, recorded_halves
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
@@ -80,7 +80,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         table, box, plan.background_radius, s.invert, MEMORY_LIMIT, cropped=plan.cropped, checked=True
     )
     optics = images.table.ctf
-    noise, drawable = _noise(plan, images)
+    noise, ctf_rows = _noise(plan, images)
     cutoff = float("inf")
     if s.aperture_diameter is not None and s.focal_length is not None:
         cutoff = objective_aperture_cutoff(s.aperture_diameter, s.focal_length, float(optics["voltage"][0]))
@@ -93,7 +93,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         # The setting is the envelope's value at the working box's Nyquist frequency.
         envelope_at_nyquist=s.envelope_at_nyquist ** ((box / plan.box) ** 2),
         aperture_cutoff=cutoff,
-        drawable=drawable,
+        ctf_rows=ctf_rows,
         views=_views(plan) if plan.uneven_views else None,
     )
     return images, simulator
@@ -104,7 +104,7 @@ def _kind_of_simulator(plan: Plan) -> Callable[..., Simulator]:
     density = plan.settings.particles_per_um2
     if density is None:
         return partial(Simulator, max_shift=plan.settings.max_shift)
-    return partial(UnpickedSimulator, density=density * _PER_UM2, radius=plan.mask_radius)
+    return partial(UnpickedSimulator, density=density * _PER_UM2, radius_A=plan.mask_radius)
 
 
 def build_trainer(plan: Plan, index: int, particles: Path, half: int, ranks: Ranks = ALONE) -> Trainer:
@@ -135,7 +135,7 @@ def _views(plan: Plan) -> PoseDistribution:
     s, views = plan.settings, PoseDistribution(plan.device)
     if s.pose_prior is None:
         return views
-    table = read_view_table(s.pose_prior)
+    table = read_pose_prior(s.pose_prior)
     directions, concentrations, weights = (
         torch.from_numpy(column).float().to(plan.device)
         for column in (table.directions, table.concentrations, table.weights)

@@ -1,13 +1,14 @@
 """A user's files and settings, read and checked: what two half sets will be trained on."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cryogan.config import Settings, parse_stages
+from cryogan.config import Settings, parse_stages, require_plausible
 from cryogan.critics import Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
@@ -15,14 +16,16 @@ from cryogan.parallel.ranks import lots
 from cryogan.particles import (
     ParticleImages,
     ParticleTable,
+    PosePrior,
     contrast_sign,
     crop,
     input_findings,
     read_particles,
-    read_view_table,
+    read_pose_prior,
 )
 from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
+from cryogan.run.folder import RunFolder
 from cryogan.run.plan import Plan, require_device
 
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
@@ -71,36 +74,51 @@ def read_inputs(
     require_device(settings.device)
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
-    table = read_particles(particles, data_dir)
+    prior = None if settings.pose_prior is None else read_pose_prior(settings.pose_prior)
+    table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
     sizes = _Sizes.of(table, settings)
+    require_plausible(settings, sizes.width, sizes.width / sizes.box)
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
         _require_same_box(patches, table)
-    cropped = cropped_noise = None
-    if cache is not None:
-        cropped, cropped_noise = _crop(table, patches, sizes, settings, cache, progress)
+    cropped = _crop(table, patches, sizes, settings, cache, progress)
     # They are looked at here and held by the halves.
-    images = ParticleImages(table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped)
+    images = ParticleImages(
+        table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped[0]
+    )
     _require_enough(images, particles, settings)
+    task = Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)
     plan = Plan(
         settings=settings,
         particles=particles.resolve(),
         noise=noise.resolve() if noise else None,
         data_dir=data_dir.resolve() if data_dir else None,
-        cropped=cropped,
-        cropped_noise=cropped_noise,
+        cropped=cropped[0],
+        cropped_noise=cropped[1],
         box=sizes.box,
         pixel_size=images.pixel_size,
         particle_radius=sizes.particle_diameter / 2,
         mask_radius=sizes.mask_diameter / 2,
         particle_count=len(images),
-        stages=critic.stages(Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)),
+        stages=critic.stages(task),
         threads=settings.threads or max(1, available_cores() // 2),
         image_folders=table.image_folders,
     )
+    return Inputs(plan, images, _findings(plan, sizes, images, table, patches, prior))
+
+
+def _findings(
+    plan: Plan,
+    sizes: "_Sizes",
+    images: ParticleImages,
+    table: ParticleTable,
+    patches: ParticleTable | None,
+    prior: PosePrior | None,
+) -> list[Finding]:
+    """What a user should know of the input and the machine."""
+    settings = plan.settings
     findings = [
         *_of_images(images, table, settings),
         *_of_metadata(images, table, sizes, settings),
@@ -109,14 +127,23 @@ def read_inputs(
     if patches is not None:
         findings.append(_of_noise(patches, images.table))
     if prior is not None:
-        frame = (
-            "turned into the map's frame after the search" if critic.finds_frame else "in whose frame the map will be"
-        )
+        frame = "in whose frame the map will be"
+        if plan.critic.finds_frame:
+            frame = "turned into the map's frame after the search"
         findings.append(warnings.POSE_PRIOR(file=str(settings.pose_prior), rows=len(prior), frame=frame))
     findings.append(warnings.MEMORY(gib=plan.cost.memory_gib))
     if plan.device.type == "cuda":
         findings.append(gpu_memory(plan))
-    return Inputs(plan, images, findings)
+    return findings
+
+
+def _folders_of_run(particles: Path) -> tuple[Path, ...]:
+    """Return where the images of a run were found, if the particle file stands in the run's folder."""
+    for folder in particles.absolute().parents:
+        if RunFolder(folder).record.is_file():
+            with suppress(InputError):
+                return Plan.read(folder).image_folders
+    return ()
 
 
 def require_images(plan: Plan, processes: int) -> None:
@@ -164,10 +191,12 @@ def _crop(
     patches: ParticleTable | None,
     sizes: _Sizes,
     settings: Settings,
-    cache: Path,
+    cache: Path | None,
     progress: Callable[[float], None],
-) -> tuple[Path, Path | None]:
-    """Keep the particles and the background patches at the working box in `cache`."""
+) -> tuple[Path | None, Path | None]:
+    """Keep the particles and the background patches at the working box in `cache`, if there is one."""
+    if cache is None:
+        return None, None
     place = (sizes.box, sizes.background, settings.invert, cache.resolve())
     try:
         return crop(table, *place, progress), None if patches is None else crop(patches, *place)
@@ -212,15 +241,20 @@ def _of_contrast(images: ParticleImages, sizes: _Sizes, settings: Settings) -> l
     """Whether protein is bright, which the constraint on the map's sign needs."""
     if settings.particles_per_um2 is not None:
         return [warnings.PARTICLES_PER_PATCH(mean=settings.particles_per_um2 * (1e-4 * sizes.width) ** 2)]
-    contrast = contrast_sign(images)
-    word = {1: "bright", -1: "dark", 0: "undecided"}[contrast.sign]
-    findings = [warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)]
-    return [*findings, warnings.DARK_PARTICLES()] if contrast.sign < 0 else findings
+    stated = images.table.blob_sign
+    contrast = contrast_sign(images, stated=-stated if stated is not None and settings.invert else stated)
+    if contrast.sign == 0:
+        return [warnings.CONTRAST_NOT_SURE(reason=contrast.reason, z=contrast.z, images=contrast.count)]
+    word = "bright" if contrast.sign > 0 else "dark"
+    note = warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)
+    return [note, warnings.DARK_PARTICLES()] if contrast.sign < 0 else [note]
 
 
 def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
     """How many particles have background patches of their micrograph."""
-    covered = np.isin(particles.micrographs, patches.micrographs)
+    if not any(table.micrographs.astype(bool).any() for table in (patches, particles)):
+        return warnings.NO_MICROGRAPH_NAMES(patches=len(patches))
+    covered = np.isin(particles.micrographs, patches.micrographs) & (particles.micrographs != "")
     if not covered.any():
         raise InputError(
             f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
@@ -245,7 +279,7 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
         free = torch.cuda.mem_get_info(plan.device)[0]
     most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     images = most.images_within(free / 2)
-    taken = 2 * (most.fixed + images * most.each)
+    taken = 2 * (most.fixed + images * most.per_image)
     values = {"gib": taken / 2**30, "free": free / 2**30, "device": str(plan.device)}
     if taken > free:
         return warnings.GPU_MEMORY_SHORT(**values)

@@ -1,6 +1,5 @@
 // Line charts with uPlot, which the page loads as a global.
 
-const LEGEND_PX = 34; // below the plot, of the element's height
 const DASHES = { solid: [], dashed: [8, 5], dashdot: [8, 4, 2, 4], dotted: [2, 4] };
 const FONT = "12px system-ui, sans-serif";
 
@@ -20,12 +19,15 @@ export function drawLines(element, lines, options) {
   element.plot?.destroy();
   element.kind = kind;
   element.plot = new uPlot(setup(element, lines, options), data, element);
+  element.plot.setSize(sizeOf(element)); // now that the legend's lines are known
   element.resizing ??= new ResizeObserver(() => element.plot.setSize(sizeOf(element)));
   element.resizing.observe(element);
 }
 
+/** What the legend below leaves of an element. */
 function sizeOf(element) {
-  return { width: element.clientWidth, height: element.clientHeight - LEGEND_PX };
+  const legend = Math.ceil(element.querySelector(".u-legend")?.getBoundingClientRect().height ?? 0);
+  return { width: element.clientWidth, height: element.clientHeight - legend };
 }
 
 function setup(element, lines, { x, log, range, levels = [] }) {

@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,11 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.particles import read_volume
 from cryogan.run.folder import HALVES, RunFolder
+from cryogan.validation import fsc, resample, resolution_at
 from cryogan.watch.record import RunRecord
+
+if TYPE_CHECKING:
+    from cryogan.validation import Alignment
 
 LOG_LINES = 200  # shown
 LARGEST_BOX = 128  # of a map in the browser; larger ones are Fourier-cropped
@@ -104,11 +107,10 @@ class WatchedRun:
         if self._agreement is not None and self._agreement[0] == steps[-1]:
             return
         (half1, pixel_size), (half2, _) = (read_volume(path) for path in self.maps()[steps[-1]])
-        validation = _validation()
-        alignment = validation.align(half2, half1, pixel_size, seed=self._record.settings.seed)
-        curve = validation.fsc(half1, alignment.apply(half2, pixel_size))
+        alignment = _align(half2, half1, pixel_size, self._record.settings.seed)
+        curve = fsc(half1, alignment.apply(half2, pixel_size))
         frequency = np.arange(len(curve)) / (len(half1) * pixel_size)
-        resolution = validation.resolution_at(curve, pixel_size, 0.143, len(half1))
+        resolution = resolution_at(curve, pixel_size, 0.143, len(half1))
         text = (
             f"The maps of step {int(steps[-1])}, half 2 aligned to half 1, without a mask: {resolution:.1f} Å at "
             "0.143. Two halves without a structure agree in their outline."
@@ -179,7 +181,7 @@ class WatchedRun:
         with path.open() as file:
             rows = list(csv.DictReader(file))
         curves = {name: np.array([float(row[name]) for row in rows]) for name in FSC_CURVES}
-        resolution = _validation().resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
+        resolution = resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
         return {
             "text": f"The finished half maps: {resolution:.1f} Å at 0.143, mask-corrected.",
             "frequency": [float(row["frequency_1_per_A"]) for row in rows],
@@ -200,21 +202,20 @@ def read_bytes(path: Path, written: int) -> tuple[bytes, int, float, float]:
     """
     volume, pixel_size = read_volume(path)
     box = min(len(volume), LARGEST_BOX)
-    if box < len(volume):
-        volume = _validation().resample(volume, pixel_size, box, pixel_size * len(volume) / box)
-    low, high = float(volume.min()), float(volume.max())
-    scaled = (volume - low) * (255 / max(high - low, 1e-30))
+    shown = volume if box == len(volume) else resample(volume, pixel_size, box, pixel_size * len(volume) / box)
+    low, high = float(shown.min()), float(shown.max())
+    scaled = (shown - low) * (255 / max(high - low, 1e-30))
     return np.rint(scaled).astype(np.uint8).tobytes(), box, low, high
 
 
-def _validation() -> ModuleType:
-    """The measures of maps, loaded when they are needed first, with one thread: the cores are the run's."""
+def _align(moving: NDArray[np.floating], reference: NDArray[np.floating], pixel_size: float, seed: int) -> "Alignment":
+    """Align two maps with one thread, because the cores are the run's; PyTorch is loaded only now."""
     import torch
 
-    from cryogan import validation
+    from cryogan.validation import align
 
     torch.set_num_threads(1)
-    return validation
+    return align(moving, reference, pixel_size, seed=seed)
 
 
 def _written(paths: Sequence[Path]) -> int:

@@ -1,0 +1,24 @@
+from .alignment import Alignment, align
+from .axes import find_axes
+from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
+from .fsc_files import write_fsc
+from .masks import check_mask, low_pass, soft_mask, spherical_mask
+from .resampling import flip_hand, resample
+
+__all__ = [
+    "Alignment",
+    "FscCurves",
+    "align",
+    "check_mask",
+    "find_axes",
+    "flip_hand",
+    "fsc",
+    "fsc_curves",
+    "low_pass",
+    "randomise_phases",
+    "resample",
+    "resolution_at",
+    "soft_mask",
+    "spherical_mask",
+    "write_fsc",
+]
