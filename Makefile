@@ -93,11 +93,12 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/cluster_model.py
 
-lint: $(INSTALLED) ## Style, types, the direction of imports, and whether docs/settings.md is up to date.
+lint: $(INSTALLED) ## Style, types, the direction of imports, spelling, and whether docs/settings.md is up to date.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/python docs/make_settings.py --check
 
 docs: $(INSTALLED) ## The pages, in docs/_build/html; a warning is an error.

@@ -1,81 +1,77 @@
-"""What each part of the view critic is good for: one half map, with one part left out at a time.
+"""What each part of the matching critic is good for: one half map, with one part left out at a time.
 
     python benchmarks/ablation.py ../shared/data/ribo_c1 --symmetry C1 --out ablation.json
 
-Searches are judged where they end, sharpenings from the same search. One thread; the truth is read for the
+Searches are judged where they end, frequency marching from the same search. One thread; the truth is read for the
 evaluation alone.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
 
 from accuracy import judge
-from cryogan import halfmap
 from cryogan.config import resolve
-from cryogan.critics.matching.templates import Views
-from cryogan.critics.matching.trainer import Search, Sharpening, ViewTraining
+from cryogan.critics import Trainer
+from cryogan.critics.matching import best_poses, marching, search
+from cryogan.critics.matching.pose_optimiser import RefinedPoses
+from cryogan.critics.matching.trainer import MatchingTrainer
+from cryogan.run.build import build_trainer, start_from
 from cryogan.run.inputs import read_inputs
 from cryogan.run.plan import Plan
 from cryogan.validation import resolution_at
 
 HALF = 1
+Change = tuple[object, str, Callable[..., Any]]
+simulated, inverse_temperature = MatchingTrainer.simulated, search.inverse_temperature
 
 
-class NothingSimulated(ViewTraining):
+def nothing_simulated(*arguments):
     """Only the mean over the real images is left of (iii)."""
-
-    def _simulated(self, spectrum, count):
-        half_planes, transfer = super()._simulated(spectrum, count)
-        return torch.zeros_like(half_planes), transfer
+    half_planes, transfer = simulated(*arguments)
+    return torch.zeros_like(half_planes), transfer
 
 
-class SearchWithoutSimulated(NothingSimulated, Search): ...
+def sharp_at_once(step, steps, flat, sharp):
+    return inverse_temperature(step, steps, sharp, sharp)
 
 
-class SharpAtOnce(Search):
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._sharpness = (self._sharpness[1], self._sharpness[1])
+def no_weight(first, second, back):
+    return torch.ones_like(back.radius)
 
 
-class SharpeningWithoutSimulated(NothingSimulated, Sharpening): ...
+def not_refined(templates, images, rotations, shifts, **how):
+    return RefinedPoses(rotations, shifts, torch.zeros(len(images)))
 
 
-class TrustingAll(Sharpening):
-    def _trust(self, first, second):
-        return torch.ones_like(self._back.radius)
+NO_SIMULATED: Change = (MatchingTrainer, "simulated", nothing_simulated)
+# What is put in the place of which part.
+VARIANTS: list[tuple[int, str, list[Change]]] = [
+    (0, "search", []),
+    (0, "no simulated images", [NO_SIMULATED]),
+    (0, "sharp attention at once", [(search, "inverse_temperature", sharp_at_once)]),
+    (1, "marching", []),
+    (1, "no simulated images", [NO_SIMULATED]),
+    (1, "no FSC weight", [(marching, "fsc_weight", no_weight)]),
+    (1, "no refined poses", [(best_poses, "refine_poses", not_refined)]),
+]
 
 
-class Standing(Views):
-    def climb(self, images, rotations, shifts, *, steps, largest, max_shift):
-        return rotations, shifts, torch.zeros(len(images))
-
-
-class WithoutClimbing(Sharpening):
-    def _views(self, spectrum, disc):
-        return Standing(self.simulator.projector, spectrum, disc, self._noise_power, self._width)
-
-
-SEARCHES = {"search": Search, "no simulated images": SearchWithoutSimulated, "sharp attention at once": SharpAtOnce}
-SHARPENINGS = {
-    "sharpening": Sharpening,
-    "no simulated images": SharpeningWithoutSimulated,
-    "no trust by halves": TrustingAll,
-    "no climbing": WithoutClimbing,
-}
-
-
-def train(plan: Plan, index: int, data: Path, kind: type[ViewTraining], start: ViewTraining | None) -> ViewTraining:
-    with mock.patch.object(halfmap, "Search" if issubclass(kind, Search) else "Sharpening", kind):
-        training = halfmap.build_trainer(plan, index, data / "particles.star", HALF)
+def train(plan: Plan, index: int, data: Path, changes: list[Change], start: Trainer | None) -> Trainer:
+    training = build_trainer(plan, index, data / "particles.star", HALF)
     if start is not None:
-        halfmap.start_from(training, start)
-    list(training.run())
+        start_from(training, start)
+    with ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(mock.patch.object(*change))
+        list(training.run())
     return training
 
 
@@ -91,14 +87,12 @@ def main() -> None:
     for seed in a.seeds:
         settings = resolve("default", None, {"symmetry": a.symmetry, "seed": seed, "starts": 1})
         plan, _, _ = read_inputs(a.data / "particles.star", a.data / "noise.star", None, settings)
-        variants = [(0, name, kind) for name, kind in SEARCHES.items()]
-        variants += [(1, name, kind) for name, kind in SHARPENINGS.items()]
-        found: ViewTraining | None = None
-        for index, name, kind in variants:
+        found: Trainer | None = None
+        for index, name, changes in VARIANTS:
             before = time.process_time()
-            training = train(plan, index, a.data, kind, found if index else None)
+            training = train(plan, index, a.data, changes, found if index else None)
             minutes = (time.process_time() - before) / 60
-            found = training if kind is Search else found
+            found = training if name == "search" else found
             curve, pixel_size = judge(training.result().numpy(), training.simulator.pixel_size, a.data)
             record = {
                 "set": a.data.name,

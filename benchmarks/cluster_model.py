@@ -27,12 +27,13 @@ import torch
 from cryogan.config import Settings
 from cryogan.critics import Task
 from cryogan.critics.matching.method import Matching
-from cryogan.critics.matching.trainer import CHUNK, sharpening_cutoff, sharpening_steps
+from cryogan.critics.matching.schedule import marching_cutoff, marching_steps
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.fourier import Disc
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
-from operations import CLIMB
+from operations import POSE_STEP
 from report import DOCS, IMAGES, RUNS, WORDS, table
 
 PARTICLES, BOX = 10_000_000, 384
@@ -94,19 +95,20 @@ class Cost:
         )
         boxes = np.array([each["box"] for each in scaling["boxes"]], dtype=float)
         seconds, images = np.array([each["cpu_seconds"] for each in scaling["boxes"]]), scaling["images"]
-        voxels = (2 * images / CHUNK * self.batch_voxel + self.step_voxel) * (2 * boxes) ** 3
+        voxels = (2 * images / IMAGES_AT_ONCE * self.batch_voxel + self.step_voxel) * (2 * boxes) ** 3
         # A power of the coefficients: in a larger volume their samples lie farther apart in memory.
         self.exponent, factor = np.polyfit(np.log(coefficients(boxes / 2)), np.log((seconds - voxels) / images), 1)
         self.factor = float(np.exp(factor))
         fitted = images * self.factor * coefficients(boxes / 2) ** self.exponent + voxels
         self.error = float(np.abs(fitted / seconds - 1).max())
-        climb = next(each for each in operations["operations"] if each["name"] == "climb a step")
-        self.samples = climb["gflop_s"] * 1e9 / CLIMB * 4  # a second; CLIMB is that of four samples and what follows
+        refined = next(each for each in operations["operations"] if each["name"] in ("refine a step", "climb a step"))
+        # A second; POSE_STEP is that of four samples and what follows.
+        self.samples = refined["gflop_s"] * 1e9 / POSE_STEP * 4
 
     def images(self, count: float, box: int, cutoff: float) -> float:
         """Seconds for `count` particles and as many simulated images, with their batches."""
         batch = self.batch_voxel * (2 * box) ** 3
-        return float(count * (self.factor * coefficients(cutoff) ** self.exponent + 2 * batch / CHUNK))
+        return float(count * (self.factor * coefficients(cutoff) ** self.exponent + 2 * batch / IMAGES_AT_ONCE))
 
     def volume(self, box: int) -> float:
         return float(self.step_voxel * (2 * box) ** 3)
@@ -153,10 +155,10 @@ def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int,
     search = critic.stages(task)[0]
     seconds = sum(critic.step_seconds(task, search, index) for index in range(search.steps))
     arithmetic = settings.starts * seconds / speed
-    communication, steps = 0.0, sharpening_steps(box, LAST)
+    communication, steps = 0.0, marching_steps(box, LAST)
     for index in range(steps):
         images = last if index >= steps - LAST else settings.marching_images
-        each = step(cost, assumed, speed, images, box, sharpening_cutoff(index, box), ranks)
+        each = step(cost, assumed, speed, images, box, marching_cutoff(index, box), ranks)
         arithmetic, communication = arithmetic + each["arithmetic"], communication + each["communication"]
     return turns * (arithmetic + communication) / 3600, communication / (arithmetic + communication)
 
@@ -266,7 +268,7 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
         "the speed of a GPU that the model assumes has not been measured.",
         f"**Measured.** A step of frequency marching takes a core {1e6 * cost.factor:.2g} us times the number of "
         f"Fourier coefficients to the power {cost.exponent:.2f} for a particle and a simulated image, and for a voxel "
-        f"of the padded volume {1e9 * cost.batch_voxel:.2g} ns in each batch of {CHUNK} images and "
+        f"of the padded volume {1e9 * cost.batch_voxel:.2g} ns in each batch of {IMAGES_AT_ONCE} images and "
         f"{1e9 * cost.step_voxel:.2g} ns in each step (fit to 32 to 192 px, error at most {cost.error:.0%}; {BOX} px "
         f"is an extrapolation). Refining poses, a core computes {cost.samples / 1e6:.1f} million trilinear samples per "
         "second.",
@@ -276,7 +278,7 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
         f"everything else. GPUs are connected by {assumed.link / 1e9:g} GB/s each, {1e6 * assumed.latency:g} us per "
         "message; a ring all-reduce of b bytes over n takes 2 (n - 1) / n b / bandwidth and the latencies.",
         f"## {PARTICLES / 1e6:.0f} million particles at {BOX} px",
-        f"Both halves, default settings: two initial searches at 32 px, {sharpening_steps(BOX, LAST)} steps of "
+        f"Both halves, default settings: two initial searches at 32 px, {marching_steps(BOX, LAST)} steps of "
         "frequency marching. Each half has half of the GPUs; a single GPU works on one after the other. The last "
         "column is the rate at which the cache has to be read in steps with every particle.",
         table(head, rows),

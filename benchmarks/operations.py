@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from cryogan.config import resolve
-from cryogan.critics.matching.templates import Observed, Views, shift_grid
-from cryogan.critics.matching.trainer import BANK_SHELL, SHIFT_SPACING
+from cryogan.critics.matching.pose_optimiser import refine_poses
+from cryogan.critics.matching.schedule import BANK_SHELL
+from cryogan.critics.matching.templates import SHIFT_SPACING, Observed, Templates, shift_grid
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate
 from cryogan.fourier import Disc, to_half_planes
@@ -27,7 +28,8 @@ from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.symmetry import point_group
-from cryogan.refinement.pose_search import CANDIDATES, COARSE_STEPS, FINE_STEPS, HalfSet
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.pose_search import CANDIDATES, COARSE_STEPS, FINE_STEPS, search_poses
 from cryogan.rotations import spread_rotations
 from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
@@ -35,8 +37,8 @@ from cryogan.simulation import simulate
 CPU, BOX, PIXEL, COUNT, SIZE = torch.device("cpu"), 64, 4.0, 128, 1024
 SAMPLE = 8 * 2 * 2 + 30  # 8 neighbours, real and imaginary part; coordinates and weights
 
-# Of a step of a climb, for a coefficient: four projections, five slopes against each other and the residual.
-CLIMB = 4 * SAMPLE + 2 * 2 * (25 + 5) + 40
+# Of a Gauss-Newton step, for a coefficient: four projections, five slopes against each other and the residual.
+POSE_STEP = 4 * SAMPLE + 2 * 2 * (25 + 5) + 40
 
 
 def transforms(box: int) -> float:
@@ -61,11 +63,11 @@ def scene() -> dict[str, object]:
     return {"simulator": simulator, "spectrum": spectrum, "phi": phi, "images": images, "transfer": transfer}
 
 
-def look(scene: dict, cutoff: float) -> tuple[Views, Observed, Disc]:
+def observe(scene: dict, cutoff: float) -> tuple[Templates, Observed, Disc]:
     disc = Disc(BOX, cutoff, device=CPU)
     projector = scene["simulator"].projector
-    views = Views(projector, scene["spectrum"], disc, torch.ones(BOX // 2 + 1), BOX * PIXEL)
-    return views, Observed(disc.take(scene["images"]), disc.take(scene["transfer"])), disc
+    templates = Templates(projector, scene["spectrum"], disc, torch.ones(BOX // 2 + 1), BOX * PIXEL)
+    return templates, Observed.on(disc, scene["images"], scene["transfer"]), disc
 
 
 def measure(benchmark, operation: Callable[[], object], flop: float) -> None:
@@ -85,26 +87,26 @@ def test_simulate(benchmark, scene) -> None:
     measure(benchmark, lambda: simulator(scene["spectrum"], phi), flop)
 
 
-def test_agreements_with_a_bank(benchmark, scene) -> None:
-    views, images, disc = look(scene, 11.0)
+def test_match_with_a_bank(benchmark, scene) -> None:
+    templates, images, disc = observe(scene, 11.0)
     shifts = shift_grid(10.0, BOX * PIXEL / 32, CPU)
-    bank = views.bank(spread_rotations(4608, point_group("C1"), torch.Generator().manual_seed(0)), shifts)
+    bank = templates.bank(spread_rotations(4608, point_group("C1"), torch.Generator().manual_seed(0)), shifts)
     flop = 2.0 * COUNT * len(bank.rotations) * (len(shifts) * 2 * len(disc) + len(disc))
     measure(benchmark, lambda: bank.best(images), flop)
 
 
-def test_climb_a_step(benchmark, scene) -> None:
-    views, images, disc = look(scene, 32.0)
+def test_refine_a_step(benchmark, scene) -> None:
+    templates, images, disc = observe(scene, 32.0)
     phi = scene["phi"]
-    flop = COUNT * len(disc) * CLIMB
+    flop = COUNT * len(disc) * POSE_STEP
 
-    def climb() -> object:
-        return views.climb(images, phi.rotations, phi.shifts, steps=1, largest=0.1, max_shift=10.0)
+    def refine() -> object:
+        return refine_poses(templates, images, phi.rotations, phi.shifts, steps=1, max_turn=0.1, max_shift=10.0)
 
-    measure(benchmark, climb, flop)
+    measure(benchmark, refine, flop)
 
 
-def test_match(benchmark, tmp_path) -> None:
+def test_find_poses(benchmark, tmp_path) -> None:
     """A pose for each particle, as `cryogan poses` finds it."""
     volume = phantom(BOX, PIXEL, 0)
     simulate(volume, PIXEL, tmp_path / "data", count=2 * COUNT, snr=0.5, max_shift=10.0, seed=0)
@@ -115,13 +117,13 @@ def test_match(benchmark, tmp_path) -> None:
     shifts = len(shift_grid(10.0, SHIFT_SPACING * BOX * PIXEL, CPU))
     bank = 2.0 * COUNT * plan.settings.orientations * (shifts * 2 * coarse + coarse)
     steps = CANDIDATES * (COARSE_STEPS + 1) * coarse + 2 * (FINE_STEPS + 1) * fine
-    measure(benchmark, lambda: half.match(density, BOX / 2), bank + COUNT * steps * CLIMB)
+    measure(benchmark, lambda: search_poses(half, density, BOX / 2), bank + COUNT * steps * POSE_STEP)
 
 
 def test_back_project(benchmark, scene) -> None:
-    views, images, disc = look(scene, 32.0)
+    templates, images, disc = observe(scene, 32.0)
     phi, projector = scene["phi"], scene["simulator"].projector
-    values = views.matched(images, phi.shifts)
+    values = templates.matched(images, phi.shifts)
 
     def back_project() -> object:
         with torch.enable_grad():

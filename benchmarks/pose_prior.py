@@ -1,4 +1,4 @@
-"""What a prior on the view directions is worth: one search of a phantom, sharpened with four distributions of views.
+"""What a prior on the view directions is worth: one search of a phantom, then four distributions of views.
 
     python benchmarks/pose_prior.py --out docs/runs/pose_prior.json
 
@@ -16,7 +16,11 @@ import numpy as np
 import torch
 
 from cryogan.config import Settings
-from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening, sharpening_steps
+from cryogan.critics import Stage, Task, TrainerInputs
+from cryogan.critics.matching.marching import FrequencyMarching
+from cryogan.critics.matching.schedule import marching_steps
+from cryogan.critics.matching.search import InitialSearch
+from cryogan.critics.matching.trainer import MatchingTrainer
 from cryogan.critics.read_ahead import HeldImages
 from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
@@ -24,7 +28,6 @@ from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
-from cryogan.physics.volume import Volume
 from cryogan.rotations import uniform_rotations
 from cryogan.validation import align, fsc
 
@@ -73,14 +76,14 @@ def main() -> None:
     other = uniform_rotations(1, source.generator) @ preferred().sample(COUNT, source.generator)
     prior = preferred().mixture(other[:, :, 2], torch.full((COUNT,), torch.nan), torch.ones(COUNT))
 
-    def start(kind: type, steps: int, learn: bool, views: PoseDistribution | None) -> Search | Sharpening:
+    def start(kind: type[MatchingTrainer], steps: int, learn: bool, views: PoseDistribution | None) -> MatchingTrainer:
         s = Settings(orientations=1500, search_batch=150, marching_images=COUNT, max_shift=MAX_SHIFT, learn_poses=learn)
         simulator = build_simulator(a.seed, views)
         simulator.optics = source.optics
-        batch = s.search_batch if kind is Search else CHUNK
-        return kind(s, steps, images, simulator, Volume(BOX, 15, "C1", CPU), SIGNAL, batch, a.seed)
+        task, stages = Task(s, BOX, PIXEL, 15 * PIXEL, COUNT), (Stage(BOX, steps),)
+        return kind(TrainerInputs(task, stages, 0, images, simulator, SIGNAL, critic_seed=0, order_seed=a.seed))
 
-    def judge(training: Search | Sharpening) -> dict[str, object]:
+    def judge(training: MatchingTrainer) -> dict[str, object]:
         """FSC with the truth, and correlation of the views' densities, in the map's frame."""
         found = training.result().numpy()
         alignment = align(found, truth.numpy(), PIXEL)
@@ -94,13 +97,13 @@ def main() -> None:
             correlation = round(float(torch.corrcoef(torch.stack([views.density, true]))[0, 1]), 3)
         return {"correlation": correlation, "fsc": curve.round(3).tolist()}
 
-    search = start(Search, 150, False, None)
+    search = start(InitialSearch, 150, False, None)
     list(search.run())
     records = [{"views": "search"} | judge(search)]
     for name in ("uniform", "prior", "learned", "prior, learned"):
         views = None if name == "uniform" else PoseDistribution(CPU, prior if "prior" in name else None)
         began = time.process_time()
-        training = start(Sharpening, sharpening_steps(BOX, 4), "learned" in name, views)
+        training = start(FrequencyMarching, marching_steps(BOX, 4), "learned" in name, views)
         training.volume.start_from(search.result())
         list(training.run())
         seconds = round(time.process_time() - began, 1)

@@ -23,7 +23,9 @@ from accuracy import judge
 from cryogan.particles import read_star, read_volume
 from cryogan.particles.halves import half_rows
 from cryogan.physics.symmetry import point_group
-from cryogan.refinement.pose_search import HalfSet, Posterior
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.least_squares import least_squares_map
+from cryogan.refinement.posterior import Posterior
 from cryogan.refinement.refine import STEPS
 from cryogan.rotations import euler_to_rotations
 from cryogan.run.folder import HALVES
@@ -83,7 +85,8 @@ def bound(data: Path, run: Path) -> dict[str, object]:
         rows = half_rows(len(table), half, plan.settings.seed)
         known = Posterior.certain(rotations[rows], shifts[rows])
         empty = torch.zeros(plan.box, plan.box, plan.box)
-        maps.append(HalfSet(plan, run / "particles.star", half).fit(empty, known, plan.box / 2, STEPS).numpy())
+        half_set = HalfSet(plan, run / "particles.star", half)
+        maps.append(least_squares_map(half_set, empty, known, plan.box / 2, STEPS).numpy())
     mean = (maps[0] + maps[1]) / 2
     curves = fsc_curves(*maps, plan.pixel_size, soft_mask(mean, plan.pixel_size), seed=plan.settings.seed)
     curve, pixel_size = judge(mean, plan.pixel_size, data)

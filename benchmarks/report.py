@@ -230,7 +230,7 @@ def ablation() -> str:
     rows: list[list[object]] = []
     for path in sorted(RUNS.glob("ablation_*.json")):
         for record in json.loads(path.read_text()):
-            variant = "nothing" if record["variant"] in ("search", "sharpening") else record["variant"]
+            variant = "nothing" if record["variant"] in ("search", "sharpening", "marching") else record["variant"]
             variant, stage = WORDS.get(variant, variant), WORDS.get(record["stage"], record["stage"])
             row = [record["set"], record["seed"], stage, variant, record["cpu_minutes"]]
             rows.append([*row, record["truth_05"], record["truth_0143"], record["agreement"]])

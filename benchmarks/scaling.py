@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py --out docs/runs/scaling.json
 
-For each box, CPU time and memory of a sharpening step at all frequencies, in a process of its own; for each number of
-particles of a phantom, CPU time and resolution of a whole `cryogan reconstruct`; and for each number of particles of
-`POSES_BOX` pixels, CPU time and memory of matching them with their map, as `cryogan poses` does.
+For each box, CPU time and memory of a step of frequency marching at all frequencies, in a process of its own; for each
+number of particles of a phantom, CPU time and resolution of a whole `cryogan reconstruct`; and for each number of
+particles of `POSES_BOX` pixels, CPU time and memory of matching them with their map, as `cryogan poses` does.
 """
 
 import argparse
@@ -20,9 +20,10 @@ import torch
 
 from accuracy import measure
 from cryogan.config import resolve
-from cryogan.critics.matching.trainer import sharpening_steps
+from cryogan.critics.matching.schedule import marching_steps
 from cryogan.models.phantom import phantom
-from cryogan.refinement.pose_search import HalfSet
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.pose_search import search_poses
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
 from cryogan.simulation import simulate
@@ -42,7 +43,7 @@ def step(box: int, folder: Path, result: "multiprocessing.Queue[dict[str, float]
     plan, _, _ = read_inputs(folder / "particles.star", folder / "noise.star", None, resolve("default", None, flags))
     training = build_trainer(plan, len(plan.stages) - 1, folder / "particles.star", 1)
     training.volume.start_from(torch.from_numpy(volume).to(training.volume.density))
-    training.step = sharpening_steps(box, 1) - 1  # the cut-off is at the Nyquist frequency
+    training.step = marching_steps(box, 1) - 1  # the cut-off is at the Nyquist frequency
     before = time.process_time()
     list(training.run(until=training.step + 1))
     seconds = time.process_time() - before
@@ -60,7 +61,7 @@ def poses(count: int, folder: Path, result: "multiprocessing.Queue[dict[str, flo
     halves = [HalfSet(plan, folder / "particles.star", half) for half in (1, 2)]
     before = time.process_time()
     for half in halves:
-        half.match(density, POSES_BOX / 2)
+        search_poses(half, density, POSES_BOX / 2)
     seconds = time.process_time() - before
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     result.put({"particles": count, "cpu_seconds": seconds, "memory_gib": memory})

@@ -222,6 +222,15 @@ def test_a_working_box_that_cannot_be(box: int, refused: Run, particles: Path, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "span"),
+    [("--mask-diameter", 500, "16 to 128"), ("--max-shift", 500, "0 to 64"), ("--particle-diameter", 10, "16 to 128")],
+)
+def test_lengths_that_cannot_be(flag: str, value: int, span: str, refused: Run, particles: Path) -> None:
+    line = refused("check", particles / "particles.star", flag, value)
+    assert f"{flag} {value} A is not possible in a box of 128 A: give {span} A." in line
+
+
 def test_patches_of_other_micrographs(refused: Run, copied: Callable[..., Path], tmp_path: Path) -> None:
     star = copied()
     noise = star.parent / "noise.star"
@@ -275,7 +284,7 @@ def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> Non
     overwrite(star.parent / "particles.mrcs", images)
     _, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert len(kept) == 397
-    assert any(remark.startswith("3 images are constant or hold NaN") for remark in remarks)
+    assert any(remark.startswith("3 images are constant, blank in part, or hold NaN") for remark in remarks)
 
 
 def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> None:

@@ -31,15 +31,15 @@ SRUN = {
 # Runs the command in a process whose memory holds a few images only.
 SHORT = """
 import torch
-from cryogan.critics.matching.templates import Bank
+from cryogan.critics.matching.templates import TemplateBank
 from cryogan.cli import main
 
-def limited(self, images, whole=Bank.agreements):
+def limited(self, images, whole=TemplateBank.log_likelihood_ratios):
     if len(images) > {most}:
         raise torch.OutOfMemoryError("CUDA out of memory.")
     return whole(self, images)
 
-Bank.agreements = limited
+TemplateBank.log_likelihood_ratios = limited
 main()
 """
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}

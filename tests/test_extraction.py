@@ -193,6 +193,14 @@ def test_particles_outside_their_micrograph_are_refused(project: Path, place: fl
     write_star(project / "out.star", {"optics": optics, "particles": columns})
     with pytest.raises(InputError, match=r"out\.star: 1 of the 6 particles of Micrographs/m0\.mrc lie outside it"):
         extract_noise(project / "micrographs.star", project / "out.star", project / "out", console=QUIET)
+    assert not (project / "out").exists()
+
+
+def test_a_micrograph_named_twice_is_refused(project: Path) -> None:
+    text = (project / "micrographs.star").read_text()
+    (project / "twice.star").write_text(text.replace("m2.mrc", "m0.mrc"))
+    with pytest.raises(InputError, match=r"twice\.star, line \d+: the micrograph Micrographs/m0\.mrc is named twice"):
+        read_micrographs(project / "twice.star")
 
 
 def test_bad_micrographs_are_named(project: Path) -> None:

@@ -13,13 +13,14 @@ import torch
 
 from builders import prepared
 from cryogan.config import Settings, resolve
-from cryogan.critics.matching.templates import Bank, Observed, Views
+from cryogan.critics.matching.templates import Observed, TemplateBank, Templates
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.errors import InputError
 from cryogan.parallel.launch import STOPPING
 from cryogan.particles import ParticleImages, open_stack, read_particles, read_volume
-from cryogan.refinement.pose_search import HalfSet
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.pose_search import search_poses
 from cryogan.refinement.refine import refine
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
@@ -111,8 +112,8 @@ def test_memory_that_the_machine_does_not_have(allocate: Callable[[int], object]
 @pytest.mark.parametrize(
     ("critic", "stage", "owner", "method", "most", "left"),
     [
-        ("matching", 0, Bank, "agreements", 20, 13),  # 50, 25, 13
-        ("matching", 1, Views, "climb", 20, 16),  # 128, 64, 32, 16
+        ("matching", 0, TemplateBank, "log_likelihood_ratios", 20, 13),  # 50, 25, 13
+        ("matching", 1, Templates, "residual", 20, 16),  # 128, 64, 32, 16
         ("wasserstein", 0, Discriminator, "forward", 5, 4),  # 16, 8, 4
     ],
 )
@@ -152,12 +153,13 @@ def test_out_of_memory_gives_smaller_batches_and_the_same_map(
 def test_out_of_memory_in_the_matching_gives_the_same_poses(particles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(particles)
     truth = torch.from_numpy(read_volume(particles / "truth.mrc")[0])
-    undisturbed = HalfSet(plan, plan.particles, 1).match(truth, 10.0)
-    forgetful(monkeypatch, Bank, "agreements", 40)
+    undisturbed = search_poses(HalfSet(plan, plan.particles, 1), truth, 10.0)
+    forgetful(monkeypatch, TemplateBank, "log_likelihood_ratios", 40)
     half = HalfSet(plan, plan.particles, 1)
-    disturbed = half.match(truth, 10.0)
+    disturbed = search_poses(half, truth, 10.0)
     assert half.micro_batch.size == 32
-    torch.testing.assert_close(disturbed.agreement, undisturbed.agreement, rtol=1e-4, atol=1e-2)
+    ratios = disturbed.log_likelihood_ratio, undisturbed.log_likelihood_ratio
+    torch.testing.assert_close(*ratios, rtol=1e-4, atol=1e-2)
     same = torch.isclose(disturbed.rotations, undisturbed.rotations, atol=1e-3).all((1, 2))
     assert same.float().mean() > 0.95  # those of two equal poses may change places
 
@@ -179,7 +181,7 @@ def told(run: Path) -> list[Message]:
 
 
 def test_smaller_batches_are_said_once_a_stage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forgetful(monkeypatch, Bank, "agreements", 40)
+    forgetful(monkeypatch, TemplateBank, "log_likelihood_ratios", 40)
     *remarks, last = told(run)
     assert last.kind == "finished"
     findings = [message.finding for message in remarks if message.finding is not None]
@@ -202,7 +204,7 @@ def test_no_memory_for_one_image_ends_in_one_line(error: Exception, run: Path, m
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Bank, "agreements", fail)
+    monkeypatch.setattr(TemplateBank, "log_likelihood_ratios", fail)
     (last,) = told(run)
     assert last.kind == "failed"
     assert re.match(r"Out of memory: give a smaller --box", last.text)
@@ -212,7 +214,7 @@ def test_other_errors_are_no_lack_of_memory(run: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise RuntimeError("The size of tensor a must match the size of tensor b")
 
-    monkeypatch.setattr(Bank, "agreements", fail)
+    monkeypatch.setattr(TemplateBank, "log_likelihood_ratios", fail)
     with pytest.raises(RuntimeError, match="size of tensor"):
         told(run)
 
@@ -221,12 +223,12 @@ def test_other_errors_are_no_lack_of_memory(run: Path, monkeypatch: pytest.Monke
 
 
 def test_a_map_that_is_not_finite_ends_the_run_with_the_remedy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Views.matched
+    real = Templates.matched
 
-    def poisoned(self: Views, images: Observed, shifts: torch.Tensor) -> torch.Tensor:
+    def poisoned(self: Templates, images: Observed, shifts: torch.Tensor) -> torch.Tensor:
         return real(self, images, shifts) * float("nan")
 
-    monkeypatch.setattr(Views, "matched", poisoned)
+    monkeypatch.setattr(Templates, "matched", poisoned)
     (last,) = told(run)
     assert last.kind == "failed"
     assert "Half 2: the map is not finite after step 1; lower the rates" in last.text

@@ -45,7 +45,7 @@ def test_schedules_fall_a_share_every_epoch_in_both_stages(particles: Path) -> N
         training = build_trainer(plan, index, particles / "particles.star", 1)
         assert isinstance(training, Training)
         rates = training.critic_optimiser.param_groups[0]
-        seen = [(rates["lr"], training.view.smoothing) for _ in training.run()]
+        seen = [(rates["lr"], training.critic_input.smoothing) for _ in training.run()]
         assert len(seen) == epochs
         np.testing.assert_allclose([rate for rate, _ in seen], 1e-3 * 0.92 ** np.arange(epochs))
         np.testing.assert_allclose([width for _, width in seen], 2.548 * 0.98 ** np.arange(epochs))

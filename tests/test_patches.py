@@ -13,8 +13,8 @@ from torch.nn.functional import pad
 
 from cryogan.cli import main
 from cryogan.config import Settings
+from cryogan.critics.matching.marching import FrequencyMarching
 from cryogan.critics.matching.method import shift_count
-from cryogan.critics.matching.trainer import Sharpening
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power
@@ -186,9 +186,9 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, _ = read_inputs(*files, None, s)
     training = build_trainer(plan, len(plan.stages) - 1, files[0], 1)
-    assert isinstance(training, Sharpening)
+    assert isinstance(training, FrequencyMarching)
     for index in (0, len(plan.stages) - 1):
-        assert shift_count(plan.task, plan.stages[index]) == len(build_trainer(plan, index, files[0], 1)._shifts)
+        assert shift_count(plan.task, plan.stages[index]) == len(build_trainer(plan, index, files[0], 1).shifts)
     training.volume.start_from(truth_in_patches(noisy, tmp_path / "clean", 2.0))
     simulator, generator = training.simulator, training.simulator.generator
     distance = torch.linspace(0, 95, 96)
@@ -201,11 +201,11 @@ def test_only_whole_particles_are_counted(noisy: Path, tmp_path: Path) -> None:
         patch=torch.arange(96),
     )
     with torch.no_grad():
-        look, spectra, _ = training._look(9.0)
-        presence = look(*training._simulated(spectra, phi))[-1][:, 0]
+        matcher = training.matcher(9.0)
+        p_particle = matcher(*training.simulated(matcher.spectra, phi)).p_particle[:, 0]
     # The centre is whole up to 192 / 2 - 42 = 54 A.
-    assert presence[distance < 51].mean() > 0.9
-    assert presence[distance > 57].mean() < 0.1
+    assert p_particle[distance < 51].mean() > 0.9
+    assert p_particle[distance > 57].mean() < 0.1
 
 
 def test_a_map_without_picking(noisy: Path) -> None:

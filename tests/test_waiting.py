@@ -26,7 +26,7 @@ FEW = {
 FEW |= {"steps": 3, "critic_warmup": 2, "coarse_to_fine": False, "batch_size": 8}
 TRAININGS = {
     "search": (0, {"critic": "matching"}),
-    "sharpening": (1, {"critic": "matching", "symmetry": "D2", "learn_poses": True}),
+    "marching": (1, {"critic": "matching", "symmetry": "D2", "learn_poses": True}),
     "convolutional": (0, {"critic": "wasserstein", "learn_scales": True, "scale_clip": 1.0, "smoothing": 4.0}),
 }
 # Operations whose result, or its size, the CPU has to know; and what asks for a tensor's values.
@@ -101,14 +101,14 @@ def test_a_step_asks_nothing_of_the_device(name: str, particles: Path, monkeypat
 def test_questions_are_noticed(particles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The count is not empty because it is blind."""
     training = asked_for(particles / "particles.star", particles / "noise.star", "search")
-    update = training._update
+    update = training.update
 
     def asking() -> Any:
         real, simulated = update()
         training.volume.clip(float(real.mean() * 0))
         return real[real > -torch.inf], simulated
 
-    monkeypatch.setattr(training, "_update", asking)
+    monkeypatch.setattr(training, "update", asking)
     monkeypatch.setattr(sys.modules[__name__], "ON_THE_CPU", set())
     counted = Counted(monkeypatch)
     with counted:

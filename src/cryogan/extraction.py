@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -17,6 +18,7 @@ from cryogan.particles.micrographs import (
     cut,
     fill_broken,
     grid_places,
+    micrograph_shape,
     quiet_places,
     read_micrograph,
     read_micrographs,
@@ -38,6 +40,46 @@ CTF_COLUMNS = (
     "rlnCtfScalefactor",
 )
 PARTICLE_FRACTION = 0.5  # of the box: a particle's diameter, where it is not given
+
+
+@dataclass
+class _PatchSet:
+    """Patches of one kind: a stack for each micrograph, and the table that names them.
+
+    Attributes:
+        folder: where they are written.
+        pixel_size: A.
+        stems: name of each micrograph's stack, by micrograph, without what follows.
+        ending: what follows, before the suffix.
+        rows: columns of the table.
+    """
+
+    folder: Path
+    pixel_size: float
+    stems: Mapping[str, str]
+    ending: str = ""
+    rows: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
+
+    def __len__(self) -> int:
+        return len(self.rows["rlnImageName"])
+
+    def add(
+        self, micrograph: str, centres: NDArray[np.int64], patches: NDArray[np.float32], columns: Mapping[str, object]
+    ) -> None:
+        """Write the patches (n, D, D) of a micrograph about centres (n, 2); `columns` are equal for all of them."""
+        stack = f"{self.stems[micrograph]}{self.ending}.mrcs"
+        write_stack(self.folder / stack, patches, self.pixel_size)
+        for index, (x, y) in enumerate(centres.tolist()):
+            self.rows["rlnImageName"].append(f"{index + 1:06d}@{stack}")
+            self.rows["rlnMicrographName"].append(micrograph)
+            self.rows["rlnCoordinateX"].append(float(x))
+            self.rows["rlnCoordinateY"].append(float(y))
+            for column, value in columns.items():
+                self.rows[column].append(value)
+
+    def write(self, name: str, optics: dict[str, list[object]]) -> None:
+        """Write the table as a STAR file of this name."""
+        write_star(self.folder / name, {"optics": optics, "particles": dict(self.rows)})
 
 
 def extract_noise(
@@ -79,35 +121,25 @@ def extract_noise(
     side = _side(micrographs, images, table)
     radius = (particle_diameter or PARTICLE_FRACTION * box * table.pixel_size) / 2 / images.pixel_size
     files = _picked(micrographs, particles, images, places)
+    _require_inside(particles, files, places, radius)
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[object]] = defaultdict(list)
-    crowded = []
-    stems = _stems(list(files))
+    noise = _PatchSet(out, table.pixel_size, _stems(list(files)))
     for name in track(files, "Background patches", console=console, disable=not console.is_terminal):
         micrograph, broken = fill_broken(read_micrograph(files[name]))
-        _require_inside(particles, name, places[name], micrograph.shape, radius)
         found = quiet_places(micrograph, broken, places[name], side, radius, len(places[name]))
-        plot_places(out / "figures" / f"{stems[name]}.png", micrograph, places[name], radius, found, side)
-        if not len(found):
-            crowded.append(name)
-            continue
-        patches = fourier_crop(cut(micrograph, found, side), box)
-        patches -= patches.mean((1, 2), keepdims=True)
-        patches /= patches.std((1, 2), keepdims=True)
-        write_stack(out / f"{stems[name]}.mrcs", patches, table.pixel_size)
-        _add_rows(rows, f"{stems[name]}.mrcs", name, found, {"rlnOpticsGroup": 1})
-    if not rows:
+        plot_places(out / "figures" / f"{noise.stems[name]}.png", micrograph, places[name], radius, found, side)
+        if len(found):
+            patches = _standardised(fourier_crop(cut(micrograph, found, side), box))
+            noise.add(name, found, patches, {"rlnOpticsGroup": 1})
+    if not len(noise):
         raise InputError(
             f"{micrographs}: no micrograph has room for a patch of {side} px; give a smaller --particle-diameter."
         )
-    write_star(out / "noise.star", {"optics": _optics(table.pixel_size, box), "particles": dict(rows)})
+    noise.write("noise.star", _optics(table.pixel_size, box))
     wanted = sum(len(places[name]) for name in files)
-    _print(
-        console,
-        f"{len(rows['rlnImageName'])} patches for {wanted} particles of {len(files)} micrographs: {out / 'noise.star'}",
-    )
-    if crowded:
-        _print(console, f"No room in {len(crowded)} micrographs: {', '.join(crowded)}")
+    _print(console, f"{len(noise)} patches for {wanted} particles of {len(files)} micrographs: {out / 'noise.star'}")
+    if crowded := files.keys() - set(noise.rows["rlnMicrographName"]):
+        _print(console, f"No room in {len(crowded)} micrographs: {', '.join(sorted(crowded))}")
     return out / "noise.star"
 
 
@@ -123,9 +155,9 @@ def extract_patches(
 ) -> Path:
     """Extract patches on a grid that covers each micrograph; a patch holds no particle, one, or several.
 
-    The mean of the whole micrograph is subtracted from a patch, and the patch is divided by the micrograph's s.d.;
-    it carries the micrograph's CTF. Patches with blank, repeated or NaN pixels are left out. For every `NOISE_SHARE`
-    patches one more, of the lowest variance, goes to noise.star as background, in the same unit.
+    Patches have the mean of their whole micrograph subtracted, are divided by its s.d., and carry its CTF. Those with
+    blank, repeated or NaN pixels are left out. For every `NOISE_SHARE` patches one more, of the lowest variance, goes
+    to noise.star as background, in the same unit.
 
     Args:
         micrographs: RELION micrograph STAR with CTFs.
@@ -149,34 +181,26 @@ def extract_patches(
     images = read_micrographs(micrographs, data_dir)
     columns, optics = _ctf(micrographs, images, box)
     generator = np.random.default_rng(seed)
-    patches: dict[str, list[object]] = defaultdict(list)
-    noise: dict[str, list[object]] = defaultdict(list)
+    stems, left_out = _stems(images.names), 0
+    patches = _PatchSet(out, images.pixel_size, stems, "_patches")
+    noise = _PatchSet(out, images.pixel_size, stems, "_noise")
     out.mkdir(parents=True, exist_ok=True)
-    stems = _stems(images.names)
-    left_out = 0
-    shown = track(images.names, "Patches", console=console, disable=not console.is_terminal)
-    for number, name in enumerate(shown):
+    for number in track(range(len(images.names)), "Patches", console=console, disable=not console.is_terminal):
         micrograph, broken = _normalised(images.files[number], box)
-        places = grid_places(micrograph.shape, box, overlap, generator)
-        whole = whole_places(places, broken, box)
-        places, left_out = places[whole], left_out + int(np.count_nonzero(~whole))
-        wanted = max(1, len(places) // NOISE_SHARE)
-        quiet = quiet_places(micrograph, broken, np.zeros((0, 2)), box, 0.0, wanted)
+        grid = grid_places(micrograph.shape, box, overlap, generator)
+        places = grid[whole_places(grid, broken, box)]
+        left_out += len(grid) - len(places)
+        quiet = quiet_places(micrograph, broken, np.zeros((0, 2)), box, 0.0, max(1, len(places) // NOISE_SHARE))
         of_micrograph = {column: values[number] for column, values in columns.items()}
-        for rows, centres, kind in ((patches, places, "patches"), (noise, quiet, "noise")):
+        for patch_set, centres in ((patches, places), (noise, quiet)):
             if len(centres):
-                stack = f"{stems[name]}_{kind}.mrcs"
-                write_stack(out / stack, cut(micrograph, centres, box), images.pixel_size)
-                _add_rows(rows, stack, name, centres, of_micrograph)
-    if not patches or not noise:
+                patch_set.add(images.names[number], centres, cut(micrograph, centres, box), of_micrograph)
+    if not len(patches) or not len(noise):
         raise InputError(f"{micrographs}: no patch of {box} px is free of blank, repeated and NaN pixels.")
-    for rows, file in ((patches, "particles.star"), (noise, "noise.star")):
-        write_star(out / file, {"optics": optics, "particles": dict(rows)})
-    _print(
-        console,
-        f"{len(patches['rlnImageName'])} patches of {len(images.names)} micrographs: {out / 'particles.star'}; "
-        f"{len(noise['rlnImageName'])} of background: {out / 'noise.star'}",
-    )
+    patches.write("particles.star", optics)
+    noise.write("noise.star", optics)
+    made = f"{len(patches)} patches of {len(images.names)} micrographs: {out / 'particles.star'}"
+    _print(console, f"{made}; {len(noise)} of background: {out / 'noise.star'}")
     if left_out:
         _print(console, f"{left_out} patches with blank, repeated or NaN pixels were left out.")
     return out / "particles.star"
@@ -194,17 +218,28 @@ def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
     return side
 
 
-def _require_inside(path: Path, name: str, centres: NDArray[np.float64], shape: tuple[int, ...], radius: float) -> None:
-    """Refuse particles beyond the borders: their coordinates belong to another micrograph or pixel size."""
-    size = np.array(shape[::-1])
-    outside = ~((centres >= -radius) & (centres <= size + radius)).all(axis=1)
-    if outside.any():
-        x, y = centres[outside][0]
-        raise InputError(
-            f"{path}: {outside.sum()} of the {len(centres)} particles of {name} lie outside it (the first at x {x:g}, "
-            f"y {y:g}; it has {size[0]} x {size[1]} px); give the micrographs that the coordinates were picked in, at "
-            "that pixel size."
-        )
+def _require_inside(
+    path: Path, files: Mapping[str, Path], places: Mapping[str, NDArray[np.float64]], radius: float
+) -> None:
+    """Refuse particles beyond the borders: their coordinates belong to other micrographs, or another pixel size."""
+    for name, file in files.items():
+        height, width = micrograph_shape(file)
+        centres = places[name]
+        outside = ~((centres >= -radius) & (centres <= np.array([width, height]) + radius)).all(axis=1)
+        if outside.any():
+            x, y = centres[outside][0]
+            raise InputError(
+                f"{path}: {outside.sum()} of the {len(centres)} particles of {name} lie outside it (the first at x "
+                f"{x:g}, y {y:g}; it has {width} x {height} px); give the micrographs that the coordinates were picked "
+                "in, at that pixel size."
+            )
+
+
+def _standardised(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Patches (n, D, D), each with mean 0 and s.d. 1."""
+    patches -= patches.mean((1, 2), keepdims=True)
+    patches /= patches.std((1, 2), keepdims=True)
+    return patches
 
 
 def _normalised(file: Path, box: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -239,23 +274,6 @@ def _stems(names: list[str]) -> dict[str, str]:
         name: PurePath(name).stem if unique else f"{number:06d}_{PurePath(name).stem}"
         for number, name in enumerate(names)
     }
-
-
-def _add_rows(
-    rows: dict[str, list[object]],
-    stack: str,
-    micrograph: str,
-    centres: NDArray[np.int64],
-    columns: Mapping[str, object],
-) -> None:
-    """Append a stack's patches to the columns of a particle table; `columns` are equal for all of them."""
-    for index, (x, y) in enumerate(centres.tolist()):
-        rows["rlnImageName"].append(f"{index + 1:06d}@{stack}")
-        rows["rlnMicrographName"].append(micrograph)
-        rows["rlnCoordinateX"].append(float(x))
-        rows["rlnCoordinateY"].append(float(y))
-        for column, value in columns.items():
-            rows[column].append(value)
 
 
 def _print(console: Console, text: str) -> None:

@@ -1,7 +1,8 @@
-"""Images of a known map from known views, and a training against the view critic on them."""
+"""Images of a known map from known views, and trainers of the matching critic on them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ import torch
 from torch import Tensor
 
 from cryogan.config import Settings
-from cryogan.critics.matching.trainer import Search
+from cryogan.critics import Stage, Task, TrainerInputs
+from cryogan.critics.matching.templates import Observed, Templates
+from cryogan.critics.matching.trainer import MatchingTrainer
 from cryogan.critics.read_ahead import HeldImages
+from cryogan.fourier import Disc, to_half_planes
 from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Imaging, Simulator
-from cryogan.physics.volume import Volume
 
+T = TypeVar("T", bound=MatchingTrainer)
 CPU = torch.device("cpu")
+Observe = Callable[[int, float], tuple[Templates, Observed]]
 BOX, PIXEL, COUNT, MAX_SHIFT = 32, 4.0, 600, 6.0
 
 
@@ -46,19 +51,21 @@ class Experiment:
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def training(self, kind: type[Any], steps: int, seed: int = 0, **settings: Any) -> Any:
-        """A `Search` or a `Sharpening` of these particles, from a zero map."""
+    def trainer(self, kind: type[T], steps: int, seed: int = 0, **settings: Any) -> T:
+        """An `InitialSearch` or a `FrequencyMarching` of these particles, from a zero map."""
         values = {
             "orientations": 1000,
             "search_batch": 100,
             "marching_images": COUNT,
             "max_shift": MAX_SHIFT,
         } | settings
-        volume = Volume(BOX, 15, "C1", CPU)
         simulator = self.simulator(COUNT, seed + 1)
         simulator.views = PoseDistribution(CPU) if values.get("learn_poses") else None
-        batch = values["search_batch"] if kind is Search else 128
-        return kind(Settings(**values), steps, HeldImages(self.images.numpy()), simulator, volume, 3.0, batch, seed)
+        task = Task(Settings(**values), BOX, PIXEL, mask_radius=15 * PIXEL, particles=COUNT)
+        images = HeldImages(self.images.numpy())
+        return kind(
+            TrainerInputs(task, (Stage(BOX, steps),), 0, images, simulator, 3.0, critic_seed=0, order_seed=seed)
+        )
 
 
 def particles_of_a_map(views: PoseDistribution | None, max_shift: float) -> Experiment:
@@ -80,6 +87,21 @@ def particles_of_a_map(views: PoseDistribution | None, max_shift: float) -> Expe
 @pytest.fixture(scope="session")
 def experiment() -> Experiment:
     return particles_of_a_map(None, MAX_SHIFT)
+
+
+@pytest.fixture
+def observe(experiment: Experiment) -> Observe:
+    """Templates of the truth and the first images, up to a cut-off."""
+
+    def make(count: int, cutoff: float) -> tuple[Templates, Observed]:
+        simulator = experiment.simulator(COUNT, 0)
+        disc = Disc(BOX, cutoff, device=CPU)
+        spectrum = simulator.projector.transform(experiment.truth)
+        templates = Templates(simulator.projector, spectrum, disc, torch.ones(BOX // 2 + 1), BOX * PIXEL)
+        transfer = simulator.transfer(experiment.phi.particles[:count])
+        return templates, Observed.on(disc, to_half_planes(experiment.images[:count]), transfer)
+
+    return make
 
 
 @pytest.fixture(scope="session")

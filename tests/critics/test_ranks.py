@@ -8,20 +8,22 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from test_wasserstein import BOX, CPU, PIXEL, flat, make_training, particles
+from test_wasserstein import BOX, COUNT, CPU, PIXEL, flat, make_training, particles
 from torch import Tensor
 
 from cryogan.config import Settings
-from cryogan.critics.matching.trainer import CHUNK, Search, Sharpening
+from cryogan.critics import Stage, Task, TrainerInputs
+from cryogan.critics.matching.marching import FrequencyMarching
+from cryogan.critics.matching.search import InitialSearch
 from cryogan.critics.micro_batch import MicroBatch, T
 from cryogan.critics.read_ahead import HeldImages
 from cryogan.models.phantom import phantom
 from cryogan.parallel.ranks import LOTS, Ranks, lot_size, lots
 from cryogan.physics.pose_distribution import PoseDistribution
 
-KINDS = ("convolutional", "convolutional, uneven", "search", "sharpening")
+KINDS = ("convolutional", "convolutional, uneven", "search", "marching")
 SHORT = ", one short of memory"
-KINDS += tuple(kind + SHORT for kind in ("convolutional", "search", "sharpening"))
+KINDS += tuple(kind + SHORT for kind in ("convolutional", "search", "marching"))
 
 
 class Short(MicroBatch):
@@ -48,13 +50,16 @@ def two_steps(name: str, ranks: Ranks) -> dict[str, Tensor]:
             for group in optimiser.param_groups:
                 group["eps"] = 1e-2  # else Adam makes a step of a gradient that is zero but for rounding
     else:
-        other = make_training()
-        other.simulator.views = PoseDistribution(CPU)
-        other.volume.start_from(torch.from_numpy(phantom(BOX, PIXEL, 1)).float())
-        one, batch_size = (Search, 50) if kind == "search" else (Sharpening, CHUNK)
-        settings = Settings(orientations=200, learn_poses=True, search_batch=50, classes=2, class_steps=1)
-        images = HeldImages(particles())
-        training = one(settings, 10, images, other.simulator, other.volume, 1.0, batch_size, 0, ranks)
+        simulator = make_training().simulator
+        simulator.views = PoseDistribution(CPU)
+        settings = Settings(
+            orientations=200, learn_poses=True, search_batch=50, classes=2, class_steps=1, symmetry="D2"
+        )
+        task = Task(settings, BOX, PIXEL, mask_radius=7 * PIXEL, particles=COUNT)
+        images, stages = HeldImages(particles()), (Stage(BOX, 10),)
+        trainer = InitialSearch if kind == "search" else FrequencyMarching
+        training = trainer(TrainerInputs(task, stages, 0, images, simulator, 1.0, 0, 0, ranks))
+        training.volume.start_from(torch.from_numpy(phantom(BOX, PIXEL, 1)).float())
     if kind != name and ranks.index == 1:
         training.micro_batch = Short(training.micro_batch.size)
     *_, record = training.run(until=2)

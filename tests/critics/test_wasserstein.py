@@ -12,9 +12,11 @@ from torch import Tensor
 
 from cryogan.config import Settings
 from cryogan.critics.read_ahead import HeldImages
+from cryogan.critics.records import Record
+from cryogan.critics.sampler import Sampler
 from cryogan.critics.wasserstein.critic_input import standardise
 from cryogan.critics.wasserstein.discriminator import ARCHITECTURES, build_critic
-from cryogan.critics.wasserstein.trainer import Record, Sampler, Training
+from cryogan.critics.wasserstein.trainer import WassersteinTrainer
 from cryogan.errors import InputError
 from cryogan.fourier import to_half_planes, to_images
 from cryogan.parallel.ranks import ALONE, Ranks
@@ -36,7 +38,7 @@ def particles() -> np.ndarray:
     return (np.random.default_rng(0).standard_normal((COUNT, BOX, BOX)) + disc).astype(np.float32)
 
 
-def make_training(steps: int = 6, seed: int = 0, ranks: Ranks = ALONE, **settings: Any) -> Training:
+def make_training(steps: int = 6, seed: int = 0, ranks: Ranks = ALONE, **settings: Any) -> WassersteinTrainer:
     """Everything new; nothing but the seed in common with another."""
     values: dict[str, Any] = {
         "batch_size": 8,
@@ -58,12 +60,12 @@ def make_training(steps: int = 6, seed: int = 0, ranks: Ranks = ALONE, **setting
     )
     critic = build_critic(Settings(**values), BOX, torch.Generator().manual_seed(seed + 2))
     volume = Volume(BOX, 7, "D2", CPU)
-    return Training(
+    return WassersteinTrainer(
         Settings(**values), steps, HeldImages(particles()), simulator, volume, critic, 1.0, seed + 3, ranks=ranks
     )
 
 
-def run(training: Training, until: int | None = None) -> list[Record]:
+def run(training: WassersteinTrainer, until: int | None = None) -> list[Record]:
     return list(training.run(until))
 
 
@@ -76,7 +78,7 @@ def flat(state: Any, name: str = "") -> dict[str, Any]:
     return {name: state}
 
 
-def assert_same_state(first: Training, second: Training) -> None:
+def assert_same_state(first: WassersteinTrainer, second: WassersteinTrainer) -> None:
     one, other = flat(first.state_dict()), flat(second.state_dict())
     assert one.keys() == other.keys()
     for name, value in one.items():
@@ -141,7 +143,7 @@ def test_the_seed_decides() -> None:
     assert not torch.equal(one.volume.density, other.volume.density)
 
 
-def gradients(training: Training) -> tuple[float, float]:
+def gradients(training: WassersteinTrainer) -> tuple[float, float]:
     """Norm of the critic's gradient and the largest of a voxel's, as the last step's optimisers used them."""
     run(training, until=training.step + 1)
     critic = torch.cat([p.grad.flatten() for p in training.critic.parameters() if p.grad is not None])
@@ -202,27 +204,27 @@ def test_the_critic_sees_images_of_mean_0_and_deviation_1(settings: dict[str, An
         torch.testing.assert_close(batch.std((1, 2)), torch.ones(8), atol=1e-5, rtol=0)
 
 
-def test_the_view_undoes_the_ctf() -> None:
-    """Of a noiseless image C x the view is x C^2 / (C^2 + tau), x where C is well above tau."""
+def test_the_critic_input_undoes_the_ctf() -> None:
+    """A noiseless image C x becomes x C^2 / (C^2 + tau), x where C is well above tau."""
     training = make_training(augment=False, ctf_correction=1e-6)
     simulator = training.simulator
     rows = torch.arange(4)
     x = to_half_planes(torch.randn(4, BOX, BOX, generator=torch.Generator().manual_seed(0)))
     transfer = simulator.transfer(rows)
-    seen = training.view(to_images(x * transfer), rows, torch.zeros(4))[:, 0]
+    seen = training.critic_input(to_images(x * transfer), rows, torch.zeros(4))[:, 0]
     expected = standardise(to_images(x * transfer.square() / (transfer.square() + 1e-6)))
     torch.testing.assert_close(seen, expected, atol=1e-4, rtol=0)
     plain = make_training(augment=False, ctf_correction=0.0)
-    torch.testing.assert_close(plain.view(expected, rows, torch.zeros(4))[:, 0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain.critic_input(expected, rows, torch.zeros(4))[:, 0], expected, atol=1e-5, rtol=0)
 
 
-def test_the_view_smooths_with_a_gaussian() -> None:
+def test_the_critic_input_smooths_with_a_gaussian() -> None:
     training = make_training(augment=False, ctf_correction=0.0, smoothing=6.0)
     point = torch.zeros(1, BOX, BOX)
     point[:, BOX // 2, BOX // 2] = 1
     axis = PIXEL * (torch.arange(BOX) - BOX // 2)
     kernel = torch.exp(-(axis[:, None].square() + axis.square()) / (2 * 6.0**2))
-    seen = training.view(point, torch.zeros(1, dtype=torch.int64), torch.zeros(1))[:, 0]
+    seen = training.critic_input(point, torch.zeros(1, dtype=torch.int64), torch.zeros(1))[:, 0]
     torch.testing.assert_close(seen, standardise(kernel[None]), atol=2e-2, rtol=0)
 
 
@@ -231,7 +233,7 @@ def test_the_second_plane_is_the_ctf(augment: bool) -> None:
     training = make_training(architecture="ctf", augment=augment)
     rows = torch.tensor([0, 10, 20])
     noise = torch.randn(3, BOX, BOX, generator=torch.Generator().manual_seed(0))
-    image, plane = training.view(noise, rows, torch.tensor([1, 4, 7])).unbind(1)
+    image, plane = training.critic_input(noise, rows, torch.tensor([1, 4, 7])).unbind(1)
     assert image.shape == plane.shape
     whole = torch.fft.fft2(torch.fft.irfft2(training.simulator.transfer(rows), s=(BOX, BOX))).real
     if augment:  # the same values in another order

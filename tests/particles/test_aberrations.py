@@ -106,6 +106,14 @@ def test_odd_terms_are_a_tilt_a_trefoil_and_a_shift(
     assert scale == pytest.approx(2 * np.pi * 1e-3 * 2.7e7 * 0.0196876**2, rel=1e-5)
 
 
+def test_a_tilt_keeps_its_phase_where_even_terms_change_the_spherical_aberration(make_star: Make) -> None:
+    tilted = read_particles(make_star({"rlnBeamTiltX": [0.5]}))
+    both = read_particles(make_star({"rlnBeamTiltX": [0.5], "rlnEvenZernike": ["[0,0,0,0,0,0,8.0,0,0]"]}))
+    assert both.ctf["spherical_aberration"][0] > 1.1 * tilted.ctf["spherical_aberration"][0]
+    phases = [table.ctf["beam_tilt_x"] * table.ctf["spherical_aberration"] for table in (tilted, both)]
+    np.testing.assert_allclose(*phases)
+
+
 def test_columns_are_there_only_where_one_is_used(make_star: Make, make_cs: Make) -> None:
     plain = set(read_particles(make_star()).ctf)
     assert not plain & set(EXTRA_DEFAULTS)

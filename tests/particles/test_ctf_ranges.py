@@ -26,8 +26,12 @@ def defocus(factor: float = 1.0, **values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("optics", "particles", "complaint"),
     [
-        ({"rlnVoltage": [300_000.0]}, {}, r"_rlnVoltage is 300000 kV, .* \(6 of 6 rows\)\. .*in volts: write 300\."),
-        ({"rlnVoltage": [0.3]}, {}, r"_rlnVoltage is 0\.3 kV, which no microscope has"),
+        (
+            {"rlnVoltage": [300_000.0]},
+            {},
+            r"_rlnVoltage \(in data_optics\) is 300000 kV, .* \(6 of 6 rows\)\. .*in volts: write 300\.",
+        ),
+        ({"rlnVoltage": [0.3]}, {}, r"_rlnVoltage \(in data_optics\) is 0\.3 kV, which no microscope has"),
         ({"rlnSphericalAberration": [2.7e7]}, {}, r"is 2\.7e\+07 mm, .*another unit\. Write it in mm, such as 2\.7"),
         ({"rlnSphericalAberration": [-2.7]}, {}, r"is -2\.7 mm, and only an aberration corrector"),
         ({"rlnAmplitudeContrast": [7.0]}, {}, r"is 7, .* It seems to be in percent: write 0\.07\."),

@@ -1,4 +1,4 @@
-"""View directions that a user gives."""
+"""Priors on the viewing direction."""
 
 from pathlib import Path
 
@@ -34,14 +34,14 @@ def test_a_row_is_a_direction_with_a_concentration_and_a_weight(tmp_path: Path) 
     [
         (
             {"cryoganConcentration": [5.0, 0.0, 3.0]},
-            "line 20: _cryoganConcentration is 0.000000; give a number above 0",
+            "line 20: _cryoganConcentration is 0.000000. Give a number above 0",
         ),
-        ({"cryoganConcentration": [5.0, 3.0, float("nan")]}, "line 21: _cryoganConcentration is nan; give a finite"),
-        ({"cryoganViewDensity": [-1.0, 0.0, 3.0]}, "line 19: _cryoganViewDensity is -1.000000; give 0 or more"),
+        ({"cryoganConcentration": [5.0, 3.0, float("nan")]}, "line 21: _cryoganConcentration is nan. Give a finite"),
+        ({"cryoganViewDensity": [-1.0, 0.0, 3.0]}, "line 19: _cryoganViewDensity is -1.000000. Give 0 or more"),
         ({"cryoganViewDensity": [0.0, 0.0, 0.0]}, "every _cryoganViewDensity is 0"),
-        ({"rlnAngleTilt": [0.0, float("inf"), 0.0]}, "line 19: _rlnAngleTilt is inf; give a finite number"),
-        ({"rlnAngleTilt": [0.0, 0.0, 0.0]}, "all 3 rows of data_particles have one direction; give poses that were"),
-        ({"rlnAngleRot": [], "rlnAngleTilt": []}, "block data_particles has no rows; give at least one"),
+        ({"rlnAngleTilt": [0.0, float("inf"), 0.0]}, "line 19: _rlnAngleTilt is inf. Give a finite number"),
+        ({"rlnAngleTilt": [0.0, 0.0, 0.0]}, "all 3 rows of data_particles have one direction. Give poses that were"),
+        ({"rlnAngleRot": [], "rlnAngleTilt": []}, "block data_particles has no rows. Give at least one"),
     ],
 )
 def test_what_is_no_density_is_refused(columns: dict[str, list[float]], complaint: str, tmp_path: Path) -> None:

@@ -38,6 +38,17 @@ def test_relion_makes_the_same_stack_of_written_particles(
 
 
 @needs_relion
+def test_relion_finds_the_images_from_the_folder_that_a_user_stands_in(
+    make_star: Callable[..., Path], tmp_path: Path
+) -> None:
+    table = read_particles(make_star())
+    (tmp_path / "run1").mkdir()
+    write_particles(tmp_path / "run1" / "particles.star", table)
+    run(tmp_path, "relion_stack_create", "--i", "run1/particles.star", "--o", "again")
+    np.testing.assert_array_equal(open_stack(tmp_path / "again.mrcs"), open_stack(table.stacks[0]))
+
+
+@needs_relion
 def test_relion_reads_volume_and_stack_statistics(tmp_path: Path) -> None:
     data = np.random.default_rng(0).standard_normal((8, 8, 8)).astype(np.float32) + 3
     write_volume(tmp_path / "v.mrc", data, 1.5)

@@ -161,7 +161,7 @@ def test_blocks_may_come_in_any_order(make_star: Make) -> None:
         ({"rlnImagePixelSize": [0.0]}, {}, r"line FIRST: the pixel size is 0 A\. Set it"),
         ({"rlnImageSize": [32]}, {}, r"32 pixels a side but .*stack\.mrcs has 16\. Correct"),
         ({"rlnVoltage": None}, {}, r"no CTF: _rlnVoltage missing\. Add the microscope's value to data_optics"),
-        ({"rlnVoltage": [0.0]}, {}, r"line FIRST: _rlnVoltage is 0 kV \(6 of 6 rows\)\. Correct"),
+        ({"rlnVoltage": [0.0]}, {}, r"line FIRST: _rlnVoltage \(in data_optics\) is 0 kV \(6 of 6 rows\)\. Correct"),
         ({"rlnCtfDataAreCtfPremultiplied": [1]}, {}, r"multiplied by their CTF .*Extract them again"),
         (
             {},

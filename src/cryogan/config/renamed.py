@@ -1,5 +1,6 @@
 """Names of settings that users still type or have in old files, and what they are called now."""
 
+import multiprocessing
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +42,8 @@ def current_names(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         if new != value:
             remarks.append(f"{name} = {value} is now {name} = {new}")
         current[name] = new
-    if remarks:
+    # The process of a half map reads the run's record again; its parent has given the warning.
+    if remarks and multiprocessing.parent_process() is None:
         warnings.warn(f"{where}{'; '.join(remarks)}.", RenamedWarning, stacklevel=3)
     return current
 

@@ -1,4 +1,4 @@
-"""How the volume is learned: a critic compares real with simulated images, and its gradient improves the volume."""
+"""Critics: each compares real with simulated images, and its gradient improves the volume."""
 
 from cryogan.critics.critic import ClassMaps, Critic, Memory, Stage, Task, Trainer, TrainerInputs
 from cryogan.errors import InputError
@@ -12,10 +12,13 @@ __all__ = ["CRITICS", "ClassMaps", "Critic", "Memory", "Stage", "Task", "Trainer
 
 
 def load_critic(name: str) -> Critic:
-    """The critic that `--critic` names: one of `CRITICS`, or `module:Class` of your own.
+    """Load the critic that `--critic` names.
+
+    Args:
+        name: Key of `CRITICS`, or `module:Class` of a critic of your own.
 
     Raises:
-        InputError: there is none of that name, or it is not a `Critic`.
+        InputError: If there is none of that name, or it is not a `Critic`.
     """
     found = load_named(name, CRITICS, "critic")
     critic = found() if callable(found) else found

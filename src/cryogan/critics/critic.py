@@ -1,7 +1,8 @@
 """What a run needs to know of a critic: its stages, what they cost, and a trainer for each.
 
 A critic of your own is one class in one file: derive from `Critic`, give `stages` and `trainer`, and name it with
-`--critic module:Class`. The two that come with the program are in the registry of `cryogan.critics`.
+`--critic module:Class`. Its trainer derives from `cryogan.critics.trainer.IterativeTrainer`, or has the methods of
+`Trainer`. The critics that come with the program are in the registry of `cryogan.critics`.
 """
 
 from abc import ABC, abstractmethod
@@ -26,9 +27,9 @@ class Stage:
     """A part of a run. Stages equal to the first are trials of it; the others go on from the best map so far.
 
     Attributes:
-        box: pixels.
-        steps: volume updates.
-        method: which of the critic's trainers runs.
+        box: Box, pixels.
+        steps: Number of volume updates.
+        method: Which of the critic's trainers runs.
     """
 
     box: int
@@ -38,14 +39,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned: the settings and the sizes on which stages and costs depend.
+    """What is to be learned: the settings, and the sizes on which stages and costs depend.
 
     Attributes:
-        settings: of the run.
-        box: the working box, pixels.
-        pixel_size: at the working box, A.
-        mask_radius: of the spherical mask, A.
-        particles: number of particles of one half.
+        settings: Settings of the run.
+        box: Working box, pixels.
+        pixel_size: Pixel size at the working box, A.
+        mask_radius: Radius of the spherical mask, A.
+        particles: Number of particles of one half.
     """
 
     settings: Settings
@@ -60,22 +61,23 @@ class Memory:
     """Estimated memory of one half at a stage, bytes.
 
     Attributes:
-        fixed: what does not depend on the number of images that are processed at once.
-        each: for each of these images.
-        at_once: number of these images where there is enough memory.
+        fixed: What does not depend on the number of images that are processed at once.
+        per_image: For each of these images.
+        at_once: Number of these images where there is enough memory.
     """
 
     fixed: float
-    each: float
+    per_image: float
     at_once: int
 
     @property
     def total(self) -> float:
-        return self.fixed + self.each * self.at_once
+        """Memory with `at_once` images, bytes."""
+        return self.fixed + self.per_image * self.at_once
 
     def images_within(self, free: float) -> int:
-        """Number of images that can be processed at once in `free` bytes; 1 at least."""
-        return int(min(max((free - self.fixed) / self.each, 1), self.at_once))
+        """Return the number of images that can be processed at once in `free` bytes; 1 at least."""
+        return int(min(max((free - self.fixed) / self.per_image, 1), self.at_once))
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,15 @@ class TrainerInputs:
     """One half map's stage, ready to be trained.
 
     Attributes:
-        task: what is to be learned.
-        stages: all stages of the run.
-        index: of the stage to train.
-        images: the real particles of this half, at the stage's box.
-        simulator: of images like them; its particles are the rows of `images`.
-        signal: s.d. of the particles' signal over that of their noise.
-        critic_seed: of the critic's initial weights.
-        order_seed: of the order of the particles.
-        ranks: the processes that train this half together.
+        task: What is to be learned.
+        stages: All stages of the run.
+        index: Index of the stage to train.
+        images: Real particles of this half, at the stage's box.
+        simulator: Simulator of images like them; its particles are the rows of `images`.
+        signal: Standard deviation of the particles' signal over that of their noise.
+        critic_seed: Seed of the critic's initial weights.
+        order_seed: Seed of the order of the particles.
+        ranks: Processes that train this half together.
     """
 
     task: Task
@@ -106,10 +108,11 @@ class TrainerInputs:
 
     @property
     def stage(self) -> Stage:
+        """The stage to train."""
         return self.stages[self.index]
 
     def volume(self, symmetry: str, free_from: float = 0.0) -> Volume:
-        """A zero volume at the stage's box, under the spherical mask; arguments as of `Volume`."""
+        """Return a zero volume at the stage's box, under the spherical mask; arguments as of `Volume`."""
         radius = self.task.mask_radius / self.simulator.pixel_size
         return Volume(self.stage.box, radius, symmetry, self.simulator.generator.device, free_from)
 
@@ -120,8 +123,8 @@ class ClassMaps:
 
     Attributes:
         maps: K maps, each as `Trainer.result`.
-        weights: shares of the classes, (K,), sum 1.
-        probabilities: of each class for each of the half's particles, in their order, (N, K).
+        weights: Shares of the classes, (K,), sum 1.
+        probabilities: Probabilities (N, K) of the classes for the half's particles, in their order.
     """
 
     maps: list[Tensor]
@@ -130,10 +133,20 @@ class ClassMaps:
 
 
 class Trainer(Protocol):
-    """The training of one half map at one stage.
+    """Training of one half map at one stage.
 
-    `distance` estimates how far the simulated images' distribution is from the real ones': of several trials of the
-    first stage the one with the smallest goes on.
+    Attributes:
+        settings: Settings of the run.
+        simulator: Simulator of the images.
+        volume: Volume that is learned.
+        signal: Standard deviation of the particles' signal over that of their noise.
+        particles: Real particles, in the order in which they are learned from.
+        micro_batch: Number of images that are processed at once.
+        steps: Number of volume updates of the stage.
+        step: Number of volume updates so far.
+        seconds: Time of the training so far.
+        distance: Estimate of how far the simulated images' distribution is from the real ones': of several trials of
+            the first stage the one with the smallest goes on.
     """
 
     settings: Settings
@@ -152,15 +165,15 @@ class Trainer(Protocol):
         ...
 
     def result(self) -> Tensor:
-        """The map so far, (D, D, D): masked, symmetric, in the unit of the images."""
+        """Return the current map (D, D, D): masked, symmetric, in the unit of the images."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Return all that the next step depends on."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Continue from a state that `state_dict` returned."""
         ...
 
     def class_result(self) -> ClassMaps | None:
@@ -172,9 +185,9 @@ class Critic(ABC):
     """How a volume is learned by comparing real with simulated images.
 
     Attributes:
-        batch_setting: name of the setting that says how many images of either stream a volume update takes.
-        longer_setting: name of the setting that gives the map more updates.
-        finds_frame: whether the map's frame is found on the way, so that a prior of view directions is turned into it
+        batch_setting: Name of the setting that gives the number of images of each stream in a volume update.
+        longer_setting: Name of the setting that gives the map more updates.
+        finds_frame: Whether the map's frame is found on the way, so that a prior of view directions is turned into it
             and symmetry axes are found late; otherwise the map is learned in the frame of the prior and of the axes.
     """
 
@@ -184,23 +197,23 @@ class Critic(ABC):
 
     @abstractmethod
     def stages(self, task: Task) -> tuple[Stage, ...]:
-        """The stages of a run, coarse to fine; the last has the working box."""
+        """Return the stages of a run, coarse to fine; the last has the working box."""
 
     @abstractmethod
     def trainer(self, inputs: TrainerInputs) -> Trainer:
-        """The trainer of one half map at one stage, from a zero volume."""
+        """Return the trainer of one half map at one stage, from a zero volume."""
 
     def step_seconds(self, task: Task, stage: Stage, step: int) -> float:
-        """Estimated time of a step on one core (Zen 4), seconds; used for shares of a run."""
+        """Estimate the time of a step on one core (Zen 4), seconds; it is used for shares of a run."""
         return 1.3e-4 * stage.box**2
 
     def memory(self, task: Task, stage: Stage) -> Memory:
-        """Estimated memory of one half at a stage, on its device."""
+        """Estimate the memory of one half at a stage, on its device."""
         s = task.settings
         return Memory(SPECTRA * 4 * (s.oversampling * stage.box) ** 3, 64.0 * stage.box**2, s.batch_size)
 
     def keeps_frame(self, stage: Stage) -> bool:
-        """Whether the maps of a stage are in the frame of the final map."""
+        """Return whether the maps of a stage are in the frame of the final map."""
         return True
 
 

@@ -6,7 +6,7 @@ from cryogan.particles.downsample_cache import crop
 from cryogan.particles.images import ParticleImages
 from cryogan.particles.maps import MapHeader, read_map, read_volume, write_map, write_volume
 from cryogan.particles.mrc import open_stack, write_stack
-from cryogan.particles.pose_prior import ViewTable, read_view_table
+from cryogan.particles.pose_prior import PosePrior, read_view_table
 from cryogan.particles.reading import read_particles
 from cryogan.particles.relion_writer import write_particles
 from cryogan.particles.star import StarTable, read_star, write_star
@@ -18,8 +18,8 @@ __all__ = [
     "MapHeader",
     "ParticleImages",
     "ParticleTable",
+    "PosePrior",
     "StarTable",
-    "ViewTable",
     "contrast_sign",
     "crop",
     "input_findings",

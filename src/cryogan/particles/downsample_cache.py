@@ -1,4 +1,4 @@
-"""Particles cropped once to the working box: a stack that later readings take in the place of the originals."""
+"""Particles downsampled once to the working box: a stack that is later read in the place of the originals."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ from cryogan.particles.mrc import read_header
 from cryogan.particles.preprocess import ImageReader
 from cryogan.particles.table import ParticleTable
 
-CHUNK = 2048  # images between two notes of how far it is
+CHUNK = 2048  # images between two notes of the progress
 FORMAT = 2
-Chunk = dict[str, Any]  # what is noted of `CHUNK` images: their checksum, and the rows that are unusable
+Chunk = dict[str, Any]  # the note on `CHUNK` images: their checksum, and the rows that are unusable
 
 
 def crop(
@@ -33,17 +33,24 @@ def crop(
     folder: Path,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Path:
-    """The stack (.mrcs, float16) of a table's images as `ImageReader` gives them, in `folder`; made unless it is there.
+    """Downsample a table's images once, as `ImageReader` does, to a stack (.mrcs, float16) in `folder`.
 
-    Its name holds a digest of the images' places, of their files' sizes and times, and of box, radius and sign:
-    where one of them changes another stack is made. One that was left half-made is gone on with; the checksum of
-    each `CHUNK` of images says how much of it is whole. Images that cannot be used are zero. Beside it, `.npz`
-    says which image is where, and `.json` how far it is and which images cannot be used.
+    The stack's name holds a digest of the images' places, of their files' sizes and times, and of box, radius and sign:
+    where one of them changes, another stack is made. A stack that is there already is used, and one that was left
+    half-made is continued; the checksum of each `CHUNK` of images says how much of it is whole. Images that cannot be
+    used are zero. Beside the stack, `.npz` says which image is where, and `.json` the progress and which images cannot
+    be used.
 
     Args:
-        table, box, radius_A, invert: as for `ImageReader`.
-        folder: made if need be; several runs may share it.
-        progress: is told the share that is done.
+        table: N particles.
+        box: working box, pixels.
+        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        invert: whether protein is dark.
+        folder: made if it is absent; several runs may share it.
+        progress: called with the share of the images that is done.
+
+    Returns:
+        The stack.
 
     Raises:
         InputError: as `ImageReader` does.
@@ -82,7 +89,10 @@ def crop(
 
 
 def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[np.bool_]]:
-    """The same particles, read from a stack that `crop` made of this table or of one that holds it; which are usable.
+    """Let a table's images be read from a stack that `crop` made of it, or of one that holds it.
+
+    Returns:
+        The table, and (N,) which images are usable.
 
     Raises:
         InputError: it does not hold them, or their files have changed since.
@@ -95,13 +105,13 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
         with np.load(_index(stack)) as index:
             files, stacks, images = json.loads(str(index["files"])), index["stack"], index["image"]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{_index(stack)}: cannot be read ({error}); delete {stack} and run again.") from None
+        raise InputError(f"{_index(stack)}: cannot be read ({error}). Delete {stack} and run again.") from None
     position = {path: number for number, (path, _, _) in enumerate(files)}
     for state in _states(table):
         if state[0] not in position:
-            raise InputError(f"{stack}: holds no images of {state[0]}; start a new run.")
+            raise InputError(f"{stack}: holds no images of {state[0]}. Start a new run.")
         if files[position[state[0]]] != state:
-            raise InputError(f"{state[0]}: has changed since it was cropped to {stack}; start a new run.")
+            raise InputError(f"{state[0]}: has changed since it was cropped to {stack}. Start a new run.")
     wanted = _keys(
         np.array([position[str(path.resolve())] for path in table.stacks])[table.stack_index], table.image_index
     )
@@ -109,7 +119,7 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
     order = np.argsort(held, kind="stable")
     rows = order[np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)]
     if (held[rows] != wanted).any():
-        raise InputError(f"{stack}: does not hold all images of {table.source}; start a new run.")
+        raise InputError(f"{stack}: does not hold all images of {table.source}. Start a new run.")
     even = table.box - table.box % 2
     box = header.shape[1]
     placed = replace(
@@ -136,12 +146,12 @@ def _keys(stacks: NDArray[np.int64], images: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _states(table: ParticleTable) -> list[list[str | int]]:
-    """Path, bytes and time of each stack."""
+    """Return path, bytes and time of each stack."""
     return [[str(path.resolve()), *header.written] for path, header in zip(table.stacks, table.headers, strict=True)]
 
 
 def _whole_chunks(stack: Path, chunks: list[Chunk]) -> list[Chunk]:
-    """The notes up to the first whose checksum its images do not have."""
+    """Return the notes up to the first whose checksum its images do not have."""
     header = read_header(stack)
     with stack.open("rb") as file:  # not mapped: what was looked at would count as this process's memory
         file.seek(header.offset)

@@ -14,16 +14,30 @@ MEMORY_LIMIT = 2 << 30  # bytes of images that a process holds
 
 
 class ParticleImages:
-    """The usable images of a particle table at the working box, ready for the critic; see `ImageReader`.
+    """The usable images of a particle table at the working box, ready for the critic.
 
-    Images that are not usable (empty or masked, NaN) are dropped; `dropped` counts them, `kept_rows` (N,) are
-    the rows of the given table that stayed, `table` is the table of those. Up to memory_limit_bytes the result
-    is held in memory; beyond it every batch is read and preprocessed anew, to the same numbers. They are read
-    from `cropped`, if given, a stack that `crop` has made of this table or of one that holds it. Images that are
-    not held are all looked at once, to find the unusable ones, unless `cropped` says which these are or the caller
-    that there are none (`checked`).
+    They are read and preprocessed by `ImageReader`. Images that are not usable (empty or masked, NaN) are dropped.
 
-    Raises InputError as `ImageReader` does, or if no image stays.
+    Args:
+        table: the particles.
+        box: working box, pixels.
+        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        invert: whether protein is dark.
+        memory_limit_bytes: up to this the images are held in memory; beyond it every batch is read and preprocessed
+            anew, to the same numbers.
+        cropped: a stack that `crop` has made of this table, or of one that holds it, to read instead of the files.
+        checked: that no image is unusable. Otherwise images that are not held are all read once, to find the unusable
+            ones, unless `cropped` says which these are.
+
+    Attributes:
+        table: the particles that are left.
+        kept_rows: (N,) the rows of the given table that are left.
+        dropped: number of images that are not usable.
+        pixel_size: A, at the working box.
+        cropped_odd: whether the last row and column of an odd box were left out.
+
+    Raises:
+        InputError: as from `ImageReader`, or no image is left.
     """
 
     def __init__(
@@ -56,11 +70,11 @@ class ParticleImages:
         return len(self.table)
 
     def spread(self, count: int) -> NDArray[np.int64]:
-        """Rows of at most `count` images, evenly over the set."""
+        """Return rows of at most `count` images, evenly spread over the set."""
         return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
 
     def batch(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Preprocessed images, float32 (B, box, box), in the order of `rows` (of this object's table)."""
+        """Return preprocessed images, float32 (B, box, box), in the order of `rows` (B,) of `table`."""
         rows = np.asarray(rows)
         if self._cache is not None:
             cached: NDArray[np.float32] = self._cache[rows]
@@ -68,7 +82,7 @@ class ParticleImages:
         return self._reader.read(self.kept_rows[rows])[0]
 
     def _scan(self, memory_limit_bytes: int, usable: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-        """Keep the set in memory if it fits, and return the rows that stay; look at every image once if need be."""
+        """Keep the set in memory if it fits, and return the usable rows; read every image once if need be."""
         count = len(self.table)
         cache = None
         if count * self.box * self.box * np.dtype(np.float32).itemsize <= memory_limit_bytes:
@@ -85,7 +99,7 @@ class ParticleImages:
             raise InputError(
                 f"{self.table.source}: all {count} images are NaN, blank in part or constant"
                 + ("" if self.radius_A is None else f", if only outside the circle of {self.radius_A:g} A")
-                + "; extract them again, without a mask."
+                + ". Extract them again, without a mask."
             )
         rows = np.flatnonzero(good)
         if cache is not None:

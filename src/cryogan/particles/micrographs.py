@@ -1,5 +1,7 @@
 """Micrographs, and where in them background is found."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +47,19 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
         data_dir: another folder in which to look for them.
 
     Raises:
-        InputError: no column or pixel size, several pixel sizes, or a missing file.
+        InputError: no column or pixel size, several pixel sizes, a missing file, or a micrograph named twice.
     """
     blocks = read_star(path)
     table = next((block for block in blocks.values() if "rlnMicrographName" in block), None)
     if table is None or not len(table):
         raise InputError(f"{path}: no block has rows of _rlnMicrographName; give a micrograph STAR file.")
     names = table.texts("rlnMicrographName")
+    _, first = np.unique(names, return_index=True)
+    if len(first) < len(names):
+        row = int(np.setdiff1d(np.arange(len(names)), first)[0])
+        raise InputError(
+            f"{table.where(row)}: the micrograph {names[row][:200]} is named twice; remove one of the rows."
+        )
     folders = [*path.absolute().parents, *([] if data_dir is None else [data_dir])]
     files = []
     for row, name in enumerate(names):
@@ -74,7 +82,7 @@ def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: P
         with np.errstate(all="ignore"):
             sizes = table.floats("rlnDetectorPixelSize") * 1e4 / table.floats("rlnMagnification")
         return common_pixel_size(sizes, table.where)
-    if first.suffix.lower() not in (".tif", ".tiff") and read_header(first).pixel_size > 0:
+    if not _is_tiff(first) and read_header(first).pixel_size > 0:
         return read_header(first).pixel_size
     raise InputError(f"{path}: no pixel size; add _rlnMicrographPixelSize (A) to data_optics.")
 
@@ -82,28 +90,62 @@ def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: P
 def read_micrograph(path: Path) -> NDArray[np.float32]:
     """Read a micrograph (H, W), MRC or TIFF.
 
-    The first row of a TIFF is at the top, y is largest there: RELION, IMOD, EMAN2 and MotionCor2 turn the rows over
+    The first row of a TIFF is at the top, where y is largest: RELION, IMOD, EMAN2 and MotionCor2 turn the rows over
     when they read or write TIFF, so that coordinates are those in the MRC.
 
     Raises:
         InputError: it cannot be read, or is a movie.
     """
-    if path.suffix.lower() in (".tif", ".tiff"):
-        try:
-            image: NDArray[Any] = tifffile.imread(path)
-            if not image.size:  # how a damaged first page is read
-                raise ValueError("no pixels")
-        except (OSError, ValueError, tifffile.TiffFileError) as error:
-            raise InputError(
-                f"{path}: cannot be read as TIFF ({error}); copy it again, or convert it to MRC."
-            ) from None
+    if _is_tiff(path):
+        with _opened(path) as tiff:
+            image: NDArray[Any] = tiff.asarray()
+        if not image.size:  # how a damaged first page is read
+            raise _unreadable(path, ValueError("no pixels"))
         image = image[None, ::-1] if image.ndim == 2 else image
     else:
         image = open_stack(path)
-    if image.ndim != 3 or len(image) != 1:
-        raise InputError(f"{path}: is not one image (shape {image.shape}); give the sum of the movie.")
+    _require_one(path, image.shape)
     micrograph: NDArray[np.float32] = np.array(image[0], dtype=np.float32)
     return micrograph
+
+
+def micrograph_shape(path: Path) -> tuple[int, int]:
+    """Height and width of a micrograph, without its pixels.
+
+    Raises:
+        InputError: as `read_micrograph`.
+    """
+    if _is_tiff(path):
+        with _opened(path) as tiff:
+            shape = tiff.series[0].shape
+        shape = (1, *shape) if len(shape) == 2 else shape
+    else:
+        shape = read_header(path).shape
+    _require_one(path, shape)
+    return shape[1], shape[2]
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF; what goes wrong in the block is an InputError."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            yield tiff
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: cannot be read as TIFF ({error}); copy it again, or convert it to MRC.")
+
+
+def _require_one(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or shape[0] != 1:
+        raise InputError(f"{path}: is not one image (shape {shape}); give the sum of the movie.")
 
 
 def fill_broken(micrograph: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

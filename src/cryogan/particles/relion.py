@@ -51,6 +51,10 @@ class _Columns:
             return None
         return self.optics.floats(name)[self.group_rows]
 
+    def shown(self, name: str) -> str:
+        """Return what messages call a column: that of an optics group is corrected elsewhere than in the row."""
+        return f"_{name}" if name in self.particles or self.optics is None else f"_{name} (in data_optics)"
+
     def groups(self) -> list[tuple[int, NDArray[np.bool_]]]:
         """Return the used rows of the optics table, each with the mask (N,) of its particles."""
         if self.group_rows is None:
@@ -87,7 +91,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
             ctf=ctf,
             micrographs=np.array(particles.columns.get("rlnMicrographName", [""] * len(particles)), dtype=np.str_),
             where=particles.where,
-            names={key: f"_{name}" for key, name in _COLUMNS.items()},
+            names={key: columns.shown(name) for key, name in _COLUMNS.items()},
             aberrations=aberrations,
             star=blocks,
             uids=_uids(particles),
@@ -294,12 +298,16 @@ def _add_aberrations(columns: _Columns, ctf: dict[str, NDArray[np.float64]]) -> 
             left += [Aberrations(group, "_rlnOddZernike", terms)] if terms else []
             for key, value in modelled.items():
                 extra[key] = extra.get(key, np.zeros(len(members))) + value * members
-    for row, members in columns.groups():  # after the odd ones, which need the file's spherical aberration
+    cs = ctf["spherical_aberration"].copy()
+    for row, members in columns.groups():
         assert optics is not None
         if "rlnEvenZernike" in optics and (even := _vector(optics, "rlnEvenZernike", row)).any():
             group = f"optics group {optics.columns['rlnOpticsGroup'][row][:50]}"
             terms = apply_even(ctf, members, even)
             left += [Aberrations(group, "_rlnEvenZernike", terms)] if terms else []
+    changed = (ctf["spherical_aberration"] != cs) & (ctf["spherical_aberration"] != 0)
+    for key in TILT_COLUMNS.keys() & extra.keys():  # the phase of a tilt is that with the file's spherical aberration
+        extra[key] = np.where(changed, extra[key] * cs / np.where(changed, ctf["spherical_aberration"], 1), extra[key])
     ctf |= used_columns(extra)
     return tuple(left)
 

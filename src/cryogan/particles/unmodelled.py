@@ -11,7 +11,7 @@ from cryogan.particles.aberrations import EXTRA_DEFAULTS
 from cryogan.particles.table import ParticleTable
 
 MODELLED = frozenset({"magnification", "phase-flipped", "beam-tilt", "trefoil"})
-"""What `cryogan.physics` models."""
+"""What is corrected in the images (`correction`) or simulated (phase-flipped images)."""
 
 STRONG_PHASE = 45.0  # degrees, at the working Nyquist frequency
 STRONG_DISPLACEMENT = 0.5  # working pixels, at the particle's edge
@@ -86,7 +86,7 @@ def unmodelled(
 def _finding(code: str, strength: float, modelled: Collection[str], values: dict[str, object], text: str) -> Finding:
     """Return what to say of an effect, whose strength is 1 where it is too strong to be left out."""
     if code in modelled:
-        return Finding(code, "note", values, f"{text}; simulated images have it too.")
+        return Finding(code, "note", values, f"{text}. That is taken into account.")
     if strength < WEAK:
         return Finding(code, "note", values, f"{text}, too little to matter.")
     if strength <= 1:

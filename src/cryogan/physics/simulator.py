@@ -64,11 +64,13 @@ class Simulator(nn.Module):
         prior_within_reach: share of the images that show a particle within `max_shift` of their centre.
         prior_whole: share of the images that show a particle within `whole_radius_A` of their centre.
         whole_radius_A: largest shift at which the whole particle is in the image.
+        centred: whether each image shows one particle, near its centre.
         log_signal: logarithm of the signal's learned scale.
         log_noise: logarithm of the noise's learned scale.
     """
 
     shift_width: Tensor
+    centred = True
     prior_within_reach = prior_whole = 1.0
     whole_radius_A = math.inf
 

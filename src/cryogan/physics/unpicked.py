@@ -60,6 +60,8 @@ class UnpickedSimulator(Simulator):
             one that the edge cuts need not be taken for a whole one at the last shift.
     """
 
+    centred = False
+
     def __init__(self, *args: Any, density: float, radius_A: float, **more: Any) -> None:
         super().__init__(*args, max_shift=0.0, **more)
         width = self.projector.box * self.pixel_size

@@ -1,4 +1,4 @@
-"""After the adversarial map: a pose for each particle, and a refinement of the half maps with them."""
+"""After the adversarial map: poses of the particles, and a refinement of the half maps with them."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +16,21 @@ from torch import Tensor
 
 from cryogan.errors import InputError
 from cryogan.files import require_new
-from cryogan.particles import ParticleImages, read_particles, read_volume, write_cs_particles, write_particles
+from cryogan.particles import (
+    ParticleImages,
+    ParticleTable,
+    read_particles,
+    read_volume,
+    write_cs_particles,
+    write_particles,
+)
 from cryogan.particles.correction import shifts_in_file
 from cryogan.particles.halves import recorded_halves
-from cryogan.refinement.pose_search import HalfSet, Poses
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.least_squares import least_squares_map
+from cryogan.refinement.outliers import shows_the_map
+from cryogan.refinement.pose_search import Poses, search_poses
+from cryogan.refinement.posterior import sample_posterior
 from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
 from cryogan.rotations import rotations_to_euler
 from cryogan.run import warnings
@@ -32,11 +43,9 @@ from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 T = TypeVar("T")
 
 PASSES = 5  # of a refinement, at most
-DRAWS = 3  # poses of each particle from its posterior in each
-STEPS = 5  # of conjugate gradients in each
-OUTLIER_SHARE = 0.35  # of the usual amplitude that a particle may lack, and ...
-OUTLIER_DEVIATIONS = 3.0  # ... so many s.d. of the noise
-SHOWN = 16
+SAMPLES = 3  # poses of each particle from its posterior, in a pass
+STEPS = 5  # of conjugate gradients, in a pass
+SHOWN = 16  # particles in the picture of the worst
 GAIN = 0.2  # shells of FSC; a pass that brings less is the last
 
 
@@ -44,10 +53,10 @@ class Refinement:
     """The two half sets of a finished run, their maps in one frame, and the poses of their particles.
 
     Args:
-        run: folder of a finished `cryogan reconstruct`.
+        run: Folder of a finished `cryogan reconstruct`.
 
     Raises:
-        InputError: it is not one, or the run's device is not here.
+        InputError: If it is not one, or the run's device is not here.
     """
 
     def __init__(self, run: Path) -> None:
@@ -65,61 +74,62 @@ class Refinement:
         self.mask, self.curves = self.compare()
 
     def compare(self) -> tuple[np.ndarray, FscCurves]:
-        """A soft mask of the mean map, and the FSC of the halves."""
-        half1, half2 = (each.cpu().numpy() for each in self.maps)
+        """Return a soft mask of the mean map, and the FSC of the halves."""
+        half1, half2 = (density.cpu().numpy() for density in self.maps)
         mask = soft_mask((half1 + half2) / 2, self.plan.pixel_size)
         return mask, fsc_curves(half1, half2, self.plan.pixel_size, mask, seed=self.plan.settings.seed)
 
-    def match(self, console: Console, what: str) -> list[Poses]:
-        """The poses of each half's particles against its own map, weighted by the FSC of the halves.
+    def search_poses(self, console: Console, label: str) -> list[Poses]:
+        """Find the poses of each half's particles against its own map, weighted by the FSC of the halves.
 
-        The console shows `what` is done, and the time left.
+        Args:
+            console: Where progress is shown.
+            label: What it is called there.
         """
-        gone = np.flatnonzero(self.curves.corrected[1:] < 0.143)
-        cutoff = float(gone[0] + 1 if len(gone) else self.plan.box // 2)
+        beyond = np.flatnonzero(self.curves.corrected[1:] < 0.143)
+        cutoff = max(float(beyond[0] + 1 if len(beyond) else self.plan.box // 2), 4.0)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(what, total=sum(map(len, self.halves)))
+            advance = partial(bar.advance, bar.add_task(label, total=sum(map(len, self.halves))))
             poses = self._of_both(
-                lambda half, density: half.match(
-                    self._weighted(half, density), max(cutoff, 4.0), partial(bar.advance, task)
-                )
+                lambda half, density: search_poses(half, self._weighted(half, density), cutoff, advance)
             )
         at_once = min(half.micro_batch.size for half in self.halves)
         if at_once < self._at_once:
-            finding = warnings.SMALLER_BATCHES(who="The matching", images=at_once)
+            finding = warnings.SMALLER_BATCHES(who="The search of poses", images=at_once)
             console.print(finding.sentence, highlight=False, soft_wrap=True)
             self._at_once = at_once
         return poses
 
     def improve(self, poses: list[Poses]) -> None:
         """Move the maps towards those that fit the particles at their poses best; outliers have no part."""
+        cutoff = self.plan.box / 2
 
-        def fit(half: HalfSet, density: Tensor, own: Poses) -> Tensor:
-            used = is_like_the_others(own.amplitude.cpu().numpy(), own.amplitude_deviation.cpu().numpy())
-            posterior = half.draw(self._weighted(half, density), own, self.plan.box / 2, DRAWS)
-            share = posterior.weights * torch.from_numpy(used).to(density.device)[:, None]
-            return half.fit(density, replace(posterior, weights=share), self.plan.box / 2, STEPS)
+        def improved(half: HalfSet, density: Tensor, best: Poses) -> Tensor:
+            used = shows_the_map(best.amplitude.cpu().numpy(), best.amplitude_deviation.cpu().numpy())
+            posterior = sample_posterior(half, self._weighted(half, density), best, cutoff, SAMPLES)
+            weights = posterior.weights * torch.from_numpy(used).to(density.device)[:, None]
+            return least_squares_map(half, density, replace(posterior, weights=weights), cutoff, STEPS)
 
-        self.maps = self._of_both(fit, poses)
+        self.maps = self._of_both(improved, poses)
         self.mask, self.curves = self.compare()
 
     def write_poses(self, folder: MapFolder, poses: list[Poses]) -> None:
-        """`particles.star` and `particles.cs` with poses, and pictures of them."""
+        """Write `particles.star` and `particles.cs` with poses, and pictures of them."""
         table = read_particles(self.particles, self.plan.data_dir, found=self.plan.image_folders)
         halves = recorded_halves(table)
         rows = np.concatenate([np.flatnonzero(halves == half) for half in HALVES])
-        order, subset = np.argsort(rows), np.repeat(HALVES, [len(each.margin) for each in poses])
+        order, subset = np.argsort(rows), np.repeat(HALVES, [len(half.margin) for half in poses])
         both = Poses.cat(poses)
-        rotations, shifts, agreement, margin, amplitude, deviation = (
+        rotations, shifts, ratio, margin, amplitude, deviation = (
             getattr(both, field.name).double().cpu().numpy()[order] for field in fields(both)
         )
-        kept = is_like_the_others(amplitude, deviation)
+        kept = shows_the_map(amplitude, deviation)
         euler, in_file = rotations_to_euler(torch.from_numpy(rotations)), shifts_in_file(shifts, table.ctf)
         columns = {
             **{f"rlnAngle{name}": euler[:, axis] for axis, name in enumerate(("Rot", "Tilt", "Psi"))},
             **{f"rlnOrigin{name}Angst": in_file[:, axis] for axis, name in enumerate("XY")},
-            "rlnLogLikeliContribution": agreement,
+            "rlnLogLikeliContribution": ratio,
             "rlnMaxValueProbDistribution": 1 / (1 + np.exp(-margin)),
             "rlnParticleFigureOfMerit": amplitude,
         }
@@ -144,10 +154,16 @@ class Refinement:
                 )
         folder.figures.mkdir(exist_ok=True)
         plot_view_distribution(folder.figure("view_distribution"), euler[:, 0], euler[:, 1])
-        margins = folder.figure("margins")
-        plot_histogram(margins, margin, "How sure the poses are", "agreement beyond the next best pose (nats)")
-        scores = folder.figure("scores")
-        plot_histogram(scores, amplitude, f"{(~kept).sum()} of {len(kept)} particles left out", "amplitude of the map")
+        self._plot_scores(folder, table, margin, amplitude, kept)
+
+    def _plot_scores(
+        self, folder: MapFolder, table: ParticleTable, margin: np.ndarray, amplitude: np.ndarray, kept: np.ndarray
+    ) -> None:
+        """Plot how sure the poses are, how much of the map is in the particles, and the worst of them."""
+        label = "log-likelihood beyond the next best pose (nats)"
+        plot_histogram(folder.figure("margins"), margin, "How sure the poses are", label)
+        title = f"{(~kept).sum()} of {len(kept)} particles left out"
+        plot_histogram(folder.figure("scores"), amplitude, title, "amplitude of the map")
         worst = np.argsort(amplitude)[:SHOWN]
         images = ParticleImages(
             table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
@@ -159,7 +175,7 @@ class Refinement:
             return list(pool.map(task, self.halves, self.maps, *arguments))
 
     def _weighted(self, half: HalfSet, density: Tensor) -> Tensor:
-        """A map (D, D, D) under the mask, each shell times the FSC of the halves: what poses are judged against."""
+        """Return a map (D, D, D) under the mask, each shell times the FSC of the halves: poses are judged by it."""
         weight = np.clip(self.curves.corrected, 0.0, 1.0)
         by_shell = torch.from_numpy(weight).to(density)[half.back.shell.clamp(max=self.plan.box // 2)]
         masked = density * torch.from_numpy(self.mask).to(density)
@@ -167,39 +183,25 @@ class Refinement:
         return weighted
 
 
-def is_like_the_others(amplitude: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Which particles show the map, (N,) of bool: those whose amplitude is not far below the median.
-
-    Noise, ice and halves of molecules have little of the map in them.
-
-    Args:
-        amplitude: (N,), as in `Poses`.
-        deviation: (N,), its s.d.
-    """
-    usual = float(np.median(amplitude[amplitude > np.median(amplitude) / 2]))
-    kept: np.ndarray = amplitude > usual - np.maximum(OUTLIER_SHARE * usual, OUTLIER_DEVIATIONS * deviation)
-    return kept
-
-
 def find_poses(run: Path, out: Path | None = None, *, console: Console | None = None) -> Path:
-    """A pose for each particle of a finished run, from its own half map: `particles.star` and `particles.cs`.
+    """Find a pose for each particle of a finished run, from its own half map.
 
     Args:
-        run: folder of `cryogan reconstruct`.
-        out: folder for the results; default: `poses` in the run's.
-        console: what is said; default: standard error.
+        run: Folder of `cryogan reconstruct`.
+        out: Folder for the results, `particles.star` and `particles.cs`; default: `poses` in the run's.
+        console: Where progress is printed; default: standard error.
 
     Returns:
-        The folder.
+        The folder of the results.
 
     Raises:
-        InputError: the run is not finished, or `out` is not empty.
+        InputError: If the run is not finished, or `out` is not empty.
     """
     console, folder = console or Console(stderr=True), MapFolder(out) if out else RunFolder(run).poses
     require_new(folder.path)
     refinement = Refinement(run)
     console.print(refinement.plan.machine, highlight=False, soft_wrap=True)
-    poses = refinement.match(console, "Poses")
+    poses = refinement.search_poses(console, "Poses")
     folder.path.mkdir(parents=True, exist_ok=True)
     refinement.write_poses(folder, poses)
     console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder.particles}", soft_wrap=True)
@@ -208,10 +210,17 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
 
 @dataclass(frozen=True)
 class Refined:
-    """What a refinement is worth."""
+    """Result of a refinement.
+
+    Attributes:
+        folder: Folder of the results.
+        resolution: Resolution, A, where the mask-corrected FSC of the half maps falls below 0.143.
+        resolution_unmasked: Resolution, A, from their FSC without a mask.
+        curves: FSC of the half maps.
+    """
 
     folder: Path
-    resolution: float  # A, corrected half-map FSC 0.143
+    resolution: float
     resolution_unmasked: float
     curves: FscCurves
 
@@ -220,15 +229,22 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     """Refine both half maps of a finished run with the poses of their particles, until it no longer pays.
 
     Each pass finds each particle's best pose against its own half map, and then moves the map towards the
-    least-squares map of these poses. The halves have nothing in common but the weights of their FSC and
-    the mask. Writes maps, FSC and poses; arguments and errors as of `find_poses`.
+    least-squares map of these poses. The halves have nothing in common but the weights of their FSC and the mask.
+
+    Args:
+        run: Folder of `cryogan reconstruct`.
+        out: Folder for maps, FSC and poses; default: `refined` in the run's.
+        console: Where progress is printed; default: standard error.
+
+    Raises:
+        InputError: If the run is not finished, or `out` is not empty.
     """
     console, folder = console or Console(stderr=True), MapFolder(out) if out else RunFolder(run).refined
     require_new(folder.path)
     refinement = Refinement(run)
     plan = refinement.plan
     console.print(plan.machine, highlight=False, soft_wrap=True)
-    poses = refinement.match(console, "Poses")
+    poses = refinement.search_poses(console, "Poses")
     for number in range(1, PASSES + 1):
         before = refinement.curves.unmasked.sum()
         refinement.improve(poses)
@@ -242,11 +258,11 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
             highlight=False,
             soft_wrap=True,
         )
-        poses = refinement.match(console, f"Poses after pass {number}")
+        poses = refinement.search_poses(console, f"Poses after pass {number}")
         if refinement.curves.unmasked.sum() < before + GAIN:
             break
     folder.path.mkdir(parents=True, exist_ok=True)
-    half1, half2 = (each.cpu().numpy() for each in refinement.maps)
+    half1, half2 = (density.cpu().numpy() for density in refinement.maps)
     write_maps(folder, plan.pixel_size, (half1, half2), refinement.mask, refinement.curves)
     refinement.write_poses(folder, poses)
     plot_half_map_fsc(folder, plan, refinement.curves)

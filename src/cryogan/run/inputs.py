@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cryogan.config import Settings, parse_stages
+from cryogan.config import Settings, parse_stages, require_plausible
 from cryogan.critics import Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
@@ -78,6 +78,7 @@ def read_inputs(
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
     sizes = _Sizes.of(table, settings)
+    require_plausible(settings, sizes.width, sizes.width / sizes.box)
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
         _require_same_box(patches, table)
@@ -223,15 +224,20 @@ def _of_contrast(images: ParticleImages, sizes: _Sizes, settings: Settings) -> l
     """Whether protein is bright, which the constraint on the map's sign needs."""
     if settings.particles_per_um2 is not None:
         return [warnings.PARTICLES_PER_PATCH(mean=settings.particles_per_um2 * (1e-4 * sizes.width) ** 2)]
-    contrast = contrast_sign(images)
-    word = {1: "bright", -1: "dark", 0: "undecided"}[contrast.sign]
-    findings = [warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)]
-    return [*findings, warnings.DARK_PARTICLES()] if contrast.sign < 0 else findings
+    stated = images.table.blob_sign
+    contrast = contrast_sign(images, stated=-stated if stated is not None and settings.invert else stated)
+    if contrast.sign == 0:
+        return [warnings.CONTRAST_NOT_SURE(reason=contrast.reason, z=contrast.z, images=contrast.count)]
+    word = "bright" if contrast.sign > 0 else "dark"
+    note = warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)
+    return [note, warnings.DARK_PARTICLES()] if contrast.sign < 0 else [note]
 
 
 def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
     """How many particles have background patches of their micrograph."""
-    covered = np.isin(particles.micrographs, patches.micrographs)
+    if not any(table.micrographs.astype(bool).any() for table in (patches, particles)):
+        return warnings.NO_MICROGRAPH_NAMES(patches=len(patches))
+    covered = np.isin(particles.micrographs, patches.micrographs) & (particles.micrographs != "")
     if not covered.any():
         raise InputError(
             f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
@@ -256,7 +262,7 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
         free = torch.cuda.mem_get_info(plan.device)[0]
     most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     images = most.images_within(free / 2)
-    taken = 2 * (most.fixed + images * most.each)
+    taken = 2 * (most.fixed + images * most.per_image)
     values = {"gib": taken / 2**30, "free": free / 2**30, "device": str(plan.device)}
     if taken > free:
         return warnings.GPU_MEMORY_SHORT(**values)

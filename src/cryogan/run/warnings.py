@@ -61,8 +61,16 @@ IMAGES_READ = Kind(
 )
 COLUMNS_JOINED = Kind("columns-joined", "note", "Joined on uid with {files}.")
 ODD_BOX = Kind("odd-box", "warning", "The box of {box} pixels is odd; its last row and column are left out.")
-IMAGES_DROPPED = Kind("images-dropped", "warning", "{count} images are constant or hold NaN and are left out.")
+IMAGES_DROPPED = Kind(
+    "images-dropped", "warning", "{count} images are constant, blank in part, or hold NaN and are left out."
+)
 CONTRAST = Kind("contrast", "note", "Protein contrast: {contrast} (z = {z:+.1f} from {images} images).")
+CONTRAST_NOT_SURE = Kind(
+    "contrast-not-sure",
+    "warning",
+    "Protein contrast: not sure (z = {z:+.1f} from {images} images): {reason}. It has to be bright.",
+    "Look at the picture of cryogan check --picture, and add --invert if protein is dark.",
+)
 DARK_PARTICLES = Kind(
     "dark-particles",
     "warning",
@@ -76,6 +84,13 @@ PARTICLES_PER_PATCH = Kind(
     "dark, give --invert.",
 )
 NOISE_PATCHES = Kind("noise-patches", "note", "{patches} background patches; each particle has one of its micrograph.")
+NO_MICROGRAPH_NAMES = Kind(
+    "no-micrograph-names",
+    "warning",
+    "Neither the particles nor the {patches} background patches name their micrographs: any patch is put to any "
+    "particle's CTF.",
+    "Add _rlnMicrographName to both.",
+)
 NOISE_OF_SOME = Kind(
     "noise-of-some",
     "note",

@@ -91,6 +91,72 @@ class Guard:
         await self.app(scope, receive, send)
 
 
+class Pages:
+    """What is answered under each address.
+
+    Args:
+        run: the run to show.
+        token: secret of those who may stop the run.
+        cookie: name of the cookie that keeps the token.
+    """
+
+    def __init__(self, run: WatchedRun, token: str, cookie: str) -> None:
+        self.run, self.token, self.cookie = run, token, cookie
+        self.feed = Feed(run)
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Follow the run as long as the server runs."""
+        tasks = [asyncio.create_task(task) for task in (self.feed.follow(), self.feed.compare())]
+        yield
+        for task in tasks:
+            task.cancel()
+
+    def page(self, request: Request) -> Response:
+        """Return the page itself; whoever came with the token gets the cookie."""
+        response = FileResponse(
+            PAGE / "page.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+        )
+        if request.scope["knows_token"]:
+            response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+        return response
+
+    def static(self, request: Request) -> Response:
+        """Return a script or style sheet of the page."""
+        return _file(STATIC.get(request.path_params["name"]))
+
+    def events(self, request: Request) -> Response:
+        """Return the stream of news."""
+        stream = self.feed.events(request.scope["knows_token"])
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    def figure(self, request: Request) -> Response:
+        """Return a picture of the run."""
+        return _file(self.run.figures().get(request.path_params["name"]))
+
+    def volume(self, request: Request) -> Response:
+        """Return a half map in 8 bits; its box and range are in the headers."""
+        half, pair = request.path_params["half"], self.run.maps().get(request.path_params["name"])
+        if pair is None or half not in (1, 2):
+            return Response(status_code=404)
+        path = pair[half - 1]
+        voxels, box, low, high = read_bytes(path, path.stat().st_mtime_ns)
+        headers = {"X-Box": str(box), "X-Low": repr(low), "X-High": repr(high), "Cache-Control": "max-age=3600"}
+        return Response(voxels, media_type="application/octet-stream", headers=headers)
+
+    def stop(self, _: Request) -> Response:
+        """Ask the run to stop."""
+        try:
+            asked = self.run.request_stop()
+        except OSError as error:
+            return PlainTextResponse(f"Cannot ask the run to stop: {error}.", 500)
+        return Response(status_code=204) if asked else PlainTextResponse("It is not running.", 409)
+
+
+def _file(path: Path | None) -> Response:
+    return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
+
+
 def application(run: WatchedRun, token: str, cookie: str, *, loopback: bool) -> Starlette:
     """Make the web application that shows a run.
 
@@ -100,57 +166,14 @@ def application(run: WatchedRun, token: str, cookie: str, *, loopback: bool) -> 
         cookie: name of the cookie that keeps the token.
         loopback: whether only this machine can connect; it may read without the token.
     """
-    feed = Feed(run)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(task) for task in (feed.follow(), feed.compare())]
-        yield
-        for task in tasks:
-            task.cancel()
-
-    def page(request: Request) -> Response:
-        response = FileResponse(
-            PAGE / "page.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
-        )
-        if request.scope["knows_token"]:
-            response.set_cookie(cookie, token, httponly=True, samesite="strict")
-        return response
-
-    def static(request: Request) -> Response:
-        path = STATIC.get(request.path_params["name"])
-        return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
-
-    def events(request: Request) -> Response:
-        stream = feed.events(request.scope["knows_token"])
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-    def figure(request: Request) -> Response:
-        path = run.figures().get(request.path_params["name"])
-        return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
-
-    def volume(request: Request) -> Response:
-        half, pair = request.path_params["half"], run.maps().get(request.path_params["name"])
-        if pair is None or half not in (1, 2):
-            return Response(status_code=404)
-        path = pair[half - 1]
-        voxels, box, low, high = read_bytes(path, path.stat().st_mtime_ns)
-        headers = {"X-Box": str(box), "X-Low": repr(low), "X-High": repr(high), "Cache-Control": "max-age=3600"}
-        return Response(voxels, media_type="application/octet-stream", headers=headers)
-
-    def stop(_: Request) -> Response:
-        try:
-            return Response(status_code=204) if run.request_stop() else PlainTextResponse("It is not running.", 409)
-        except OSError as error:
-            return PlainTextResponse(f"Cannot ask the run to stop: {error}.", 500)
-
+    pages = Pages(run, token, cookie)
     routes = [
-        Route("/", page),
-        Route("/events", events),
-        Route("/static/{name}", static),
-        Route("/figures/{name}", figure),
-        Route("/maps/{half:int}/{name}", volume),
-        Route("/stop", stop, methods=["POST"]),
+        Route("/", pages.page),
+        Route("/events", pages.events),
+        Route("/static/{name}", pages.static),
+        Route("/figures/{name}", pages.figure),
+        Route("/maps/{half:int}/{name}", pages.volume),
+        Route("/stop", pages.stop, methods=["POST"]),
     ]
     # On loopback, the name by which a browser came tells this machine's pages from another's (DNS rebinding).
     hosts = ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]
@@ -158,7 +181,7 @@ def application(run: WatchedRun, token: str, cookie: str, *, loopback: bool) -> 
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         Middleware(Guard, token=token, cookie=cookie, private=not loopback),
     ]
-    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+    return Starlette(routes=routes, middleware=middleware, lifespan=pages.lifespan)
 
 
 def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:

@@ -1,22 +1,15 @@
-"""The matching critic as a run sees it: a search from zero, then frequency marching, and what they cost."""
+"""The matching critic as a run sees it: an initial search, then frequency marching, and what they cost."""
 
 import math
 
 import torch
 
-from cryogan.critics.critic import SPECTRA, Critic, Memory, Stage, Task, Trainer, TrainerInputs
-from cryogan.critics.matching.templates import shift_grid
-from cryogan.critics.matching.trainer import (
-    BANK_SHELL,
-    CHUNK,
-    SHIFT_SPACING,
-    Search,
-    Sharpening,
-    held_steps,
-    search_cutoff,
-    sharpening_cutoff,
-    sharpening_steps,
-)
+from cryogan.critics.critic import SPECTRA, Critic, Memory, Stage, Task, TrainerInputs
+from cryogan.critics.matching.marching import FrequencyMarching
+from cryogan.critics.matching.schedule import BANK_SHELL, held_steps, marching_cutoff, marching_steps, search_cutoff
+from cryogan.critics.matching.search import InitialSearch
+from cryogan.critics.matching.templates import SHIFT_SPACING, shift_grid
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE, MatchingTrainer
 from cryogan.physics.symmetry import point_group
 from cryogan.physics.unpicked import search_radii
 
@@ -36,53 +29,51 @@ class Matching(Critic):
     finds_frame = True
 
     def stages(self, task: Task) -> tuple[Stage, ...]:
+        """Return the trials of the search, and frequency marching at the working box."""
         s = task.settings
         search = Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)
-        steps = sharpening_steps(task.box, s.marching_steps, held_steps(s))
+        steps = marching_steps(task.box, s.marching_steps, held_steps(s))
         return (*[search] * s.starts, Stage(task.box, steps, MARCHING))
 
-    def trainer(self, inputs: TrainerInputs) -> Trainer:
-        s, stage = inputs.task.settings, inputs.stage
-        # The search finds a molecule without its symmetry more surely; the axes are found afterwards.
-        search = stage.method == SEARCH
-        volume = inputs.volume("C1" if search else s.symmetry)
-        kind, batch_size = (Search, s.search_batch) if search else (Sharpening, CHUNK)
-        images, simulator, signal = inputs.images, inputs.simulator, inputs.signal
-        return kind(s, stage.steps, images, simulator, volume, signal, batch_size, inputs.order_seed, inputs.ranks)
+    def trainer(self, inputs: TrainerInputs) -> MatchingTrainer:
+        """Return the trainer of one half map at one stage, from a zero volume."""
+        return InitialSearch(inputs) if inputs.stage.method == SEARCH else FrequencyMarching(inputs)
 
     def step_seconds(self, task: Task, stage: Stage, step: int) -> float:
-        """Most of it goes into matching images with the templates of the bank, each at all shifts."""
+        """Estimate the time of a step on one core: most goes into the match of images with a bank of templates."""
         s = task.settings
-        searching, marching = (each * s.orientations * shift_count(task, stage) for each in _MATCHING[s.kind])
+        search, marching = (seconds * s.orientations * shift_count(task, stage) for seconds in _MATCHING[s.kind])
         if stage.method == SEARCH:
-            return s.search_batch * (6e-4 + searching * (search_cutoff(step, stage.steps) / 9) ** 5)
-        cutoff = sharpening_cutoff(step, stage.box, held_steps(s))
+            return s.search_batch * (6e-4 + search * (search_cutoff(step, stage.steps) / 9) ** 5)
+        cutoff = marching_cutoff(step, stage.box, held_steps(s))
         marching /= len(point_group(s.symmetry))
         return min(task.particles, s.marching_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
 
     def memory(self, task: Task, stage: Stage) -> Memory:
+        """Estimate the memory of one half at a stage: the volume, the bank, and the images processed at once."""
         s, box = task.settings, stage.box
         search = stage.method == SEARCH
         cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
         templates = s.orientations / (1 if search else len(point_group(s.symmetry)))
-        bank = 16 * templates * _half_disc(cutoff)
-        ratios = 4 * shift_count(task, stage) * (3 * templates + 6 * _half_disc(cutoff))
-        optimiser = 0.0 if search else _POSE_OPTIMISER * 8 * _half_disc(box / 2)
-        batch = min(s.search_batch, CHUNK) if search else CHUNK
+        bank = 16 * templates * half_disc(cutoff)
+        ratios = 4 * shift_count(task, stage) * (3 * templates + 6 * half_disc(cutoff))
+        optimiser = 0.0 if search else _POSE_OPTIMISER * 8 * half_disc(box / 2)
+        batch = min(s.search_batch, IMAGES_AT_ONCE) if search else IMAGES_AT_ONCE
         return Memory(SPECTRA * 4 * (s.oversampling * box) ** 3 + bank, ratios + optimiser, batch)
 
     def keeps_frame(self, stage: Stage) -> bool:
+        """Return whether the maps of a stage are in the frame of the final map: those of the search are not."""
         return stage.method == MARCHING
 
 
 def shift_count(task: Task, stage: Stage) -> int:
-    """Number of in-plane shifts at which each image is matched."""
+    """Return the number of in-plane shifts at which each image is matched."""
     width, farthest = task.box * task.pixel_size, task.settings.max_shift
     if task.settings.particles_per_um2 is not None:
         farthest = search_radii(width, task.mask_radius)[stage.method == MARCHING]
     return len(shift_grid(farthest, SHIFT_SPACING * width, torch.device("cpu")))
 
 
-def _half_disc(cutoff: float) -> float:
-    """Number of coefficients in half of an image's transform below a shell."""
+def half_disc(cutoff: float) -> float:
+    """Return the number of coefficients in half of an image's transform below a shell."""
     return math.pi * cutoff**2 / 2

@@ -1,4 +1,4 @@
-"""What the critic sees of an image, real or simulated."""
+"""Preparation of images, real or simulated, for the convolutional critic."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from cryogan.physics.noise import turn_and_mirror
 from cryogan.physics.simulator import Simulator
 
 
-class View:
+class CriticInput:
     """The CTF corrected, smoothed, turned and mirrored at random, mean 0 and s.d. 1; the same for both streams.
 
     The correction C / (C^2 + tau) with each image's own CTF C spares the critic the learning of the CTFs, and

@@ -5,7 +5,7 @@ import torch
 from cryogan.config import parse_stages
 from cryogan.critics.critic import SPECTRA, Critic, Memory, Stage, Task, Trainer, TrainerInputs
 from cryogan.critics.wasserstein.discriminator import build_critic
-from cryogan.critics.wasserstein.trainer import Training
+from cryogan.critics.wasserstein.trainer import WassersteinTrainer
 
 USUAL, STABLE = "convolutional", "stable"  # as run.toml has them; the stable stage is without shifts
 COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
@@ -42,7 +42,7 @@ class Wasserstein(Critic):
             free_from = stage.box * simulator.pixel_size / s.free_beyond
         volume = inputs.volume(s.symmetry, free_from)
         images, signal, seed = inputs.images, inputs.signal, inputs.order_seed
-        return Training(s, stage.steps, images, simulator, volume, critic, signal, seed, span, inputs.ranks)
+        return WassersteinTrainer(s, stage.steps, images, simulator, volume, critic, signal, seed, span, inputs.ranks)
 
     def memory(self, task: Task, stage: Stage) -> Memory:
         s = task.settings

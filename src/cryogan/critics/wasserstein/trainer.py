@@ -1,7 +1,6 @@
-"""Algorithm 1: the critic and the volume learn in turns."""
+"""Algorithm 1 of the paper: the convolutional critic and the volume are trained in turns."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -9,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cryogan.config import Settings
-from cryogan.critics.critic import Trainer
-from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.read_ahead import Images
-from cryogan.critics.records import Record
-from cryogan.critics.sampler import Sampler
+from cryogan.critics.trainer import IterativeTrainer
 from cryogan.critics.wasserstein import schedules
-from cryogan.critics.wasserstein.critic_input import View
+from cryogan.critics.wasserstein.critic_input import CriticInput
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.critics.wasserstein.losses import critic_loss, gradient_penalty, interpolate, volume_loss
 from cryogan.parallel.ranks import ALONE, Ranks
@@ -23,22 +19,26 @@ from cryogan.physics.noise import random_turns
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 
-GAP_MEMORY = 100  # steps
+GAP_MEMORY = 100  # steps over which the critic's gap is averaged
 
 
-class Training(Trainer):
-    """One half map's run at one box.
+class WassersteinTrainer(IterativeTrainer):
+    """Training of one half map at one box with the paper's critic.
+
+    `distance` is the running mean of the critic's gap, an estimate of the Wasserstein distance.
 
     Args:
-        settings: of the run.
-        steps: volume updates.
-        images: the real particles of this half.
-        simulator, volume, critic: what is trained; the simulator's particles are the rows of `images`.
-        signal: s.d. of the particles' signal over that of their noise; over the box, about that of a voxel,
-            it is the unit of the volume's learning rate.
-        seed: of the order of the particles.
-        span: volume updates over which the schedules run; default: `steps`.
-        ranks: the processes that share each batch.
+        settings: Settings of the run.
+        steps: Number of volume updates.
+        images: Real particles of this half.
+        simulator: Simulator of images like them; its particles are the rows of `images`.
+        volume: Volume that is learned.
+        critic: Critic that is trained; any module from images (B, D, D) to scores (B,) with a number of `planes`.
+        signal: Standard deviation of the particles' signal over that of their noise. Over the box, about that of a
+            voxel, it is the unit of the volume's learning rate.
+        seed: Seed of the order of the particles.
+        span: Number of volume updates over which the schedules run; default: `steps`.
+        ranks: Processes that share each batch.
     """
 
     def __init__(
@@ -54,113 +54,101 @@ class Training(Trainer):
         span: int | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.settings, self.steps, self._span = settings, steps, span or steps
-        self.ranks, self._part = ranks, ranks.part(settings.batch_size)
-        self.simulator, self.volume, self.critic, self.signal = simulator, volume, critic, signal
-        self.view = View(settings, simulator, critic.planes)
-        device = simulator.generator.device
-        self.particles = Sampler(images, settings.batch_size, torch.Generator().manual_seed(seed), device)
+        super().__init__(
+            settings,
+            steps,
+            images,
+            simulator,
+            volume,
+            signal=signal,
+            batch_size=settings.batch_size,
+            images_at_once=settings.batch_size,
+            order_seed=seed,
+            ranks=ranks,
+        )
+        self._span, self._part = span or steps, ranks.part(settings.batch_size)
+        self.critic, self.critic_input = critic, CriticInput(settings, simulator, critic.planes)
         adam: dict[str, Any] = {"betas": (0.5, 0.9), "eps": 1e-8, "fused": True}
         self.critic_optimiser = torch.optim.Adam(critic.parameters(), lr=settings.critic_rate, **adam)
-        scales = [simulator.log_signal, simulator.log_noise] if settings.learn_scales else []
-        groups = [
+        self._scales = [simulator.log_signal, simulator.log_noise] if settings.learn_scales else []
+        groups: list[dict[str, Any]] = [
             {"params": [volume.density], "lr": settings.volume_rate * signal / volume.density.shape[0]},
-            {"params": scales, "lr": settings.scale_rate},
+            {"params": self._scales, "lr": settings.scale_rate},
         ]
         self.volume_optimiser = torch.optim.Adam(groups, **adam)
         self._optimisers = (self.critic_optimiser, self.volume_optimiser)
-        self._full_rates = [[group["lr"] for group in o.param_groups] for o in self._optimisers]
-        self.micro_batch = MicroBatch(settings.batch_size)
-        self.step = 0
+        self._full_rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in self._optimisers]
         self.critic_step = 0
-        self.seconds = 0.0
-        # Running mean of the critic's gap: an estimate of the distance of the distributions.
-        self.distance: float | Tensor = 0.0
 
-    def run(self, until: int | None = None) -> Iterator[Record]:
-        """Train to step `until` (default: the end), yielding a record after each volume update."""
-        s, simulator, critic = self.settings, self.simulator, self.critic
-        while self.step < (self.steps if until is None else until):
-            start = time.perf_counter()
-            t = self.step / self._span
-            clip = schedules.rising_clip((self.step + 1) / self._span, s.clip_ramp)
-            self._set_rates(schedules.falling_rate(t, s.hold_rate, s.final_rate))
-            self.view.smoothing = s.smoothing * schedules.falling_rate(t, 0.0, s.final_smoothing)
+    def update(self) -> tuple[Tensor, Tensor]:
+        """Make one pass of Algorithm 1: train the critic for some steps, then update the volume once."""
+        s = self.settings
+        progress = self.step / self._span
+        clip = schedules.rising_clip((self.step + 1) / self._span, s.clip_ramp)
+        self._set_rates(schedules.falling_rate(progress, s.hold_rate, s.final_rate))
+        self.critic_input.smoothing = s.smoothing * schedules.falling_rate(progress, 0.0, s.final_smoothing)
 
-            with torch.no_grad():
-                spectrum = simulator.projector.transform(self.volume())
-            # A new critic knows nothing yet: the volume waits for it.
-            for _ in range(s.critic_steps if self.step else s.critic_warmup):
-                with torch.no_grad():
-                    real, simulated = self._real(), self._simulate(spectrum)
-                    penalised = self.critic_step % s.penalty_every == 0
-                    between = interpolate(real, simulated, self._places()) if penalised else None
-                real_scores, simulated_scores = self.micro_batch.run(
-                    partial(self._critic_gradient, real, simulated, between)
-                )
-                self.ranks.sum_gradients(critic.parameters())
-                nn.utils.clip_grad_norm_(critic.parameters(), clip * s.critic_clip)
-                self.critic_optimiser.step()
-                self.critic_step += 1
+        with torch.no_grad():
+            spectrum = self.simulator.projector.transform(self.volume())
+        # A new critic knows nothing yet: the volume waits for it.
+        for _ in range(s.critic_steps if self.step else s.critic_warmup):
+            scores = self._train_critic(spectrum, clip)
+        self._train_volume(clip)
+        self.volume.clip(schedules.clip_depth(progress, s.clip_depth))
 
-            before = self.volume.density.detach().clone()
-            spectrum = simulator.projector.transform(self.volume())
-            images = self._simulate(spectrum)
-            critic.requires_grad_(False)
-            gradient = self.micro_batch.run(partial(self._image_gradient, images.detach()))
-            critic.requires_grad_(True)
-            self.volume_optimiser.zero_grad()
-            images.backward(gradient)  # type: ignore[no-untyped-call]
-            self.ranks.sum_gradients(p for group in self.volume_optimiser.param_groups for p in group["params"])
-            nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
-            if s.learn_scales and s.scale_clip is not None:
-                nn.utils.clip_grad_value_([simulator.log_signal, simulator.log_noise], s.scale_clip)
-            self.volume_optimiser.step()
-            self.volume.clip(schedules.clip_depth(t, s.clip_depth))
-
-            self.step += 1
-            scores = self.ranks.gather(torch.stack([real_scores, simulated_scores]), s.batch_size)
-            self.seconds += time.perf_counter() - start
-            yield self._record(scores[0], scores[1], before)
-
-    @torch.no_grad()
-    def result(self) -> Tensor:
-        """The map so far, (D, D, D): masked, symmetric, in the unit of the images."""
-        result: Tensor = self.volume() * self.simulator.log_signal.exp()
-        return result
+        real, simulated = self.ranks.gather(torch.stack(scores), s.batch_size)
+        gap = real.mean() - simulated.mean()
+        self.distance = self.distance + (gap - self.distance) / min(self.step + 1, GAP_MEMORY)
+        return real, simulated
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on."""
-        return {
-            "step": self.step,
+        """Return all that the next step depends on."""
+        return super().state_dict() | {
             "critic_step": self.critic_step,
-            "seconds": self.seconds,
-            "distance": float(self.distance),
-            "volume": self.volume.state_dict(),
-            "simulator": self.simulator.state_dict(),
             "critic": self.critic.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
-            "particles": self.particles.state_dict(),
-            "generator": self.simulator.generator.get_state(),
-            "host_generator": self.simulator.host_generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.critic_step = state["step"], state["critic_step"]
-        self.seconds, self.distance = state["seconds"], state["distance"]
-        self.volume.load_state_dict(state["volume"])
-        self.simulator.load_state_dict(state["simulator"])
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.critic_step = state["critic_step"]
         self.critic.load_state_dict(state["critic"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.particles.load_state_dict(state["particles"])
-        self.simulator.generator.set_state(state["generator"].cpu())
-        self.simulator.host_generator.set_state(state["host_generator"].cpu())
+
+    def _train_critic(self, spectrum: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+        """Descend (10) by one step; returns the scores of this process's real and simulated images, (B,) each."""
+        with torch.no_grad():
+            real, simulated = self._real(), self._simulated(spectrum)
+            penalised = self.critic_step % self.settings.penalty_every == 0
+            between = interpolate(real, simulated, self._places()) if penalised else None
+        scores = self.micro_batch.run(partial(self._critic_gradient, real, simulated, between))
+        self.ranks.sum_gradients(self.critic.parameters())
+        nn.utils.clip_grad_norm_(self.critic.parameters(), clip * self.settings.critic_clip)
+        self.critic_optimiser.step()
+        self.critic_step += 1
+        return scores
+
+    def _train_volume(self, clip: float) -> None:
+        """Descend (13) by one step of volume and scales."""
+        s = self.settings
+        images = self._simulated(self.simulator.projector.transform(self.volume()))
+        self.critic.requires_grad_(False)
+        gradient = self.micro_batch.run(partial(self._image_gradient, images.detach()))
+        self.critic.requires_grad_(True)
+        self.volume_optimiser.zero_grad()
+        images.backward(gradient)  # type: ignore[no-untyped-call]
+        self.ranks.sum_gradients(self._volume_parameters())
+        nn.utils.clip_grad_value_([self.volume.density], clip * s.volume_clip)
+        if self._scales and s.scale_clip is not None:
+            nn.utils.clip_grad_value_(self._scales, s.scale_clip)
+        self.volume_optimiser.step()
 
     def _critic_gradient(
         self, real: Tensor, simulated: Tensor, between: Tensor | None, size: int
     ) -> tuple[Tensor, Tensor]:
-        """Leave these images' part of the gradient of (10) in the critic, `size` at a time; the scores, (B,) each."""
+        """Leave these images' part of the gradient of (10) in the critic, `size` at a time; returns the scores."""
         s = self.settings
         self.critic_optimiser.zero_grad()
         scores: list[tuple[Tensor, Tensor]] = []
@@ -177,7 +165,7 @@ class Training(Trainer):
         return torch.cat(first), torch.cat(second)
 
     def _image_gradient(self, images: Tensor, size: int) -> Tensor:
-        """Gradient of (13) with respect to the images, (B, D, D), by parts of `size`."""
+        """Return the gradient of (13) with respect to the images, (B, D, D), computed `size` at a time."""
         gradients = []
         for part in torch.split(images, size):
             part = part.detach().requires_grad_()
@@ -187,39 +175,30 @@ class Training(Trainer):
         return torch.cat(gradients)
 
     def _real(self) -> Tensor:
-        """This process's part of the next batch of particles, as the critic sees it."""
-        return self.view(*self.particles.load(self.particles.rows(), self._part), self._turns())
+        """Return this process's part of the next batch of particles, as the critic sees it."""
+        return self.critic_input(*self.particles.load(self.particles.rows(), self._part), self._turns())
 
-    def _simulate(self, spectrum: Tensor) -> Tensor:
-        """The same of a batch drawn from p(y|x)."""
+    def _simulated(self, spectrum: Tensor) -> Tensor:
+        """Return this process's part of a batch sampled from p(y|x), as the critic sees it."""
         phi = self.simulator.sample(self.settings.batch_size)[self._part]
-        return self.view(self.simulator(spectrum, phi), phi.particles, self._turns())
+        return self.critic_input(self.simulator(spectrum, phi), phi.particles, self._turns())
 
     def _turns(self) -> Tensor:
         return random_turns(self.settings.batch_size, self.simulator.generator)[self._part]
 
     def _places(self) -> Tensor:
-        generator = self.simulator.generator
-        return torch.rand(self.settings.batch_size, generator=generator, device=generator.device)[self._part]
+        return torch.rand(self.settings.batch_size, generator=self.simulator.generator, device=self.device)[self._part]
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.simulator.generator.device.type, torch.bfloat16, enabled=self.settings.bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+    def _volume_parameters(self) -> Iterable[Tensor]:
+        return (parameter for group in self.volume_optimiser.param_groups for parameter in group["params"])
 
     def _set_rates(self, factor: float) -> None:
         for optimiser, rates in zip(self._optimisers, self._full_rates, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 
-    def _record(self, real_scores: Tensor, simulated_scores: Tensor, before: Tensor) -> Record:
-        density = self.volume.density.detach()
-        gap = real_scores.mean() - simulated_scores.mean()
-        self.distance = self.distance + (gap - self.distance) / min(self.step, GAP_MEMORY)
-        return Record(
-            self.step,
-            self.seconds / 60.0,
-            critic_gap=gap,
-            critic_auc=(real_scores[:, None] > simulated_scores).float().mean(),
-            signal_scale=self.simulator.log_signal.detach().exp(),
-            noise_scale=self.simulator.log_noise.detach().exp(),
-            map_change=(density - before).norm() / density.norm().clamp(min=1e-12),
-        )
+
+Training = WassersteinTrainer  # its public name, `cryogan.Training`

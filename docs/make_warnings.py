@@ -1,0 +1,30 @@
+"""Write the table of notes and warnings of docs/troubleshooting.md from `cryogan.run.warnings`."""
+
+import re
+from pathlib import Path
+
+from cryogan.run.warnings import KINDS
+
+PAGE = Path(__file__).with_name("troubleshooting.md")
+BEGIN, END = "<!-- made by docs/make_warnings.py -->\n", "<!-- end -->\n"
+
+
+def table() -> str:
+    """Return the rows of all kinds of finding, with dots in the place of values."""
+    rows = ["| code | severity | what is said | what to do |\n", "| --- | --- | --- | --- |\n"]
+    for kind in KINDS.values():
+        sentence = re.sub(r"\{\w+[^}]*\}", "...", kind.sentence)
+        remedy = re.sub(r"\{\w+[^}]*\}", "...", kind.remedy)
+        rows.append(f"| `{kind.code}` | {kind.severity} | {sentence} | {remedy} |\n")
+    return "".join(rows)
+
+
+def page(text: str) -> str:
+    """Return the text of the page with today's table in it."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + table() + END + after
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

@@ -1,0 +1,57 @@
+"""Schedule of the matching critic: which frequencies take part in a step, and how many steps there are."""
+
+import math
+
+from cryogan.config import Settings
+
+SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and at the end of the initial search, cycles per box
+BANK_SHELL = 11.0  # largest cut-off of the template bank in frequency marching
+CUTOFF_GROWTH = 1.25  # factor on the cut-off from one step of frequency marching to the next
+_CUTOFF_SHARE, _TEMPERATURE_SHARE = 0.7, 0.8  # of the search's steps, after which cut-off and attention stay
+
+
+def search_cutoff(step: int, steps: int) -> float:
+    """Return the shell below which frequencies take part in a step of the initial search."""
+    first, last = SEARCH_SHELLS
+    return first + (last - first) * min(1.0, step / steps / _CUTOFF_SHARE)
+
+
+def inverse_temperature(step: int, steps: int, flat: float, sharp: float) -> float:
+    """Return the factor on the log-likelihood ratios in (ii) of docs/method.md, at a step of the initial search.
+
+    It rises exponentially from `flat`, where all poses have about the same attention, to `sharp`.
+    """
+    return float(flat * (sharp / flat) ** min(1.0, step / steps / _TEMPERATURE_SHARE))
+
+
+def marching_cutoff(step: int, box: int, held: int = 0) -> float:
+    """Return the shell below which frequencies take part in a step of frequency marching.
+
+    Args:
+        step: Volume updates so far.
+        box: Box, pixels.
+        held: Number of steps that have the first cut-off.
+    """
+    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (max(0, step - held) + 1))
+
+
+def held_steps(settings: Settings) -> int:
+    """Return for how many steps frequency marching holds its first cut-off, so that the classes come apart."""
+    return 1 + settings.class_steps * (settings.classes - 1) if settings.classes > 1 else 0
+
+
+def divides(step: int, settings: Settings) -> bool:
+    """Return whether a class is divided at a step of frequency marching."""
+    return 0 < step < held_steps(settings) and (step - 1) % settings.class_steps == 0
+
+
+def marching_steps(box: int, after: int, held: int = 0) -> int:
+    """Return the number of steps of frequency marching.
+
+    Args:
+        box: Box, pixels; the cut-off rises to its Nyquist frequency.
+        after: Number of steps at the last cut-off.
+        held: Number of steps at the first cut-off, as for `marching_cutoff`.
+    """
+    rising = math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))
+    return held + max(0, rising) + after

@@ -1,0 +1,59 @@
+"""The particles of one half of a finished run, to be matched with maps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryogan.critics.matching.templates import Templates, measured_noise_power
+from cryogan.critics.micro_batch import MicroBatch
+from cryogan.fourier import Disc, to_half_planes
+from cryogan.physics.backprojection import BackProjector
+from cryogan.physics.volume import Volume
+from cryogan.run.build import build_simulator
+from cryogan.run.plan import Plan
+
+IMAGES_AT_ONCE = 128
+
+
+class HalfSet:
+    """The particles of one half, and what is needed to compare them with maps.
+
+    Args:
+        plan: Plan of the run.
+        particles: STAR file of the particles in the run's folder.
+        half: 1 or 2.
+    """
+
+    def __init__(self, plan: Plan, particles: Path, half: int) -> None:
+        s = plan.settings
+        seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
+        self.images, self.simulator = build_simulator(plan, plan.box, particles, half, seed)
+        self.generator, self.projector = self.simulator.generator, self.simulator.projector
+        self.template_count, self.width_A = s.orientations, plan.box * plan.pixel_size
+        self.noise_power = measured_noise_power(self.simulator)
+        self.volume = Volume(plan.box, plan.mask_radius / plan.pixel_size, s.symmetry, plan.device)
+        self.group = torch.from_numpy(self.volume.point_group).float().to(plan.device)
+        self.back = BackProjector(self.projector, self.volume)
+        self.micro_batch = MicroBatch(IMAGES_AT_ONCE)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
+        """Return the templates of a map, given its transform, on a disc of coefficients."""
+        return Templates(self.projector, spectrum, disc, self.noise_power, self.width_A)
+
+    def disc(self, cutoff: float) -> Disc:
+        """Return the coefficients below a cut-off (a shell)."""
+        return Disc(self.projector.box, cutoff, device=self.generator.device)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield half-planes and CTFs (B, D, D // 2 + 1) of all particles in their order."""
+        device = self.generator.device
+        for start in range(0, len(self), IMAGES_AT_ONCE):
+            rows = torch.arange(start, min(start + IMAGES_AT_ONCE, len(self)))
+            images = torch.from_numpy(self.images.batch(rows.numpy())).to(device)
+            yield to_half_planes(images), self.simulator.transfer(rows.to(device))
