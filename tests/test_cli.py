@@ -204,7 +204,7 @@ def test_no_image_is_usable(value: float, refused: Run, copied: Callable[..., Pa
     star = copied()
     overwrite(star.parent / "particles.mrcs", np.full((400, 32, 32), value, np.float32))
     line = refused("reconstruct", star, "--out", tmp_path / "out")
-    assert "all 400 images are NaN or constant" in line
+    assert "all 400 images are NaN, blank in part or constant" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -272,7 +272,7 @@ def test_odd_box_is_cropped_and_said(copied: Callable[..., Path]) -> None:
     plan, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert plan.box == kept.box == 32
     assert plan.pixel_size == pytest.approx(4.0)
-    assert any("33 pixels is odd" in remark for remark in remarks)
+    assert any("33 pixels is odd" in remark.sentence for remark in remarks)
     assert kept.batch(np.arange(3)).shape == (3, 32, 32)
 
 
@@ -284,7 +284,7 @@ def test_nan_images_are_counted_and_left_out(copied: Callable[..., Path]) -> Non
     overwrite(star.parent / "particles.mrcs", images)
     _, kept, remarks = read_inputs(star, None, None, resolve("default", None, {"batch_size": 8}))
     assert len(kept) == 397
-    assert any(remark.startswith("3 images are constant, blank in part, or hold NaN") for remark in remarks)
+    assert any(remark.sentence.startswith("3 images are constant, blank in part, or hold NaN") for remark in remarks)
 
 
 def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> None:
@@ -293,12 +293,12 @@ def test_dark_protein_is_noticed_and_inverted(copied: Callable[..., Path]) -> No
     settings = resolve("default", None, {"batch_size": 8})
     _, images_of, remarks = read_inputs(star, None, None, settings)
     bright = images_of.batch(np.arange(5))
-    assert not any("--invert" in remark for remark in remarks)
+    assert not any("--invert" in remark.sentence for remark in remarks)
     write_stack(star.parent / "particles.mrcs", -images, 4.0)
     _, _, remarks = read_inputs(star, None, None, settings)
-    assert any("--invert" in remark for remark in remarks)
+    assert any("--invert" in remark.sentence for remark in remarks)
     _, inverted, remarks = read_inputs(star, None, None, settings.model_copy(update={"invert": True}))
-    assert not any("--invert" in remark for remark in remarks)
+    assert not any("--invert" in remark.sentence for remark in remarks)
     np.testing.assert_allclose(inverted.batch(np.arange(5)), bright, atol=1e-2)
 
 
@@ -542,7 +542,7 @@ def test_check_says_what_is_in_the_files(particles: Path, said: Run, tmp_path: P
 
 def test_check_doubts_dark_protein_and_filtered_noise(particles: Path, said: Run, tmp_path: Path) -> None:
     text = said("check", particles / "particles.star", "--noise", particles / "noise.star", "--invert")
-    assert "Warning: Protein seems dark" in text
+    assert "Warning: The particles look dark on bright" in text
     assert "No symmetry is imposed" in text
     folder = tmp_path / "filtered"
     shutil.copytree(particles, folder)

@@ -10,6 +10,7 @@ from cryogan.grids import (
     fit_spectrum,
     frequency_axis,
     frequency_radius,
+    interpolation_weights,
     squared_norm,
 )
 
@@ -59,3 +60,14 @@ def test_fitted_spectrum_is_that_of_the_same_waves_on_the_other_grid(side: int, 
     fitted = fit_spectrum(spectrum, box, axes) * (box / side) ** axes
     expected = np.fft.rfftn(np.stack([sampled(box), -2 * sampled(box)]), axes=over)
     np.testing.assert_allclose(fitted, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("box", "new_box", "step"), [(16, 16, 1.0), (16, 12, 1.25), (15, 22, 0.7), (16, 16, 1.07)])
+def test_interpolation_is_exact_below_both_nyquist_frequencies(box: int, new_box: int, step: float) -> None:
+    weights = interpolation_weights(box, new_box, step)
+    for k in range(box // 2):
+        old, new = (
+            np.cos(2 * np.pi * k / box * place + 0.3) for place in (centred_axis(box), step * centred_axis(new_box))
+        )
+        held = k < box / 2 * min(1, 1 / step)
+        np.testing.assert_allclose(weights @ old, new if held else 0 * new, atol=1e-12)

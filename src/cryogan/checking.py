@@ -81,7 +81,8 @@ def check(
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_particles(picture, images.batch(images.spread(SHOWN)))
     read = next(found.sentence for found in findings if found.code == warnings.IMAGES_READ.code)
-    facts = {settings.kind: read} | _optics(images) | _pixels(images) | _cost(plan)
+    contrast = {found.code: found.sentence for found in findings if found.code == warnings.CONTRAST.code}
+    facts = {settings.kind: read} | _optics(images) | _pixels(images) | contrast | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)

@@ -6,10 +6,12 @@ numbers along an axis, unless a pixel size is given. `fourier.frequencies` makes
 """
 
 import functools
+import math
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 Complex = TypeVar("Complex", np.complex64, np.complex128)
 
@@ -51,6 +53,26 @@ def falling_cosine(distance: NDArray[np.float64], start: float, width: float) ->
         return (distance <= start).astype(np.float64)
     edge: NDArray[np.float64] = 0.5 + 0.5 * np.cos(np.pi * np.clip((distance - start) / width, 0, 1))
     return edge
+
+
+def interpolation_weights(box: int, new_box: int, step: float) -> NDArray[np.float64]:
+    """Weights with which pixels along an axis are interpolated trigonometrically on another grid of the same centre.
+
+    The frequencies below the Nyquist frequencies of both grids are interpolated exactly, others are left out.
+
+    Args:
+        box: pixels that there are; the line is taken to be periodic.
+        new_box: pixels of the new grid.
+        step: distance of the new pixels, in old ones.
+
+    Returns:
+        (new_box, box); the interpolated line is `weights @ line`.
+    """
+    distance = step * centred_axis(new_box)[:, None] - centred_axis(box)
+    limit = box / 2 if step <= 1 else box / (2 * step)
+    terms = 2 * math.ceil(limit) - 1  # frequencies below the limit, both signs and 0
+    weights: NDArray[np.float64] = special.diric(2 * np.pi / box * distance, terms) * terms / box
+    return weights
 
 
 def fit_spectrum(spectrum: NDArray[Complex], box: int, axes: int = 2) -> NDArray[Complex]:

@@ -36,6 +36,7 @@ def defocus(factor: float = 1.0, **values: Any) -> dict[str, Any]:
         ({"rlnSphericalAberration": [-2.7]}, {}, r"is -2\.7 mm, and only an aberration corrector"),
         ({"rlnAmplitudeContrast": [7.0]}, {}, r"is 7, .* It seems to be in percent: write 0\.07\."),
         ({"rlnAmplitudeContrast": [-0.1]}, {}, r"is -0\.1 .*Write a share from 0 to 1"),
+        ({"rlnMagMat00": [0.0]}, {}, r"magnification 00 is 0, which is far from the identity"),
         ({}, defocus(1e-4), r"_rlnDefocusU is 1\.3 A, .*micrometres: multiply the defocus by 10,000"),
         ({}, defocus(-1.0), r"_rlnDefocusU is -13000 A, which is overfocus \(6 of 6 rows\)\. Underfocus is positive"),
         ({}, defocus(0.0, row0=(0.0, 0.0)), r"_rlnDefocusU is .*The CTF was not estimated"),

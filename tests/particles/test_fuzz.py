@@ -17,6 +17,7 @@ from cryogan.particles import (
     read_particles,
     read_star,
     read_volume,
+    unmodelled,
     write_stack,
     write_star,
     write_volume,
@@ -36,6 +37,7 @@ WORDS = [
         for name in (
             *("ImageName", "MicrographName", "OpticsGroup", "ImageSize", "ImagePixelSize", "MicrographPixelSize"),
             *("DetectorPixelSize", "Magnification", "PhaseShift", "CtfBfactor", "CtfDataAreCtfPremultiplied"),
+            *("EvenZernike", "OddZernike", "MagMat00", "BeamTiltX", "HelicalTubeID", "CtfDataArePhaseFlipped"),
         )
     ),
 ]
@@ -119,6 +121,7 @@ def damage_npy(content: bytes, random: Random) -> bytes:
 def read_images(path: Path) -> object:
     """The images of a particle file, each of them read anew."""
     table = read_particles(path)
+    unmodelled(table, table.box, table.pixel_size)
     images = ParticleImages(table, min(8, table.box), 0.4 * table.box * table.pixel_size, memory_limit_bytes=0)
     return images.batch(np.arange(len(images)))
 
@@ -147,8 +150,13 @@ def valid(make_star: Callable[..., Path], make_cs: Callable[..., Path], tmp_path
     constants |= {"rlnDetectorPixelSize": 5.0, "rlnMagnification": 2e4}
     old = {name: [value] * 6 for name, value in constants.items()}
     write_star(tmp_path / "old.star", {"": columns | old})
+    refined = {name: list(values) for name, values in read_star(star)["optics"].columns.items()}
+    refined |= {"rlnBeamTiltX": [0.5], "rlnOddZernike": ["[0,1,2,3,4,5]"], "rlnEvenZernike": ["[1,2,3,4,5,6,7,8,9]"]}
+    refined |= {"rlnMagMat00": [1.01], "rlnMagMat01": [0.0], "rlnMagMat10": [0.0], "rlnMagMat11": [0.99]}
+    write_star(tmp_path / "refined.star", {"optics": refined, "particles": columns})
     return {
         "star": star,
+        "refined star": tmp_path / "refined.star",
         "star 3.0": tmp_path / "old.star",
         "micrographs": tmp_path / "micrographs.star",
         "cs": cs,
@@ -159,6 +167,7 @@ def valid(make_star: Callable[..., Path], make_cs: Callable[..., Path], tmp_path
 
 KINDS: dict[str, tuple[Callable[[bytes, Random], bytes], tuple[Reader, ...]]] = {
     "star": (damage_star, (read_images,)),
+    "refined star": (damage_star, (read_images,)),
     "star 3.0": (damage_star, (read_images,)),
     "micrographs": (damage_star, (read_micrographs,)),
     "cs": (damage_npy, (read_images,)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cryogan.errors import InputError
-from cryogan.particles import read_view_table, write_star
+from cryogan.particles import read_pose_prior, write_star
 
 ANGLES = {"rlnAngleRot": [0.0, 90.0, 10.0], "rlnAngleTilt": [0.0, 90.0, -180.0]}
 
@@ -17,11 +17,11 @@ def table(folder: Path, **columns: list[float]) -> Path:
 
 
 def test_a_row_is_a_direction_with_a_concentration_and_a_weight(tmp_path: Path) -> None:
-    poses = read_view_table(table(tmp_path))
+    poses = read_pose_prior(table(tmp_path))
     np.testing.assert_allclose(poses.directions, [[0, 0, 1], [0, 1, 0], [0, 0, -1]], atol=1e-12)
     assert np.isnan(poses.concentrations).all()
     assert poses.weights.tolist() == [1, 1, 1]
-    mixture = read_view_table(
+    mixture = read_pose_prior(
         table(tmp_path, cryoganConcentration=[5.0, 0.5, 2000.0], cryoganViewDensity=[0.0, 1.0, 2.5])
     )
     assert mixture.concentrations.tolist() == [5, 0.5, 2000]
@@ -46,7 +46,7 @@ def test_a_row_is_a_direction_with_a_concentration_and_a_weight(tmp_path: Path) 
 )
 def test_what_is_no_density_is_refused(columns: dict[str, list[float]], complaint: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
-        read_view_table(table(tmp_path, **columns))
+        read_pose_prior(table(tmp_path, **columns))
     assert complaint in str(refused.value)
     assert "views.star" in str(refused.value)
 
@@ -54,6 +54,6 @@ def test_what_is_no_density_is_refused(columns: dict[str, list[float]], complain
 def test_a_file_without_angles_is_refused(tmp_path: Path) -> None:
     write_star(tmp_path / "particles.star", {"particles": {"rlnAngleRot": [1.0]}})
     with pytest.raises(InputError, match="no block has both _rlnAngleRot and _rlnAngleTilt"):
-        read_view_table(tmp_path / "particles.star")
+        read_pose_prior(tmp_path / "particles.star")
     with pytest.raises(InputError, match="cannot be read"):
-        read_view_table(tmp_path / "none.star")
+        read_pose_prior(tmp_path / "none.star")

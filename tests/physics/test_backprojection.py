@@ -35,8 +35,8 @@ def test_is_the_adjoint_of_projection(group: str) -> None:
     assert_adjoint(project, back_project, volume.density.detach(), generator=torch.Generator().manual_seed(2))
 
 
-def test_curvature_is_the_mean_of_back_projected_projections() -> None:
-    """P* P over uniform poses multiplies each shell by a number; the curvature has a floor of 3 % beyond it."""
+def test_normal_diagonal_is_the_mean_of_back_projected_projections() -> None:
+    """P* P over uniform poses multiplies each shell by a number; the diagonal has a floor of 3 % beyond it."""
     projector, volume = FourierProjector(BOX, device=CPU), Volume(BOX, BOX, "C1", CPU)
     back, disc = BackProjector(projector, volume), Disc(BOX, BOX / 2 - 0.5, device=CPU)
     generator, count = torch.Generator().manual_seed(3), 3000
@@ -47,7 +47,7 @@ def test_curvature_is_the_mean_of_back_projected_projections() -> None:
     spectrum = torch.zeros_like(seen)
     back.add(spectrum, disc, rotations, projector.samples(seen, rotations, disc.frequencies))
     found = back.finish(spectrum)
-    expected = back.curvature(disc, torch.ones(len(disc)), count) * torch.fft.rfftn(density)
+    expected = back.normal_diagonal(disc, torch.ones(len(disc)), count) * torch.fft.rfftn(density)
     for shell in range(3, 7):
         at = back.shell == shell
         ratio = float((found[at].conj() * expected[at]).real.sum() / expected[at].abs().square().sum())

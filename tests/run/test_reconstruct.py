@@ -22,7 +22,7 @@ from cryogan.config import resolve
 from cryogan.errors import InputError
 from cryogan.files import locked
 from cryogan.models.phantom import phantom
-from cryogan.particles import read_star, read_view_table, read_volume, write_star
+from cryogan.particles import read_pose_prior, read_star, read_volume, write_star
 from cryogan.particles.halves import half_rows
 from cryogan.refinement.refine import refine
 from cryogan.run.folder import RunFolder
@@ -204,7 +204,7 @@ def test_a_prior_on_the_views_is_turned_written_and_drawn(particles: Path, tmp_p
     assert ("The prior on the views does not fit" in report) == (fit < 0.5)
     assert (folder / "figures" / "views.png").exists()
     # What one run has found is a prior for another.
-    assert len(read_view_table(folder / "views.star")) == 768
+    assert len(read_pose_prior(folder / "views.star")) == 768
 
 
 def test_stages_and_a_prior_with_the_convolutional_critic(particles: Path, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ def load_critic(name: str) -> Critic:
         InputError: If there is none of that name, or it is not a `Critic`.
     """
     found = load_named(name, CRITICS, "critic")
-    critic = found() if callable(found) else found
-    if not isinstance(critic, Critic):
+    if not (isinstance(found, type) and issubclass(found, Critic)):
         raise InputError(f"{name} is not a critic. Derive it from cryogan.critics.Critic.")
-    return critic
+    return found()

@@ -12,22 +12,23 @@ OUT_OF_MEMORY = "Out of memory: give a smaller --box, fewer --orientations, or a
 
 
 class MicroBatch:
-    """How many images are worked on at once: half as many after each out-of-memory error.
+    """Number of images that are processed at once, halved after each out-of-memory error.
 
     Args:
-        size: at first.
+        size: Number at first.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def run(self, task: Callable[[int], T]) -> T:
-        """`task(size)`, begun again with a smaller size when memory runs out.
+        """Call `task(size)`, again with a smaller size when memory runs out.
 
-        The task does the same whatever the size: it draws nothing, and adds to nothing that it did not begin.
+        The task has to give the same result whatever the size is: it samples nothing, and adds to nothing that it did
+        not create.
 
         Raises:
-            InputError: one image is too much.
+            InputError: If there is not enough memory for one image.
         """
         while True:
             try:
@@ -42,5 +43,5 @@ class MicroBatch:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, a device's or the machine's; PyTorch has no class of its own for the latter."""
+    """Return whether a device or the machine ran out of memory; PyTorch has no class of its own for the latter."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Images read while others are worked on."""
+"""Images that are read while others are processed."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """Where real particles come from; files (`cryogan.particles.ParticleImages`), or memory."""
+    """Source of the real particles: files (`cryogan.particles.ParticleImages`), or memory."""
 
     def __len__(self) -> int: ...
 
     def batch(self, rows: np.ndarray) -> np.ndarray:
-        """Images (B, D, D), float32."""
+        """Return the images (B, D, D), float32, of rows (B,)."""
         ...
 
 
 class HeldImages:
-    """Images (N, D, D), float32, in memory."""
+    """Images (N, D, D), float32, that are held in memory."""
 
     def __init__(self, images: np.ndarray) -> None:
         self._images = images
@@ -28,15 +28,20 @@ class HeldImages:
         return len(self._images)
 
     def batch(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images (B, D, D) of rows (B,)."""
         images: np.ndarray = self._images[rows]
         return images
 
 
 class ReadAhead:
-    """Batches of images on a device; the one that follows is read by a thread while the caller works.
+    """Batches of images on a device; a thread reads the following batch while the caller works.
 
-    It is known by its rows and read again if others are asked for: nothing but time depends on it. On its way to a
-    GPU it lies in pinned memory, from where it is copied while the GPU computes.
+    The following batch is recognised by its rows and read again if other rows are asked for: only time depends on it.
+    On its way to a GPU it lies in pinned memory, from where it is copied while the GPU computes.
+
+    Args:
+        images: Source of the images.
+        device: Where the batches are wanted.
     """
 
     def __init__(self, images: Images, device: torch.device) -> None:
@@ -45,7 +50,7 @@ class ReadAhead:
         self._following: tuple[Tensor, Future[Tensor]] | None = None
 
     def __call__(self, rows: Tensor, following: Tensor) -> Tensor:
-        """Images (B, D, D) of `rows` (B,); those of `following`, if any, are begun with."""
+        """Return the images (B, D, D) of `rows` (B,), and begin to read those of `following`, if any."""
         ahead = self._following
         images = ahead[1].result() if ahead is not None and torch.equal(ahead[0], rows) else self._read(rows)
         self._following = (following, self._thread.submit(self._read, following)) if len(following) else None

@@ -1,4 +1,4 @@
-"""What a training says of a step."""
+"""Records: the numbers that describe a step of the training."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class Record(Mapping[str, float]):
-    """Numbers of a step by name. They stay on the device until one is looked at: only then is the step waited for.
+    """Numbers of a step by name; they stay on the device until one is read, which waits for the step.
 
     Args:
-        step: volume updates so far.
-        minutes: of the training so far; on a GPU until its work was queued.
-        values: each without dimensions.
+        step: Number of volume updates so far.
+        minutes: Time of the training so far; on a GPU until its work was queued.
+        values: Scalars.
     """
 
     def __init__(self, step: int, minutes: float, **values: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""In which order particles are learned from."""
+"""The order in which particles are learned from."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,14 @@ from cryogan.critics.read_ahead import Images, ReadAhead
 
 
 class Sampler:
-    """Passes through the particles in random order, without end; its place can be saved."""
+    """Endless passes through the particles, each in random order; the place in them can be saved.
+
+    Args:
+        images: Real particles.
+        batch_size: Number of images in a batch.
+        generator: Source of the random orders, on the CPU.
+        device: Where the batches are wanted.
+    """
 
     def __init__(self, images: Images, batch_size: int, generator: torch.Generator, device: torch.device) -> None:
         self._images, self._batch, self._generator, self._device = images, batch_size, generator, device
@@ -17,29 +24,32 @@ class Sampler:
         self._ahead = ReadAhead(images, device)
 
     def rows(self) -> Tensor:
-        """Of the next batch, (B,)."""
+        """Return the rows (B,) of the next batch."""
         while len(self._order) < self._batch:
             self._order = torch.cat([self._order, torch.randperm(len(self._images), generator=self._generator)])
         rows, self._order = self._order[: self._batch], self._order[self._batch :]
         return rows
 
     def first(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first particles of the set, for pictures; the order of the passes is not touched."""
+        """Return images and rows of the first particles, for pictures; the order of the passes is not touched."""
         return self._aside(torch.arange(min(count, len(self._images))))
 
     def once(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All particles in their order, a batch at a time; that of the passes is not touched."""
+        """Yield images and rows of all particles in their order; the order of the passes is not touched."""
         for rows in torch.split(torch.arange(len(self._images)), self._batch):
             yield self._aside(rows)
 
     def _aside(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, D, D) and rows (B,), on the device; nothing is known to follow."""
+        """Return images (B, D, D) and rows (B,) on the device, and read nothing ahead."""
         return self._ahead(rows, rows[:0]), rows.to(self._device)
 
     def load(self, rows: Tensor, part: slice = slice(None), ahead: int = 1) -> tuple[Tensor, Tensor]:
-        """Images (B, D, D) and rows (B,), on the device, of a part of a batch whose rows these are.
+        """Return images (B, D, D) and rows (B,), on the device, of a part of a batch.
 
-        The same part of the batch that comes `ahead` batches later is read meanwhile.
+        Args:
+            rows: Rows of the whole batch.
+            part: Part of the batch that is wanted.
+            ahead: Number of batches; the same part of the batch that comes this much later is read meanwhile.
         """
         # At the end of a pass what follows is not drawn yet: what is saved is the place after these rows.
         following = self._order[(ahead - 1) * self._batch : ahead * self._batch]
@@ -47,8 +57,10 @@ class Sampler:
         return self._ahead(rows[part], following), rows[part].to(self._device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the place in the passes."""
         return {"order": self._order, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a place that `state_dict` returned."""
         self._order = state["order"].cpu()
         self._generator.set_state(state["generator"].cpu())

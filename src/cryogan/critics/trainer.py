@@ -14,13 +14,15 @@ from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.read_ahead import Images
 from cryogan.critics.records import Record
 from cryogan.critics.sampler import Sampler
-from cryogan.parallel.ranks import Ranks
+from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 
 
 class IterativeTrainer(Trainer):
-    """Training of one half map at one stage, a volume update after the other; derived classes give `update`.
+    """Training of one half map at one stage, one volume update after the other; derived classes give `update`.
+
+    What `update` depends on besides volume, simulator and particles has to be added to `state_dict`.
 
     Args:
         settings: Settings of the run.
@@ -30,7 +32,7 @@ class IterativeTrainer(Trainer):
         volume: Volume that is learned.
         signal: Standard deviation of the particles' signal over that of their noise.
         batch_size: Number of images that are read at once.
-        images_at_once: Number of images that are processed at once, as long as memory lasts.
+        images_at_once: Number of images that are processed at once, as long as memory lasts; default: `batch_size`.
         order_seed: Seed of the order of the particles.
         ranks: Processes that share the images.
     """
@@ -45,15 +47,15 @@ class IterativeTrainer(Trainer):
         *,
         signal: float,
         batch_size: int,
-        images_at_once: int,
         order_seed: int,
-        ranks: Ranks,
+        images_at_once: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.steps, self.ranks = settings, steps, ranks
         self.simulator, self.volume, self.signal = simulator, volume, signal
         self.device = simulator.generator.device
         self.particles = Sampler(images, batch_size, torch.Generator().manual_seed(order_seed), self.device)
-        self.micro_batch = MicroBatch(images_at_once)
+        self.micro_batch = MicroBatch(images_at_once or batch_size)
         self.step = 0
         self.seconds = 0.0
         self.distance: float | Tensor = 0.0

@@ -6,7 +6,7 @@ from cryogan.particles.downsample_cache import crop
 from cryogan.particles.images import ParticleImages
 from cryogan.particles.maps import MapHeader, read_map, read_volume, write_map, write_volume
 from cryogan.particles.mrc import open_stack, write_stack
-from cryogan.particles.pose_prior import PosePrior, read_view_table
+from cryogan.particles.pose_prior import PosePrior, read_pose_prior
 from cryogan.particles.reading import read_particles
 from cryogan.particles.relion_writer import write_particles
 from cryogan.particles.star import StarTable, read_star, write_star
@@ -26,8 +26,8 @@ __all__ = [
     "open_stack",
     "read_map",
     "read_particles",
+    "read_pose_prior",
     "read_star",
-    "read_view_table",
     "read_volume",
     "unmodelled",
     "write_cs_particles",

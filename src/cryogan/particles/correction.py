@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryogan.grids import centred_axis, frequency_axis
+from cryogan.grids import centred_axis, frequency_axis, interpolation_weights
 from cryogan.optics import wavelength
 from cryogan.particles.aberrations import EXTRA_DEFAULTS
 
@@ -76,8 +76,8 @@ def undo_magnification(images: NDArray[np.float32], matrix: NDArray[np.float64])
     (a, b), (c, d) = matrix.T
     axis = centred_axis(images.shape[-1])
     images = _shift_lines(images, c / a * axis, axis=-2)  # at (x, y + c / a x)
-    images = images @ _stretch(len(axis), a).T
-    images = _stretch(len(axis), d - b * c / a) @ images
+    images = images @ _stretched(len(axis), a).T
+    images = _stretched(len(axis), d - b * c / a) @ images
     images = _shift_lines(images, b / a * axis, axis=-1)  # at (x + b / a y, y)
     return images * np.float32(abs(np.linalg.det(matrix)))
 
@@ -92,13 +92,8 @@ def _shift_lines(images: NDArray[np.float32], places: NDArray[np.float64], axis:
     return shifted
 
 
-def _stretch(box: int, scale: float) -> NDArray[np.float32]:
-    """Matrix (D, D) that samples a line at `scale` times its centred coordinates; what would alias is left out."""
-    count = 2 * int(np.ceil(box / 2 * min(1.0, 1 / scale))) - 1  # frequencies -K to K
-    angle = np.pi / box * (scale * centred_axis(box)[:, None] - centred_axis(box))
-    near = np.abs(np.sin(angle)) < 1e-9
-    matrix = np.where(near, count, np.sin(count * angle) / np.where(near, 1.0, np.sin(angle))) / box
-    return matrix.astype(np.float32)
+def _stretched(box: int, step: float) -> NDArray[np.float32]:
+    return interpolation_weights(box, box, step).astype(np.float32)
 
 
 def odd_phase(

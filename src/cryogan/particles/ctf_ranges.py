@@ -19,6 +19,7 @@ _NEAR_FOCUS = 50.0  # A: 0.5 to 5 micrometres are 0.5 to 5
 _WEAK_DEFOCUS = 2500.0  # A: 500 to 5000 nm are 500 to 5000
 _STRONG_DEFOCUS = 1e5  # A
 _NO_DEFOCUS = 1e6  # A
+_MAGNIFICATION = 0.2  # of an element of the matrix from that of the identity
 _ASTIGMATISM = 0.5  # of the defocus
 
 
@@ -31,12 +32,16 @@ class _Checker:
         self.ctf, self.names, self.source, self.where = ctf, names, source, where
         self.findings: list[Finding] = []
 
+    def name(self, key: str) -> str:
+        """Return what the file calls a column."""
+        return self.names.get(key, key.replace("_", " "))
+
     def refuse(self, key: str, bad: Rows, problem: str, remedy: str) -> None:
         """Raise InputError with the first of the bad rows, its value and their number."""
         if bad.any():
             row = int(bad.argmax())
             raise InputError(
-                f"{self.where(row)}: {self.names[key]} is {self.ctf[key][row]:g}{problem} "
+                f"{self.where(row)}: {self.name(key)} is {self.ctf[key][row]:g}{problem} "
                 f"({bad.sum()} of {len(bad)} rows). {remedy}"
             )
 
@@ -50,7 +55,7 @@ class _Checker:
                 code,
                 "warning",
                 {"rows": int(bad.sum()), "of": len(bad), "least": float(values.min()), "most": float(values.max())},
-                f"{self.source}: {self.names[key]} of {bad.sum()} of {len(bad)} particles {problem} (first: "
+                f"{self.source}: {self.name(key)} of {bad.sum()} of {len(bad)} particles {problem} (first: "
                 f"{self.where(row)}, {self.ctf[key][row]:g}). {remedy}",
             )
         )
@@ -80,6 +85,10 @@ def check_ctf(
     _check_spherical_aberration(checker)
     _check_amplitude_contrast(checker)
     _check_defocus(checker)
+    for key in ("magnification_00", "magnification_01", "magnification_10", "magnification_11"):
+        if key in ctf:
+            far = np.abs(ctf[key] - float(key[-2] == key[-1])) > _MAGNIFICATION
+            checker.refuse(key, far, ", which is far from the identity matrix", "Correct it, or remove the column.")
     return checker.findings
 
 

@@ -31,7 +31,7 @@ class PosePrior:
         return len(self.weights)
 
 
-def read_view_table(path: Path | str) -> PosePrior:
+def read_pose_prior(path: Path | str) -> PosePrior:
     """Read a prior from the first block of a STAR file that has _rlnAngleRot and _rlnAngleTilt (degrees).
 
     Each row is a component. _cryoganConcentration and _cryoganViewDensity, the weight (1 without it), are optional.

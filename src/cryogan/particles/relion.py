@@ -80,7 +80,8 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
     ctf = {key: values for key, name in _COLUMNS.items() if (values := columns.floats(name)) is not None}
     aberrations: tuple[Aberrations, ...] = ()
     if all(key in ctf and np.isfinite(ctf[key]).all() for key in CTF_REQUIRED) and (ctf["voltage"] > 0).all():
-        aberrations = _add_aberrations(columns, ctf)
+        with np.errstate(all="ignore"):  # what is not finite is refused later
+            aberrations = _add_aberrations(columns, ctf)
     return assemble(
         Metadata(
             source=path,

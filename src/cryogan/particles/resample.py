@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from cryogan.grids import centred_axis, fit_spectrum, frequency_radius
+from cryogan.grids import fit_spectrum, frequency_radius, interpolation_weights
 
 
 def fourier_crop(images: NDArray[np.float32], box: int) -> NDArray[np.float32]:
@@ -45,13 +45,7 @@ class Resampler:
         self.new_box = new_box
         padded = max(box, 2 * int(np.ceil(new_box * new_pixel_size / pixel_size / 2 - 1e-6)))
         self._source = _mirrored(box, padded, max(1, min(margin, box // 2)))
-        highest = min(padded // 2, int(np.ceil(padded * pixel_size / (2 * new_pixel_size)))) - 1
-        place = centred_axis(new_box) * new_pixel_size / pixel_size
-        distance = place[:, None] - centred_axis(padded)
-        kernel = np.ones_like(distance)
-        for wave in range(1, highest + 1):
-            kernel += 2 * np.cos(2 * np.pi * wave / padded * distance)
-        self._kernel = (kernel / padded).astype(np.float32)
+        self._kernel = interpolation_weights(padded, new_box, new_pixel_size / pixel_size).astype(np.float32)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resample images (N, D, D) to (N, new_box, new_box)."""

@@ -9,7 +9,7 @@ from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
 
-CURVATURE_FLOOR = 0.03  # of the mean over the shells
+DIAGONAL_FLOOR = 0.03  # of the mean over the shells
 PART = 512  # images back-projected at a time
 
 
@@ -68,7 +68,9 @@ class BackProjector:
         result: Tensor = torch.fft.rfftn(volume.symmetrise(gradient))
         return result
 
-    def curvature(self, disc: Disc, weights: Tensor, images: float, views: PoseDistribution | None = None) -> Tensor:
+    def normal_diagonal(
+        self, disc: Disc, weights: Tensor, images: float, views: PoseDistribution | None = None
+    ) -> Tensor:
         """Diagonal of P* diag(weights) P in Fourier space, summed over images.
 
         By the slice theorem it is the mean of the weights over a shell, falling as 1 / |k|: a slice has |k|
@@ -90,7 +92,7 @@ class BackProjector:
         if views is not None:
             inside = inside * views.coverage()[self._cells(views)]
         # Where the CTFs pass next to nothing, as at the lowest frequencies, the step stays bounded.
-        return inside + CURVATURE_FLOOR * by_shell[1:].mean()
+        return inside + DIAGONAL_FLOOR * by_shell[1:].mean()
 
     def _cells(self, views: PoseDistribution) -> Tensor:
         """Cell of each coefficient's direction, (D, D, D // 2 + 1)."""

@@ -67,7 +67,7 @@ class NormalEquations:
         back, radius = half.back, half.back.radius
         window = (cutoff - radius).clamp(0.0, 1.0) * (radius > 0.5)
         sums = [weights.sum(1) @ power for weights, power in zip(self._weights, self._powers, strict=True)]
-        self._inverse = window / back.curvature(self._disc, torch.stack(sums).sum(0) / len(half), len(half))
+        self._inverse = window / back.normal_diagonal(self._disc, torch.stack(sums).sum(0) / len(half), len(half))
 
     def right_hand_side(self) -> Tensor:
         """Return E P* S* C y, (D, D, D)."""

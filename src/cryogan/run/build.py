@@ -13,7 +13,7 @@ from torch import Tensor
 from cryogan.critics import Trainer, TrainerInputs
 from cryogan.grids import centred_radius
 from cryogan.parallel.ranks import ALONE, Ranks
-from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_view_table
+from cryogan.particles import ParticleImages, ParticleTable, read_particles, read_pose_prior
 from cryogan.particles.halves import divide, recorded_halves
 from cryogan.particles.images import MEMORY_LIMIT
 from cryogan.physics.ctf import CtfParameters, objective_aperture_cutoff
@@ -135,7 +135,7 @@ def _views(plan: Plan) -> PoseDistribution:
     s, views = plan.settings, PoseDistribution(plan.device)
     if s.pose_prior is None:
         return views
-    table = read_view_table(s.pose_prior)
+    table = read_pose_prior(s.pose_prior)
     directions, concentrations, weights = (
         torch.from_numpy(column).float().to(plan.device)
         for column in (table.directions, table.concentrations, table.weights)

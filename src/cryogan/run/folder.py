@@ -102,11 +102,7 @@ class MapFolder:
 
 @dataclass(frozen=True)
 class RunFolder(MapFolder):
-    """The folder of `cryogan reconstruct`.
-
-    Attributes:
-        path: the folder; it need not exist.
-    """
+    """The folder of `cryogan reconstruct`; it need not exist."""
 
     @property
     def record(self) -> Path:
@@ -256,11 +252,7 @@ class RunFolder(MapFolder):
         return "stopping" if self.stop_request.exists() else "running"
 
     def outcome(self, half: int | None = None) -> Outcome:
-        """Return how half 1 or 2 ended, or the run.
-
-        Args:
-            half: 1 or 2; None: the run.
-        """
+        """Return how half 1 or 2 ended; or the run, for None."""
         outcomes = self._outcomes()
         if outcomes is None:  # of version 0.1
             done = self.fsc_csv.exists() if half is None else self.trained_map(half).exists()
@@ -268,12 +260,7 @@ class RunFolder(MapFolder):
         return Outcome.read(outcomes.get("run" if half is None else f"half{half}"))
 
     def record_outcome(self, outcome: Outcome, half: int | None = None) -> None:
-        """Record how half 1 or 2 ended, or the run; that the run is running makes it forget how the halves had ended.
-
-        Args:
-            outcome: to record.
-            half: 1 or 2; None: the run.
-        """
+        """Record how half 1 or 2 ended; or the run, for None, which with `Outcome.RUNNING` forgets about the halves."""
         begins = half is None and outcome is Outcome.RUNNING
         outcomes = {} if begins else self._outcomes() or {}
         outcomes["run" if half is None else f"half{half}"] = outcome.value

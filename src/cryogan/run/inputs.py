@@ -16,11 +16,12 @@ from cryogan.parallel.ranks import lots
 from cryogan.particles import (
     ParticleImages,
     ParticleTable,
+    PosePrior,
     contrast_sign,
     crop,
     input_findings,
     read_particles,
-    read_view_table,
+    read_pose_prior,
 )
 from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
@@ -73,7 +74,7 @@ def read_inputs(
     require_device(settings.device)
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
-    prior = None if settings.pose_prior is None else read_view_table(settings.pose_prior)
+    prior = None if settings.pose_prior is None else read_pose_prior(settings.pose_prior)
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
@@ -82,28 +83,42 @@ def read_inputs(
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
         _require_same_box(patches, table)
-    cropped = cropped_noise = None
-    if cache is not None:
-        cropped, cropped_noise = _crop(table, patches, sizes, settings, cache, progress)
+    cropped = _crop(table, patches, sizes, settings, cache, progress)
     # They are looked at here and held by the halves.
-    images = ParticleImages(table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped)
+    images = ParticleImages(
+        table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped[0]
+    )
     _require_enough(images, particles, settings)
+    task = Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)
     plan = Plan(
         settings=settings,
         particles=particles.resolve(),
         noise=noise.resolve() if noise else None,
         data_dir=data_dir.resolve() if data_dir else None,
-        cropped=cropped,
-        cropped_noise=cropped_noise,
+        cropped=cropped[0],
+        cropped_noise=cropped[1],
         box=sizes.box,
         pixel_size=images.pixel_size,
         particle_radius=sizes.particle_diameter / 2,
         mask_radius=sizes.mask_diameter / 2,
         particle_count=len(images),
-        stages=critic.stages(Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)),
+        stages=critic.stages(task),
         threads=settings.threads or max(1, available_cores() // 2),
         image_folders=table.image_folders,
     )
+    return Inputs(plan, images, _findings(plan, sizes, images, table, patches, prior))
+
+
+def _findings(
+    plan: Plan,
+    sizes: "_Sizes",
+    images: ParticleImages,
+    table: ParticleTable,
+    patches: ParticleTable | None,
+    prior: PosePrior | None,
+) -> list[Finding]:
+    """What a user should know of the input and the machine."""
+    settings = plan.settings
     findings = [
         *_of_images(images, table, settings),
         *_of_metadata(images, table, sizes, settings),
@@ -112,14 +127,14 @@ def read_inputs(
     if patches is not None:
         findings.append(_of_noise(patches, images.table))
     if prior is not None:
-        frame = (
-            "turned into the map's frame after the search" if critic.finds_frame else "in whose frame the map will be"
-        )
+        frame = "in whose frame the map will be"
+        if plan.critic.finds_frame:
+            frame = "turned into the map's frame after the search"
         findings.append(warnings.POSE_PRIOR(file=str(settings.pose_prior), rows=len(prior), frame=frame))
     findings.append(warnings.MEMORY(gib=plan.cost.memory_gib))
     if plan.device.type == "cuda":
         findings.append(gpu_memory(plan))
-    return Inputs(plan, images, findings)
+    return findings
 
 
 def _folders_of_run(particles: Path) -> tuple[Path, ...]:
@@ -176,10 +191,12 @@ def _crop(
     patches: ParticleTable | None,
     sizes: _Sizes,
     settings: Settings,
-    cache: Path,
+    cache: Path | None,
     progress: Callable[[float], None],
-) -> tuple[Path, Path | None]:
-    """Keep the particles and the background patches at the working box in `cache`."""
+) -> tuple[Path | None, Path | None]:
+    """Keep the particles and the background patches at the working box in `cache`, if there is one."""
+    if cache is None:
+        return None, None
     place = (sizes.box, sizes.background, settings.invert, cache.resolve())
     try:
         return crop(table, *place, progress), None if patches is None else crop(patches, *place)

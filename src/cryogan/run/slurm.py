@@ -61,17 +61,8 @@ def batch_script(
         InputError: input that would stop a run; seeds that repeat; GPUs without --device cuda, or the reverse;
             processes that cannot share a run.
     """
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError("--seeds needs different numbers from 0, such as --seeds 0 1 2.")
-    if (resources.gpus > 0) != settings.device.startswith("cuda"):
-        raise InputError("--gpus and --device cuda go together; give both or neither.")
-    if resources.cpus < 1:
-        raise InputError("--cpus needs at least 1.")
+    _require_consistent(settings, seeds, resources)
     processes = resources.processes
-    if processes is not None and (processes < 2 or processes % 2):
-        raise InputError(f"--processes {processes} cannot be shared out to two half maps; give an even number.")
-    if processes is not None and resources.gpus > 1:
-        raise InputError("With --processes each process has one GPU; give --gpus 1.")
     threads = max(1, resources.cpus // 2) if processes is None else resources.cpus
     chosen = settings.model_copy(update={"threads": settings.threads or threads})
     plan, _, _ = read_inputs(particles, noise, data_dir, chosen.model_copy(update={"device": "cpu"}))
@@ -109,6 +100,21 @@ def batch_script(
         run_file=RunFolder(folder).record.name,
         inputs=shlex.join(inputs + _flags(chosen)),
     )
+
+
+def _require_consistent(settings: Settings, seeds: Sequence[int], resources: Resources) -> None:
+    """Refuse seeds that repeat, and resources that no run can use."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InputError("--seeds needs different numbers from 0, such as --seeds 0 1 2.")
+    if (resources.gpus > 0) != settings.device.startswith("cuda"):
+        raise InputError("--gpus and --device cuda go together; give both or neither.")
+    if resources.cpus < 1:
+        raise InputError("--cpus needs at least 1.")
+    processes = resources.processes
+    if processes is not None and (processes < 2 or processes % 2):
+        raise InputError(f"--processes {processes} cannot be shared out to two half maps; give an even number.")
+    if processes is not None and resources.gpus > 1:
+        raise InputError("With --processes each process has one GPU; give --gpus 1.")
 
 
 def _template(name: str) -> Template:

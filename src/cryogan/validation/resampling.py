@@ -2,10 +2,10 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal, special
+from scipy import signal
 
 from cryogan.errors import InputError
-from cryogan.grids import centred_axis
+from cryogan.grids import centred_axis, interpolation_weights
 from cryogan.validation.checks import Array, cubic, positive
 
 WHOLE = 0.01  # voxels: a new box that is this near to a whole number of old voxels is cropped to it
@@ -52,12 +52,9 @@ def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size:
 def _fourier_weights(size: int, box: int, ratio: float) -> Array:
     """Weights (box, size) of the old voxels along an axis for the new ones, `ratio` old voxels apart."""
     place = centred_axis(box) * ratio
-    distance = place[:, None] - centred_axis(size)
-    limit = size / 2 if ratio <= 1 else size / (2 * ratio)
-    terms = 2 * (int(np.ceil(limit)) - 1) + 1  # frequencies below the limit, both signs and 0
-    weights: Array = special.diric(2 * np.pi * distance / size, terms) * terms / size
-    if limit == size // 2:  # an even box's Nyquist frequency, which the new grid holds
-        weights += np.cos(np.pi * distance) / size
+    weights = interpolation_weights(size, box, ratio)
+    if size % 2 == 0 and ratio <= 1:  # an even box's Nyquist frequency, which the new grid holds
+        weights += np.cos(np.pi * (place[:, None] - centred_axis(size))) / size
     weights[(place < -(size // 2)) | (place > (size - 1) // 2)] = 0
     return weights
 

@@ -26,7 +26,7 @@ export function drawLines(element, lines, options) {
 
 /** What the legend below leaves of an element. */
 function sizeOf(element) {
-  const legend = element.querySelector(".u-legend")?.offsetHeight ?? 0;
+  const legend = Math.ceil(element.querySelector(".u-legend")?.getBoundingClientRect().height ?? 0);
   return { width: element.clientWidth, height: element.clientHeight - legend };
 }
 

@@ -74,7 +74,7 @@ def normal_diagonal(
         images: Number of images that show a particle.
         poses: Distribution of the view directions; None: uniform.
     """
-    return back.curvature(templates.disc, power * templates.precision, images, poses)
+    return back.normal_diagonal(templates.disc, power * templates.precision, images, poses)
 
 
 def band_limited(spectrum: Tensor, cutoff: float, back: BackProjector, volume: Volume) -> Tensor:

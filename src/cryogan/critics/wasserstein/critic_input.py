@@ -10,7 +10,7 @@ from cryogan.physics.simulator import Simulator
 
 
 class CriticInput:
-    """The CTF corrected, smoothed, turned and mirrored at random, mean 0 and s.d. 1; the same for both streams.
+    """CTF correction, smoothing, random turns and mirrors, and normalisation; the same for both streams.
 
     The correction C / (C^2 + tau) with each image's own CTF C spares the critic the learning of the CTFs, and
     gives the low frequencies, which a small defocus suppresses, their weight. Both streams pass through the
@@ -19,7 +19,13 @@ class CriticInput:
     For a critic of two planes the image's CTF goes with it as the second, its zero frequency at pixel D // 2, turned
     and mirrored alike.
 
-    `smoothing` is the s.d., A, of the Gaussian kernel; the training narrows it.
+    Args:
+        settings: Settings of the run.
+        simulator: Simulator, for the particles' CTFs.
+        planes: Number of planes of the critic's input, 1 or 2.
+
+    Attributes:
+        smoothing: Standard deviation, A, of the Gaussian kernel; the training narrows it.
     """
 
     def __init__(self, settings: Settings, simulator: Simulator, planes: int) -> None:
@@ -28,9 +34,15 @@ class CriticInput:
         self.smoothing = settings.smoothing
 
     def __call__(self, images: Tensor, particles: Tensor, turns: Tensor) -> Tensor:
-        """Images (B, D, D) whose CTFs are those of `particles` (B,), as the critic gets them: (B, planes, D, D).
+        """Prepare images for the critic.
 
-        `turns` (B,) are those of `turn_and_mirror`, if the settings ask for it.
+        Args:
+            images: Images (B, D, D).
+            particles: Particles (B,) whose CTFs the images have.
+            turns: Turns (B,) for `turn_and_mirror`, if the settings ask for it.
+
+        Returns:
+            The critic's input, (B, planes, D, D).
         """
         if self._tau > 0:
             transfer = self._simulator.transfer(particles)
@@ -47,7 +59,7 @@ class CriticInput:
 
 
 def to_plane(half_planes: Tensor) -> Tensor:
-    """Real, even half-planes (B, D, D // 2 + 1) as whole planes (B, D, D), zero frequency at pixel D // 2."""
+    """Return whole planes (B, D, D) of real, even half-planes (B, D, D // 2 + 1), zero frequency at pixel D // 2."""
     box = half_planes.shape[-2]
     column = torch.arange(box, device=half_planes.device) - box // 2
     # A negative kx is found at -k, which for the row of -D / 2 is itself.
@@ -56,6 +68,6 @@ def to_plane(half_planes: Tensor) -> Tensor:
 
 
 def standardise(images: Tensor) -> Tensor:
-    """Images (B, D, D) with mean 0 and s.d. 1 each, as the paper normalises both streams."""
+    """Normalise images (B, D, D) to mean 0 and standard deviation 1 each, as the paper does for both streams."""
     deviation, mean = torch.std_mean(images, dim=(-2, -1), keepdim=True)
     return (images - mean) / deviation

@@ -1,4 +1,4 @@
-"""The discriminator (critic) of Figure 5, and others in its place."""
+"""The discriminator (critic) of Figure 5 of the paper, and alternatives to it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +20,10 @@ class Discriminator(nn.Module):
     each image's own gradient.
 
     Args:
-        box: D, pixels; there are floor(log2 D) blocks, capped at the paper's 6.
-        width: channels of the first block (the paper: 96).
-        generator: draws the initial weights, on the CPU.
-        planes: of the input; 1: the image alone.
+        box: Box D, pixels; there are floor(log2 D) blocks, at most the paper's 6.
+        width: Number of channels of the first block (the paper: 96).
+        generator: Source of the initial weights, on the CPU.
+        planes: Number of planes of the input; 1: the image alone.
     """
 
     def __init__(self, box: int, width: int, generator: torch.Generator, planes: int = 1) -> None:
@@ -41,11 +41,11 @@ class Discriminator(nn.Module):
                 nn.init.zeros_(parameter)
 
     def block(self, inputs: int, outputs: int) -> nn.Module:
-        """From (B, inputs, D, D) to (B, outputs, D // 2, D // 2)."""
+        """Return a block from (B, inputs, D, D) to (B, outputs, D // 2, D // 2)."""
         return Block(inputs, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B,) of images (B, D, D), or (B, planes, D, D); higher means more like the real particles."""
+        """Score images (B, D, D) or (B, planes, D, D): (B,), higher for those more like the real particles."""
         x = images.reshape(len(images), self.planes, *images.shape[-2:])
         for block in self.blocks:
             x = block(x)
@@ -55,18 +55,19 @@ class Discriminator(nn.Module):
 
 
 class Block(nn.Module):
-    """Figure 5's."""
+    """Block of Figure 5: convolution, max-pooling, leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, D, D) to (B, outputs, D // 2, D // 2)."""
         return leaky_relu(max_pool2d(self.convolution(x), 2), SLOPE)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a linear path, both averaged over 2 x 2 pixels; what passes is the mean of the two."""
+    """Mean of two convolutions and a linear path beside them, both averaged over 2 x 2 pixels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -75,14 +76,16 @@ class ResidualBlock(nn.Module):
         self.straight = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, D, D) to (B, outputs, D // 2, D // 2)."""
         bent = self.second(leaky_relu(self.first(x), SLOPE))
         return leaky_relu((avg_pool2d(bent, 2) + avg_pool2d(self.straight(x), 2)) / 2**0.5, SLOPE)
 
 
 class ResidualDiscriminator(Discriminator):
-    """`Discriminator` with residual blocks."""
+    """Discriminator with residual blocks."""
 
     def block(self, inputs: int, outputs: int) -> nn.Module:
+        """Return a residual block from (B, inputs, D, D) to (B, outputs, D // 2, D // 2)."""
         return ResidualBlock(inputs, outputs)
 
 
@@ -95,5 +98,5 @@ ARCHITECTURES: dict[str, Callable[[int, int, torch.Generator], Discriminator]] =
 
 
 def build_critic(settings: Settings, box: int, generator: torch.Generator) -> Discriminator:
-    """The convolutional critic that the settings name, for images of a box."""
+    """Build the convolutional critic that the settings name, for images of a box."""
     return ARCHITECTURES[settings.architecture](box, settings.critic_width, generator)

@@ -1,4 +1,4 @@
-"""The losses (10), (12) and (13)."""
+"""The losses (10), (12) and (13) of the paper."""
 
 from collections.abc import Callable
 
@@ -9,23 +9,23 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def critic_loss(real_scores: Tensor, simulated_scores: Tensor) -> Tensor:
-    """What the critic descends: minus the estimate of the Wasserstein distance, mean D(sim) - mean D(real)."""
+    """Return the critic's loss: minus the estimate of the Wasserstein distance, mean D(sim) - mean D(real)."""
     return simulated_scores.mean() - real_scores.mean()
 
 
 def volume_loss(simulated_scores: Tensor) -> Tensor:
-    """What the volume descends, equation (13): -mean D(sim)."""
+    """Return the volume's loss, equation (13): -mean D(sim)."""
     return -simulated_scores.mean()
 
 
 def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
-    """Mean of (|grad D(y_int)| - 1)^2, the penalty of (10) without lambda.
+    """Return the penalty of (10) without lambda: the mean of (|grad D(y_int)| - 1)^2.
 
-    The norm is over all pixels of an image, and of what the critic sees with it.
+    The norm is over all pixels of an image, and of all planes of the critic's input.
 
     Args:
-        critic: (B, ..., D, D) -> (B,).
-        between: (B, ..., D, D), y_int, as `interpolate` draws them.
+        critic: Critic, from (B, ..., D, D) to (B,).
+        between: y_int, (B, ..., D, D), as `interpolate` returns them.
     """
     between = between.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -34,6 +34,6 @@ def gradient_penalty(critic: Critic, between: Tensor) -> Tensor:
 
 
 def interpolate(real: Tensor, simulated: Tensor, places: Tensor) -> Tensor:
-    """y_int of (10), (B, ..., D, D): between a real and a simulated image, at places (B,) uniform from 0 to 1."""
+    """Return y_int of (10), (B, ..., D, D), between real and simulated images at places (B,) uniform from 0 to 1."""
     alpha = places.view(-1, *[1] * (real.ndim - 1))
     return alpha * real + (1 - alpha) * simulated

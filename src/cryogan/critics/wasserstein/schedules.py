@@ -1,8 +1,8 @@
-"""What changes over a run, as functions of the progress t from 0 to 1."""
+"""Schedules of the Wasserstein critic, as functions of the progress t from 0 to 1."""
 
 
 def falling_rate(t: float, hold: float, final: float) -> float:
-    """Factor of the learning rates and of the smoothing: 1 until `hold`, then exponential to `final`.
+    """Return the factor of learning rates and smoothing: 1 until `hold`, then exponential to `final`.
 
     The paper's 8 % an epoch is hold 0 and final 0.92**epochs.
     """
@@ -10,10 +10,10 @@ def falling_rate(t: float, hold: float, final: float) -> float:
 
 
 def rising_clip(t: float, ramp: float) -> float:
-    """Factor of the gradient clips: linear from 0 to 1 over the first `ramp` of the run."""
+    """Return the factor of the gradient clips: linear from 0 to 1 over the first `ramp` of the run."""
     return min(1.0, t / ramp) if ramp > 0 else 1.0
 
 
 def clip_depth(t: float, final: float) -> float:
-    """Depth of the volume's lower bound at its centre: linear from 0 (positivity) to `final`."""
+    """Return the depth of the volume's lower bound at its centre: linear from 0 (positivity) to `final`."""
     return final * t

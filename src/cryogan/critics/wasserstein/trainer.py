@@ -62,7 +62,6 @@ class WassersteinTrainer(IterativeTrainer):
             volume,
             signal=signal,
             batch_size=settings.batch_size,
-            images_at_once=settings.batch_size,
             order_seed=seed,
             ranks=ranks,
         )
