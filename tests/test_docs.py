@@ -12,6 +12,7 @@ import pytest
 
 from cryogan.cli import app
 from cryogan.config import RENAMED_SETTINGS, as_flag
+from cryogan.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -102,6 +103,16 @@ def test_packages_named_in_the_layout_exist(page: str) -> None:
     assert names
     for name in names:
         import_module(f"cryogan.{name}")
+
+
+def test_the_page_of_outputs_has_every_file_of_a_run() -> None:
+    folder, page = RunFolder(Path("run")), text_of("docs/outputs.md")
+    places = [getattr(folder, name) for name in dir(folder) if name not in vars(folder) and not name.startswith("_")]
+    files = [place for place in places if isinstance(place, Path)]
+    assert len(files) > 15
+    files += [make(1) for make in (folder.half_map, folder.checkpoint, folder.final, folder.latest, folder.class_table)]
+    for file in files:
+        assert file.name.startswith(".") or file.name in page, file.name
 
 
 def test_the_drawing_is_that_of_its_script_and_shows_every_layer_of_the_contract() -> None:
