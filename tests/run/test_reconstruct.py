@@ -25,7 +25,7 @@ from cryogan.models.phantom import phantom
 from cryogan.particles import read_particles, read_pose_prior, read_star, read_volume, write_star
 from cryogan.particles.halves import divide
 from cryogan.refinement.refine import refine
-from cryogan.run.folder import RunFolder
+from cryogan.run.folder import Outcome, RunFolder
 from cryogan.run.plan import Plan
 from cryogan.run.postprocess import Result
 from cryogan.run.reconstruct import figures, reconstruct, resume
@@ -289,7 +289,10 @@ def test_figures_are_drawn_anew(result: Result) -> None:
     kept = [path for path in drawn if path.stem not in ("gallery", "power_spectra")]  # drawn while training
     for path in kept:
         path.unlink()
+    folder = RunFolder(result.folder)
+    folder.record_outcome(Outcome.STOPPED)  # as if the comparison had been cut short
     again = figures(result.folder)
+    assert folder.state() == "finished"
     assert sorted((result.folder / "figures").glob("*.png")) == drawn
     assert again.resolution == result.resolution
     for name, volume in before.items():

@@ -61,8 +61,8 @@ def plot_simulation(folder: RunFolder, trainer: Trainer) -> None:
     phi = simulator.sample(SPECTRUM_IMAGES)
     spectrum = simulator.projector.transform(trainer.volume())
     simulated = torch.cat([simulator(spectrum, phi[i : i + s.batch_size]) for i in range(0, len(phi), s.batch_size)])
-    some = phi[:VIEWS]
-    clean, modulated = to_images(simulator.project(spectrum, some)), simulator.clean(spectrum, some)
+    shown = phi[:VIEWS]
+    clean, modulated = to_images(simulator.project(spectrum, shown)), simulator.clean(spectrum, shown)
     simulator.generator.set_state(state)
     real, _ = trainer.particles.first(SPECTRUM_IMAGES)
     plot_gallery(

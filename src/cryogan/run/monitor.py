@@ -1,6 +1,7 @@
 """Progress of both halves: bars on the console, lines in progress.jsonl, and how each half ended."""
 
 import json
+from contextlib import nullcontext, suppress
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -62,7 +63,10 @@ class Monitor:
         self.stopped |= outcome is Outcome.STOPPED
         if outcome is Outcome.FAILED and not self.failed:
             self.failed = text
-        self._folder.record_outcome(outcome, half)
+        # Why a half failed matters more than that its end could not be recorded: the disk may be full.
+        with nullcontext() if outcome.has_map else suppress(OSError):
+            self._folder.record_outcome(outcome, half)
+            self._log.note(f"half {half}: {outcome.sentence}")
 
     def require_trained(self) -> None:
         """Raise what ended the run before both halves had their map.

@@ -15,11 +15,11 @@ class Outcome(Enum):
         member.sentence = sentence
         return member
 
-    RUNNING = "running", "It has begun, and has not said how it ended."
+    RUNNING = "running", "It runs, or was cut off."
     FINISHED = "finished", "All its volume updates are done."
-    OUT_OF_TIME = "out of time", "--max-minutes ended it with the map that it had."
-    STOPPED = "stopped", "It was stopped; its checkpoint is written."
-    FAILED = "failed", "It failed; log.txt has the reason."
+    OUT_OF_TIME = "out of time", "The time of --max-minutes is over; it ends with the map that it has."
+    STOPPED = "stopped", "It was stopped and has written its checkpoint."
+    FAILED = "failed", "It failed."
 
     @classmethod
     def read(cls, value: str | None) -> "Outcome":

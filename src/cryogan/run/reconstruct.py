@@ -98,7 +98,10 @@ def figures(folder: Path) -> Result:
     if not run.is_trained:
         raise InputError(f"{folder} is not finished; go on with: cryogan reconstruct --resume {folder}")
     with run.working():
-        return postprocess(run, plan)
+        result = postprocess(run, plan)
+        if not run.is_finished:  # the comparison had been cut short
+            _record_end(run)
+    return result
 
 
 def prepare(folder: RunFolder, inputs: Inputs) -> None:
@@ -156,5 +159,10 @@ def _recording_outcome(folder: RunFolder, log: RunLog, job: Job | None) -> Itera
             folder.record_outcome(Outcome.STOPPED if isinstance(error, Interrupted) else Outcome.FAILED)
             log.note(str(error) if job is None else job.failure or str(error))
         raise
+    _record_end(folder)
+
+
+def _record_end(folder: RunFolder) -> None:
+    """Record that the half maps are trained, compared and written."""
     late = any(folder.outcome(half) is Outcome.OUT_OF_TIME for half in HALVES)
     folder.record_outcome(Outcome.OUT_OF_TIME if late else Outcome.FINISHED)

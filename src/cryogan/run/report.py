@@ -51,7 +51,7 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         name(folder.record): "every setting, the inputs, versions, machine",
         name(folder.particles): "the particles used, with _rlnRandomSubset: the halves",
         name(folder.progress): "the course, a line for each recorded step of each half",
-        name(folder.log): "what was said",
+        name(folder.log): "messages of the run, with times",
         name(folder.outcome_record): "how each half and the run ended",
         f"{name(folder.snapshots)}/": "maps of each half in its own frame, during the run and at its end (final)",
         name(*map(folder.checkpoint, HALVES)): "checkpoints, from which --resume goes on",
