@@ -44,7 +44,7 @@ in RELION's sign; trefoil: radians A^3, the coefficients of k^3 cos 3a (x) and k
 
 _EVEN = [(0, 0), (2, -2), (2, 0), (2, 2), (4, -4), (4, -2), (4, 0), (4, 2), (4, 4)]
 _ODD = [(1, -1), (1, 1), (3, -3), (3, -1), (3, 1), (3, 3)]
-_DIRECTIONS = 72
+_DIRECTIONS = 96  # multiples of 3.75 degrees: the largest of cos 4 a, sin 4 a and their sums are among them
 
 
 @dataclass(frozen=True)
