@@ -244,7 +244,7 @@ def compare(run: Run, data: Path, out: Path) -> dict[str, object]:
         "halves_corrected_0143": resolution_at(halves.corrected, half_pixel_size, 0.143),
         "truth_05": resolution_at(curve, pixel_size, 0.5),
         "truth_05_without_radial_averages": resolution_at(structure, pixel_size, 0.5),
-        "right": resolution_at(counts, pixel_size, 0.5) <= RIGHT_A,
+        "right": bool(resolution_at(counts, pixel_size, 0.5) <= RIGHT_A),
         "halves_fsc": _rounded(halves.unmasked),
         "truth_fsc": _rounded(curve),
         "truth_fsc_without_radial_averages": _rounded(structure),

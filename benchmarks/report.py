@@ -330,10 +330,10 @@ def draw_scaling(record: Record) -> None:
     plt.close(fig)
 
 
-def page() -> str:
+def opening() -> list[str]:
     everything = [record for name in SETS for record in accuracy(name)]
     made = sorted({(r["machine"], json.dumps(r["versions"])) for r in everything})
-    parts = [
+    return [
         "# Results",
         "Written by `benchmarks/report.py` from the records in `docs/runs`, which `make benchmarks` measures again. "
         "The truth is read after a run, for the evaluation only. Each command is `cryogan reconstruct particles.star "
@@ -343,8 +343,8 @@ def page() -> str:
         "Each has 5,000 particles, with CTFs and background of EMPIAR-10061. 7.64 A and 10.0 A are the Nyquist "
         "frequencies.",
         "\n".join(f"Machine: {machine}. Versions: {versions}." for machine, versions in made),
-        "RELION ran on one core while CryoGAN's two halves shared both cores, so minutes are longer than on an idle "
-        "machine. "
+        "RELION ran on one core while CryoGAN's two halves shared both cores, so minutes are longer than on an "
+        "idle machine. "
         f"A map is called wrong if its FSC with the truth falls to 0.5 before {RIGHT_A:.0f} A.",
         "## Against the targets",
         summary(),
@@ -359,126 +359,195 @@ def page() -> str:
         beside_relion(),
         "![Resolution over CPU time](images/course.png)",
     ]
-    if any(RUNS.glob("*/refinement.json")):
-        parts += [
-            "## What refinement adds",
-            "`cryogan refine` on the runs above: poses of each half's particles against its own map, then a "
-            "least-squares map, until the FSC of the half maps stops increasing. The minutes are added to those of the "
-            "run (`benchmarks/refinement.py`). With true poses: the least-squares map of the poses of truth.star, the "
-            "limit for any refinement.",
-            refinements(),
-        ]
-    if beside := beside_relion_refined():
-        parts += [
-            "`relion_refine_mpi --auto_refine`, the interface's defaults, from the last map of RELION's initial model "
-            "in the table above, two half sets; the leading process, which only coordinates the two others, is "
-            "not counted. "
-            "The FSC is that of the mean of its half maps.",
-            beside,
-        ]
+
+
+def refinement_part() -> list[str]:
+    if not any(RUNS.glob("*/refinement.json")):
+        return []
+    return [
+        "## What refinement adds",
+        "`cryogan refine` on the runs above: poses of each half's particles against its own map, then a "
+        "least-squares map, until the FSC of the half maps stops increasing. The minutes are added to those of the "
+        "run (`benchmarks/refinement.py`). With true poses: the least-squares map of the poses of truth.star, the "
+        "limit for any refinement.",
+        refinements(),
+    ]
+
+
+def relion_refinement_part() -> list[str]:
+    beside = beside_relion_refined()
+    if not beside:
+        return []
+    return [
+        "`relion_refine_mpi --auto_refine`, the interface's defaults, from the last map of RELION's initial model "
+        "in the table above, two half sets; the leading process, which only coordinates the two others, is not "
+        "counted. "
+        "The FSC is that of the mean of its half maps.",
+        beside,
+    ]
+
+
+def preferred_part() -> list[str]:
     views = RUNS / "preferred_views" / "preferred_views.json"
-    if views.exists():
-        records = json.loads(views.read_text())
-        parts += [
-            "## Preferred orientations",
-            f"Particles of the map of `{records[0]['set']}`, four in five seen from within 20 degrees of two axes; "
-            "simulated noise, SNR 0.5; default settings, without and with `--learn-poses` "
-            "(`benchmarks/preferred_views.py`). Half maps that share a bias agree better than they should.",
-            preferred(records),
-        ]
+    if not views.exists():
+        return []
+    records = json.loads(views.read_text())
+    return [
+        "## Preferred orientations",
+        f"Particles of the map of `{records[0]['set']}`, four in five seen from within 20 degrees of two axes; "
+        "simulated noise, SNR 0.5; default settings, without and with `--learn-poses` "
+        "(`benchmarks/preferred_views.py`). Half maps that share a bias agree better than they should.",
+        preferred(records),
+    ]
+
+
+def prior_part() -> list[str]:
     prior = RUNS / "pose_prior.json"
-    if prior.exists():
-        record = json.loads(prior.read_text())
-        parts += [
-            "## A prior of the orientations",
-            f"{record['images']} images of a 32 px phantom with preferred views, one half, frequency marching from one "
-            f"initial search, seed {record['seed']}: FSC with the truth by shell, and the correlation of the "
-            "simulator's "
-            "density of views with the true one (`benchmarks/pose_prior.py`; [the "
-            "page](roadmap/pose-distribution.md)).",
-            with_prior(record),
-        ]
+    if not prior.exists():
+        return []
+    record = json.loads(prior.read_text())
+    return [
+        "## A prior of the orientations",
+        f"{record['images']} images of a 32 px phantom with preferred views, one half, frequency marching from one "
+        f"initial search, seed {record['seed']}: FSC with the truth by shell, and the correlation of the simulator's "
+        "density of views with the true one (`benchmarks/pose_prior.py`; [the "
+        "page](roadmap/pose-distribution.md)).",
+        with_prior(record),
+    ]
+
+
+def classes_part() -> list[str]:
     mixed = RUNS / "classes.json"
-    if mixed.exists():
-        parts += [
-            "## Several classes",
-            "Two conformations in equal parts, from zero, both halves; junk: half as many images of noise beside them. "
-            "Purity: the share of particles in the class of the conformation that they show (`benchmarks/classes.py`; "
-            "[the page](roadmap/classes.md)).",
-            come_apart(json.loads(mixed.read_text())["cases"]),
-        ]
-    if any(RUNS.glob("choices/*.json")):
-        parts += [
-            "## Choices that are off by default",
-            "Whole runs that differ in one choice, seed by seed (`benchmarks/choices.py`). Critics: `bgal_paper` "
-            "at 32 px (Nyquist 15.3 A), width 8, 500 updates at 24 px and 300 at 32. Poisson: 1,000 particles of a "
-            "32 px phantom (Nyquist 8 A), SNR 0.1, 3.2 electrons per pixel; the matching critic.",
-            choices(),
-        ]
+    if not mixed.exists():
+        return []
+    return [
+        "## Several classes",
+        "Two conformations in equal parts, from zero, both halves; junk: half as many images of noise beside them. "
+        "Purity: the share of particles in the class of the conformation that they show (`benchmarks/classes.py`; "
+        "[the page](roadmap/classes.md)).",
+        come_apart(json.loads(mixed.read_text())["cases"]),
+    ]
+
+
+def choices_part() -> list[str]:
+    if not any(RUNS.glob("choices/*.json")):
+        return []
+    return [
+        "## Choices that are off by default",
+        "Whole runs that differ in one choice, seed by seed (`benchmarks/choices.py`). Critics: `bgal_paper` "
+        "at 32 px (Nyquist 15.3 A), width 8, 500 updates at 24 px and 300 at 32. Poisson: 1,000 particles of a "
+        "32 px phantom (Nyquist 8 A), SNR 0.1, 3.2 electrons per pixel; the matching critic.",
+        choices(),
+    ]
+
+
+def junk_part() -> list[str]:
     junk = RUNS / "junk" / "junk.json"
-    if junk.exists():
-        parts += ["## Junk", junk_found(json.loads(junk.read_text()))]
-    if any(RUNS.glob("ablation_*.json")):
-        parts += [
-            "## The effect of each part",
-            "One half, one thread, one initial search; FSC of the half map with the truth. All runs of "
-            "frequency marching "
-            "start from the same initial search. (`benchmarks/ablation.py`)",
-            ablation(),
-        ]
+    if not junk.exists():
+        return []
+    return ["## Junk", junk_found(json.loads(junk.read_text()))]
+
+
+def ablation_part() -> list[str]:
+    if not any(RUNS.glob("ablation_*.json")):
+        return []
+    return [
+        "## The effect of each part",
+        "One half, one thread, one initial search; FSC of the half map with the truth. All runs of frequency marching "
+        "start from the same initial search. (`benchmarks/ablation.py`)",
+        ablation(),
+    ]
+
+
+def scaling_part() -> list[str]:
     scaling = RUNS / "scaling.json"
-    if scaling.exists():
-        record = json.loads(scaling.read_text())
-        draw_scaling(record)
-        boxes = [[each["box"], each["cpu_seconds"], each["memory_gib"]] for each in record["boxes"]]
-        sizes = [[each["particles"], each["cpu_minutes"], each["truth_05"]] for each in record["particles"]]
-        matched = [
-            [each["particles"], each["cpu_seconds"], each["particles"] / each["cpu_seconds"], each["memory_gib"]]
-            for each in record["poses"]
-        ]
-        parts += [
-            "## How the cost grows",
-            f"One thread. A step of frequency marching with {record['images']} real and as many simulated images, all "
-            "frequencies; "
-            f"and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
-            table(["box (px)", "CPU seconds per step", "memory (GiB)"], boxes),
-            table(["particles", "CPU minutes", "map and truth, FSC 0.5 (A)"], sizes),
-            "![Scaling](images/scaling.png)",
-            "Poses of particles with a C1 map at 64 px, all frequencies; both half sets in one process:",
-            table(["particles", "CPU seconds", "particles per second", "memory (GiB)"], matched),
-        ]
+    if not scaling.exists():
+        return []
+    record = json.loads(scaling.read_text())
+    draw_scaling(record)
+    boxes = [[each["box"], each["cpu_seconds"], each["memory_gib"]] for each in record["boxes"]]
+    sizes = [[each["particles"], each["cpu_minutes"], each["truth_05"]] for each in record["particles"]]
+    matched = [
+        [each["particles"], each["cpu_seconds"], each["particles"] / each["cpu_seconds"], each["memory_gib"]]
+        for each in record["poses"]
+    ]
+    return [
+        "## How the cost grows",
+        f"One thread. A step of frequency marching with {record['images']} real and as many simulated images, all "
+        "frequencies; "
+        f"and whole runs with {record['what']}. (`benchmarks/scaling.py`)",
+        table(["box (px)", "CPU seconds per step", "memory (GiB)"], boxes),
+        table(["particles", "CPU minutes", "map and truth, FSC 0.5 (A)"], sizes),
+        "![Scaling](images/scaling.png)",
+        "Poses of particles with a C1 map at 64 px, all frequencies; both half sets in one process:",
+        table(["particles", "CPU seconds", "particles per second", "memory (GiB)"], matched),
+    ]
+
+
+def million_part() -> list[str]:
     million = RUNS / "million.json"
-    if million.exists():
-        record = json.loads(million.read_text())
-        parts += ["## A million particles", *large(record)]
+    if not million.exists():
+        return []
+    record = json.loads(million.read_text())
+    return ["## A million particles", *large(record)]
+
+
+def operations_part() -> list[str]:
     operations = RUNS / "operations.json"
-    if operations.exists():
-        record = json.loads(operations.read_text())
-        rows = [
-            [WORDS.get(each["name"], each["name"]), each["milliseconds"], each["gflop_s"], each["share"]]
-            for each in record["operations"]
-        ]
-        parts += [
-            "## Operations",
-            f"One thread, 64 px; peak: {record['peak_gflop_s']:.0f} GFlop/s of a float32 matrix product in the same "
-            "run (`benchmarks/operations.py`).",
-            table(["operation", "milliseconds", "GFlop/s", "share of the peak"], rows),
-        ]
+    if not operations.exists():
+        return []
+    record = json.loads(operations.read_text())
+    rows = [
+        [WORDS.get(each["name"], each["name"]), each["milliseconds"], each["gflop_s"], each["share"]]
+        for each in record["operations"]
+    ]
+    return [
+        "## Operations",
+        f"One thread, 64 px; peak: {record['peak_gflop_s']:.0f} GFlop/s of a float32 matrix product in the same "
+        "run (`benchmarks/operations.py`).",
+        table(["operation", "milliseconds", "GFlop/s", "share of the peak"], rows),
+    ]
+
+
+def poisson_part() -> list[str]:
     counted = RUNS / "poisson.json"
-    if counted.exists():
-        record = json.loads(counted.read_text())
-        parts += [
-            "## Counted electrons and Gaussian noise",
-            "Images of a molecule with Poisson noise, and simulated images of the same molecule with either noise "
-            "model: AUC of a classifier (that of [Theorem 1 on simulated images](theorem.md); 0.5: not "
-            "distinguished), median of "
-            f"{len(record['seeds'])} seeds, and in how many p < 0.05. Pixels of {record['pixel_size']:g} A, SNR "
-            f"{record['snr']:g} (`benchmarks/poisson.py`).",
-            table(
-                ["electrons per square A", "per pixel", "Poisson: AUC", "p < 0.05", "white: AUC", "p < 0.05"],
-                [[f"{row['dose']:g}", f"{row['electrons']:g}", *row["cells"]] for row in record["doses"]],
-            ),
-        ]
+    if not counted.exists():
+        return []
+    record = json.loads(counted.read_text())
+    return [
+        "## Counted electrons and Gaussian noise",
+        "Images of a molecule with Poisson noise, and simulated images of the same molecule with either noise "
+        "model: AUC of a classifier (that of [Theorem 1 on simulated images](theorem.md); 0.5: not "
+        "distinguished), median of "
+        f"{len(record['seeds'])} seeds, and in how many p < 0.05. Pixels of {record['pixel_size']:g} A, SNR "
+        f"{record['snr']:g} (`benchmarks/poisson.py`).",
+        table(
+            ["electrons per square A", "per pixel", "Poisson: AUC", "p < 0.05", "white: AUC", "p < 0.05"],
+            [[f"{row['dose']:g}", f"{row['electrons']:g}", *row["cells"]] for row in record["doses"]],
+        ),
+    ]
+
+
+SECTIONS = (
+    opening,
+    refinement_part,
+    relion_refinement_part,
+    preferred_part,
+    prior_part,
+    classes_part,
+    choices_part,
+    junk_part,
+    ablation_part,
+    scaling_part,
+    million_part,
+    operations_part,
+    poisson_part,
+)
+
+
+def page() -> str:
+    """Return docs/results.md."""
+    parts = [part for section in SECTIONS for part in section()]
     parts.append("What was tried during development, and what did not help: [experiments](experiments.md).")
     return "\n\n".join(parts) + "\n"
 

@@ -1,10 +1,13 @@
-"""Write the table of notes and warnings of docs/troubleshooting.md from `cryogan.run.warnings`."""
+"""Write the table of notes and warnings of docs/troubleshooting.md from the registry of findings."""
 
 import re
 from pathlib import Path
 
-from cryogan.run.warnings import KINDS
+import cryogan.particles.findings
+import cryogan.run.warnings
+from cryogan.errors import KINDS
 
+MODULES = (cryogan.particles.findings, cryogan.run.warnings)  # their import fills the registry
 PAGE = Path(__file__).with_name("troubleshooting.md")
 BEGIN, END = "<!-- made by docs/make_warnings.py -->\n", "<!-- end -->\n"
 

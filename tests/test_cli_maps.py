@@ -61,6 +61,12 @@ def test_a_map_stays_in_its_place(command: tuple[str, ...], volume: np.ndarray, 
     assert read_map(tmp_path / "out.mrc")[1] == PLACED
 
 
+def test_simulate_keeps_the_place_of_its_volume(volume: np.ndarray, tmp_path: Path) -> None:
+    write_map(tmp_path / "map.mrc", volume, PLACED)
+    run("simulate", "--volume", tmp_path / "map.mrc", "--particles", 4, "--out", tmp_path / "set")
+    assert read_map(tmp_path / "set" / "truth.mrc")[1] == PLACED
+
+
 def test_a_compressed_map_of_another_grid_is_aligned(volume: np.ndarray, tmp_path: Path) -> None:
     """27 voxels of 5.1 A are 34.4 of 4 A: neither grid divides the other."""
     write_volume(tmp_path / "reference.mrc", volume, PIXEL_SIZE)

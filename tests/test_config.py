@@ -229,8 +229,8 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
         chosen = resolve(
             "default", None, {"pose_prior": str(tmp_path / "views.star"), "critic": critic, "symmetry": "C2"}
         )
-        plan, _, findings = read_inputs(star, None, None, chosen)
-        assert any(said in finding.sentence for finding in findings)
+        plan, _, remarks = read_inputs(star, None, None, chosen)
+        assert any(remark.code == "pose-prior" and said in remark.sentence for remark in remarks)
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
         _, simulator = build_simulator(plan, 16, star, 1, 0)
@@ -239,7 +239,7 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
             float((drawn @ torch.tensor([np.cos(a), np.sin(a), 0.0]).float() > 0.9).float().mean())
             for a in (0.35, 3.49)
         ]
-        # The convolutional critic's map is in the prior's frame, where C2 makes two directions equal.
+        # The map of the Wasserstein critic is in the prior's frame, where C2 makes two directions equal.
         assert near == pytest.approx([0.5, 0.5] if critic == "wasserstein" else [0.05, 0.05], abs=0.05)
 
 

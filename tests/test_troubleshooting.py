@@ -12,13 +12,12 @@ import torch
 
 from cryogan import Settings, check, phantom, read_particles, reconstruct, simulate
 from cryogan.critics.micro_batch import OUT_OF_MEMORY
-from cryogan.errors import InputError
+from cryogan.errors import KINDS, InputError
 from cryogan.files import locked, unwritable
 from cryogan.particles import ParticleImages
 from cryogan.particles.star import read_star, write_star
 from cryogan.run.checkpoint import load_checkpoint, save_checkpoint
 from cryogan.run.observers import require_finite
-from cryogan.run.warnings import KINDS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "troubleshooting.md"
 CODES = re.compile(r" \((`[\w-]+`(, )?)+\)$")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+Severity = Literal["note", "warning", "error"]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -17,9 +19,44 @@ class Finding:
     """
 
     code: str
-    severity: Literal["note", "warning", "error"]
+    severity: Severity
     values: Mapping[str, object]
     sentence: str
+
+
+KINDS: dict[str, "Kind"] = {}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that a user may be told.
+
+    Attributes:
+        code: a stable name for programs.
+        severity: "note": a fact; "warning": a reason to look again; "error": the result cannot be used.
+        sentence: what was found, with the values in braces.
+        remedy: what to do about it; empty where nothing needs to be done.
+    """
+
+    code: str
+    severity: Severity
+    sentence: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        """Enter the kind into the registry `KINDS`."""
+        if self.code in KINDS:
+            raise ValueError(f"two kinds of finding have the code {self.code}")
+        KINDS[self.code] = self
+
+    @property
+    def template(self) -> str:
+        """Sentence and remedy, with the values in braces."""
+        return f"{self.sentence} {self.remedy}".strip()
+
+    def __call__(self, **values: object) -> Finding:
+        """Return the finding with these values; those that are not in the sentence are for programs only."""
+        return Finding(self.code, self.severity, values, self.template.format(**values))
 
 
 class InputError(Exception):

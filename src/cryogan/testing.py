@@ -25,7 +25,7 @@ def assert_adjoint(
         backward: to be its adjoint, such as a back-projector.
         example: an input of `forward`; its shape, data type and device are used, its values are not.
         generator: source of x and y, on the example's device.
-        rtol: tolerance, relative to |forward(x)| |y|.
+        rtol: tolerance, relative to the product of the norms of forward(x) and y.
 
     Raises:
         AssertionError: they are not adjoint; the message has both inner products.

@@ -41,6 +41,7 @@ def particles() -> np.ndarray:
 def make_training(steps: int = 6, seed: int = 0, ranks: Ranks = ALONE, **settings: Any) -> WassersteinTrainer:
     """Everything new; nothing but the seed in common with another."""
     values: dict[str, Any] = {
+        "critic": "wasserstein",
         "batch_size": 8,
         "critic_steps": 2,
         "penalty_every": 3,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cryogan.errors import KINDS, Kind
 from cryogan.run import warnings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -14,7 +15,7 @@ def test_the_troubleshooting_page_has_each_kind() -> None:
     make = runpy.run_path(str(DOCS / "make_warnings.py"))
     text = (DOCS / "troubleshooting.md").read_text()
     assert make["page"](text) == text, "run: python docs/make_warnings.py"
-    assert all(f"| `{code}` |" in text for code in warnings.KINDS)
+    assert all(f"| `{code}` |" in text for code in KINDS)
 
 
 def test_a_finding_has_the_values_of_its_sentence() -> None:
@@ -33,4 +34,4 @@ def test_only_notes_are_no_doubts() -> None:
 
 def test_a_code_stands_for_one_thing() -> None:
     with pytest.raises(ValueError, match="hand-unknown"):
-        warnings.Kind("hand-unknown", "note", "Something else.")
+        Kind("hand-unknown", "note", "Something else.")

@@ -1,10 +1,10 @@
 """Commands that make particles and background patches: extract-noise, extract-patches, simulate."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from pydantic import BaseModel, ConfigDict, Field
 
 from cryogan.cli.app import Answer, DataDir, Say, app, examples
 from cryogan.errors import InputError
@@ -71,6 +71,75 @@ def extract_patches_command(
     return Answer({"folder": out, "patches": star, "noise": out / "noise.star"})
 
 
+class MapSource(BaseModel):
+    """The maps that simulated particles show: of an atomic model, from files, or (with neither) a phantom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path | None = Field(default=None, description="Atomic model, mmCIF or PDB, also gzipped.")
+    volume: Annotated[list[Path], Parameter(negative="")] = Field(
+        default=[],
+        description="Map, MRC; box and pixel size are the map's. Repeat it for other maps, which the particles show "
+        "in turn.",
+    )
+    resolution: float = Field(default=5.0, description="Resolution of the map made from the model, A.")
+    symmetry: str | None = Field(
+        default=None,
+        description="Point group of the model, whose axes are then brought into RELION's setting. Default: its "
+        "principal axes along those of the map, the longest along z.",
+    )
+    chains: Annotated[list[str], Parameter(negative="")] = Field(
+        default=[], description="Name of a chain of the model; repeat it for others. Default: all."
+    )
+    without_chains: Annotated[list[str], Parameter(negative="")] = Field(
+        default=[], description="Name of a chain of the model to leave out; repeat it for others."
+    )
+    box: int = Field(default=64, description="Box size, pixels.")
+    pixel_size: float = Field(default=3.822, description="Pixel size, A.")
+
+    def density(self, seed: int) -> "tuple[Any, MapHeader]":
+        """Make the density, (D, D, D) or (K, D, D, D) of K maps, with its pixel size and place (the first map's).
+
+        Args:
+            seed: seed of the phantom.
+
+        Raises:
+            InputError: a box that cannot be, a source beside another, maps that do not fit each other.
+        """
+        from cryogan.models.phantom import phantom
+        from cryogan.particles import MapHeader
+
+        if self.box < 16 or self.box % 2 or self.pixel_size <= 0:
+            raise InputError("The box has to be an even number of pixels from 16 on, and the pixel size above 0.")
+        if self.model is not None and self.volume:
+            raise InputError("Give --model or --volume, not both.")
+        if self.model is None and (self.symmetry is not None or self.chains or self.without_chains):
+            raise InputError("--symmetry, --chains and --without-chains are of an atomic model; give it with --model.")
+        if self.volume:
+            return self._of_files()
+        made = phantom(self.box, self.pixel_size, seed) if self.model is None else self._of_model(self.model)
+        return made, MapHeader(self.pixel_size)
+
+    def _of_model(self, model: Path) -> Any:
+        from cryogan.models.atomic_model import AtomicModel
+        from cryogan.simulation.symmetry_axes import on_symmetry_axes
+
+        atoms = AtomicModel.read(model, self.chains, self.without_chains).on_principal_axes()
+        if self.symmetry is not None:
+            atoms = on_symmetry_axes(atoms, self.symmetry, self.box, self.pixel_size)
+        return atoms.density(self.resolution, self.box, self.pixel_size)
+
+    def _of_files(self) -> "tuple[Any, MapHeader]":
+        import numpy as np
+
+        from cryogan.particles import read_map
+
+        densities, headers = zip(*map(read_map, self.volume), strict=True)
+        if len({(density.shape, header.pixel_size) for density, header in zip(densities, headers, strict=True)}) > 1:
+            raise InputError("The maps given with --volume differ in box or pixel size; resample them.")
+        return np.concatenate([density[None] for density in densities]), headers[0]
+
+
 @app.command(
     name="simulate",
     help_epilogue=examples(
@@ -82,14 +151,7 @@ def extract_patches_command(
 def simulate_command(
     *,
     out: Path,
-    model: Path | None = None,
-    volume: list[Path] | None = None,
-    resolution: float = 5.0,
-    symmetry: str | None = None,
-    chains: list[str] | None = None,
-    without_chains: list[str] | None = None,
-    box: int = 64,
-    pixel_size: float = 3.822,
+    source: Annotated[MapSource | None, Parameter(name="*", group="Map")] = None,
     poses: Path | None = None,
     particles: int = 5000,
     noise: Literal["coloured", "white", "poisson", "none"] = "coloured",
@@ -107,15 +169,6 @@ def simulate_command(
 
     Args:
         out: Folder for particles, noise patches and truth; new or empty.
-        model: Atomic model, mmCIF or PDB, also gzipped.
-        volume: Map, MRC; box and pixel size are the map's. Repeat it for other maps, which the particles show in turn.
-        resolution: Resolution of the map made from the model, A.
-        symmetry: Point group of the model, whose axes are then brought into RELION's setting. Default: its principal
-            axes along those of the map, the longest along z.
-        chains: Name of a chain of the model; repeat it for others. Default: all.
-        without_chains: Name of a chain of the model to leave out; repeat it for others.
-        box: Box size, pixels.
-        pixel_size: Pixel size, A.
         poses: STAR with poses, shifts and CTF to use instead of random ones.
         particles: Number of particles.
         noise: coloured, white, poisson (counted electrons) or none.
@@ -123,31 +176,20 @@ def simulate_command(
         snr: Variance of the signal within the particle's circle over that of the noise.
         max_shift: Half width of the triangular distribution of shifts, A.
         micrographs: Number of micrographs from which the particles come.
-        write_micrographs: Write the micrographs, with the particles at known places, instead of noise patches; for
-            extract-noise.
-        particles_per_um2: Particles per square micrometre of the micrographs; they then stand anywhere, also one over
-            another, and their CTF reaches out of their box; for extract-patches.
+        write_micrographs: Write micrographs with particles at known places, not noise patches; for extract-noise.
+        particles_per_um2: Particles per square micrometre of the micrographs, overlapping; for extract-patches.
         float32: Write stacks as float32 instead of float16, which RELION reads from version 4 on.
-        disturbances: What microscopes add; see docs/simulate.md.
         seed: Seed of every random number.
     """
     from cryogan.simulation import simulate
 
-    if box < 16 or box % 2 or particles < 1 or micrographs < 1 or pixel_size <= 0 or snr <= 0 or dose <= 0:
-        raise InputError("Box: an even number from 16; particles, micrographs, pixel size, SNR and dose: above 0.")
-    if model is not None and volume:
-        raise InputError("Give --model or --volume, not both.")
-    if model is None and (symmetry is not None or chains or without_chains):
-        raise InputError("--symmetry, --chains and --without-chains are of an atomic model; give it with --model.")
-    place = None
-    if model is not None:
-        density = _model_density(model, chains or (), without_chains or (), symmetry, resolution, box, pixel_size)
-    else:
-        density, place = _density(volume or [], box, pixel_size, seed)
-        pixel_size = place.pixel_size
+    source = source or MapSource()
+    if min(particles, micrographs, snr, dose) <= 0:
+        raise InputError("Particles, micrographs, SNR and dose have to be above 0.")
+    density, place = source.density(seed)
     simulate(
         density,
-        pixel_size,
+        place.pixel_size,
         out,
         count=particles,
         poses=poses,
@@ -163,40 +205,6 @@ def simulate_command(
         place=place,
         seed=seed,
     )
-    truth = out / ("truth.mrc" if not volume or len(volume) == 1 else "truth1.mrc")
-    made = {"particles": out / "particles.star", "truth": truth, "poses": out / "truth.star"}
-    return Answer({"folder": out} | made | ({} if noise == "none" else {"noise": out / "noise.star"}))
-
-
-def _model_density(
-    model: Path,
-    chains: Sequence[str],
-    without_chains: Sequence[str],
-    symmetry: str | None,
-    resolution: float,
-    box: int,
-    pixel_size: float,
-) -> Any:
-    """Density (D, D, D) of an atomic model; arguments as of `simulate_command`."""
-    from cryogan.models.atomic_model import AtomicModel
-    from cryogan.simulation.symmetry_axes import on_symmetry_axes
-
-    atoms = AtomicModel.read(model, chains, without_chains).on_principal_axes()
-    if symmetry is not None:
-        atoms = on_symmetry_axes(atoms, symmetry, box, pixel_size)
-    return atoms.density(resolution, box, pixel_size)
-
-
-def _density(maps: list[Path], box: int, pixel_size: float, seed: int) -> "tuple[Any, MapHeader]":
-    """Density of the maps, (K, D, D, D), or of a phantom, with its pixel size and place (the first map's)."""
-    import numpy as np
-
-    from cryogan.models.phantom import phantom
-    from cryogan.particles import MapHeader, read_map
-
-    if not maps:
-        return phantom(box, pixel_size, seed), MapHeader(pixel_size)
-    densities, headers = zip(*map(read_map, maps), strict=True)
-    if len({(density.shape, header.pixel_size) for density, header in zip(densities, headers, strict=True)}) > 1:
-        raise InputError("The maps given with --volume differ in box or pixel size; resample them.")
-    return np.concatenate([density[None] for density in densities]), headers[0]
+    truth = out / ("truth1.mrc" if len(source.volume) > 1 else "truth.mrc")
+    made = {"folder": out, "particles": out / "particles.star", "truth": truth, "poses": out / "truth.star"}
+    return Answer(made if noise == "none" else made | {"noise": out / "noise.star"})

@@ -139,16 +139,9 @@ def submit_command(
     if seeds and "seed" in given(settings):
         raise InputError("Give --seed or --seeds, not both.")
     chosen = chosen_settings(preset, config, settings)
-    script = batch_script(
-        particles,
-        out,
-        chosen,
-        seeds=seeds or [chosen.seed],
-        resources=Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ()), processes),
-        noise=noise,
-        data_dir=data_dir,
-        cache=cache,
-    )
+    resources = Resources(cpus, gpus, mem, time, partition, account, tuple(sbatch or ()), processes)
+    inputs = {"noise": noise, "data_dir": data_dir, "cache": cache}
+    script = batch_script(particles, out, chosen, seeds=seeds or [chosen.seed], resources=resources, **inputs)
     if print_only:
         return Answer({"script": script}, script.splitlines())
     job = submit(script, out)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryogan.errors import Finding, InputError
+from cryogan.errors import Finding, InputError, Kind
+from cryogan.particles import findings
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -45,20 +46,20 @@ class _Checker:
                 f"({bad.sum()} of {len(bad)} rows). {remedy}"
             )
 
-    def doubt(self, code: str, key: str, bad: Rows, problem: str, remedy: str) -> None:
+    def doubt(self, kind: Kind, key: str, bad: Rows) -> None:
         """Note that the bad rows are doubtful."""
-        if not bad.any():
-            return
-        row, values = int(bad.argmax()), self.ctf[key][bad]
-        self.findings.append(
-            Finding(
-                code,
-                "warning",
-                {"rows": int(bad.sum()), "of": len(bad), "least": float(values.min()), "most": float(values.max())},
-                f"{self.source}: {self.name(key)} of {bad.sum()} of {len(bad)} particles {problem} (first: "
-                f"{self.where(row)}, {self.ctf[key][row]:g}). {remedy}",
+        if bad.any():
+            row, values = int(bad.argmax()), self.ctf[key]
+            self.findings.append(
+                kind(
+                    file=str(self.source),
+                    column=self.name(key),
+                    rows=int(bad.sum()),
+                    of=len(bad),
+                    first=self.where(row),
+                    value=float(values[row]),
+                )
             )
-        )
 
 
 def check_ctf(
@@ -111,16 +112,10 @@ def _check_spherical_aberration(checker: _Checker) -> None:
     checker.refuse(
         key, cs < -0.1, " mm, and only an aberration corrector makes it negative, by less than 0.1 mm", remedy
     )
-    checker.doubt("cs-negative", key, cs < 0, "is negative", "That is right with an aberration corrector only.")
-    checker.doubt("cs-large", key, cs > _CS_DOUBTFUL, "is above 10 mm", "Check that it is in mm.")
+    checker.doubt(findings.CS_NEGATIVE, key, cs < 0)
+    checker.doubt(findings.CS_LARGE, key, cs > _CS_DOUBTFUL)
     small = (cs >= _CS_IN_METRES[0]) & (cs <= _CS_IN_METRES[1])
-    checker.doubt(
-        "cs-small",
-        key,
-        small,
-        "is below 0.01 mm",
-        f"If it is in metres, write {cs[small.argmax()] * 1e3:.3g}; it is right with an aberration corrector.",
-    )
+    checker.doubt(findings.CS_SMALL, key, small)
 
 
 def _check_amplitude_contrast(checker: _Checker) -> None:
@@ -176,29 +171,11 @@ def _check_defocus(checker: _Checker) -> None:
 
 def _doubt_defocus(checker: _Checker, mean: Column, plain: Rows, near: Rows, over: Rows) -> None:
     ctf, key = checker.ctf, "defocus_u"
-    checker.doubt(
-        "overfocus",
-        key,
-        over,
-        "is negative (overfocus)",
-        "Underfocus is positive here. Remove these rows if the fit failed.",
-    )
-    checker.doubt("near-focus", key, near, "is almost zero", "Remove these rows if the CTF fit failed.")
+    checker.doubt(findings.OVERFOCUS, key, over)
+    checker.doubt(findings.NEAR_FOCUS, key, near)
     weak = plain & ~near & ~over & (mean < _WEAK_DEFOCUS)
-    checker.doubt(
-        "weak-defocus",
-        key,
-        weak if weak.mean() > 0.5 else np.zeros_like(weak),
-        f"is below {_WEAK_DEFOCUS:g} A",
-        "If it is in nanometres, multiply it by 10.",
-    )
+    checker.doubt(findings.WEAK_DEFOCUS, key, weak if weak.mean() > 0.5 else np.zeros_like(weak))
     strong = np.abs(mean) > _STRONG_DEFOCUS
-    checker.doubt("strong-defocus", key, strong, "is above 10 micrometres", "Remove these rows if the CTF fit failed.")
+    checker.doubt(findings.STRONG_DEFOCUS, key, strong)
     split = np.abs(ctf["defocus_u"] - ctf["defocus_v"]) > _ASTIGMATISM * np.abs(mean)
-    checker.doubt(
-        "astigmatic",
-        key,
-        split & ~near,
-        "differs by more than half from the other axis' (astigmatism)",
-        "Remove these rows if the CTF fit failed.",
-    )
+    checker.doubt(findings.ASTIGMATIC, key, split & ~near)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import Finding, InputError
+from cryogan.particles import findings
 from cryogan.particles.aberrations import Aberrations, apply_even, split_odd, used_columns
 from cryogan.particles.star import StarTable, read_star
 from cryogan.particles.table import CTF_REQUIRED, PIXEL_SIZE_TOLERANCE, Metadata, ParticleTable, assemble
@@ -97,7 +98,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
             star=blocks,
             uids=_uids(particles),
             tubes=_tubes(particles),
-            findings=(*_tomo_finding(path, particles), *_even_finding(path, columns)),
+            findings=_doubts(path, columns),
         ),
         need_ctf,
         data_dir,
@@ -129,22 +130,17 @@ def _refuse_tilt_series(path: Path, blocks: dict[str, StarTable]) -> None:
             )
 
 
-def _tomo_finding(path: Path, particles: StarTable) -> list[Finding]:
-    if "rlnTomoName" not in particles and "rlnTomoParticleName" not in particles:
-        return []
-    text = f"{path}: the particles come from tomograms (_rlnTomoName). Their images are taken as independent, which "
-    return [Finding("tilt-series", "warning", {}, text + "images of one tilt series are not.")]
-
-
-def _even_finding(path: Path, columns: _Columns) -> list[Finding]:
+def _doubts(path: Path, columns: _Columns) -> tuple[Finding, ...]:
+    """Return what a user should know of this file beside its values."""
+    found = []
+    if "rlnTomoName" in columns.particles or "rlnTomoParticleName" in columns.particles:
+        found.append(findings.TILT_SERIES(file=str(path)))
     optics = columns.optics
-    if optics is None or "rlnEvenZernike" not in optics:
-        return []
-    used = [_vector(optics, "rlnEvenZernike", row) for row, _ in columns.groups()]
-    if not any(values.any() for values in used):
-        return []
-    text = f"{path}: the terms of _rlnEvenZernike change the defocus, astigmatism, phase shift and Cs that are used."
-    return [Finding("even-zernike", "note", {}, text)]
+    if optics is not None and "rlnEvenZernike" in optics:
+        used = [_vector(optics, "rlnEvenZernike", row) for row, _ in columns.groups()]
+        if any(values.any() for values in used):
+            found.append(findings.EVEN_ZERNIKE(file=str(path)))
+    return tuple(found)
 
 
 def _refuse_volumes(path: Path, columns: _Columns) -> None:

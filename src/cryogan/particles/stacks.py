@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import Finding, InputError
+from cryogan.particles import findings
 from cryogan.particles.mrc import MrcHeader
 
 _LONGEST_NAME = 4096  # characters; no system has longer paths
@@ -197,14 +198,14 @@ def header_finding(
     ]
     if not differ:
         return []
-    stack, given = stack_index[differ[0]], float(pixel_sizes[differ[0]])
-    stored = headers[stack].pixel_size
+    stack = stack_index[differ[0]]
     return [
-        Finding(
-            "pixel-size-differs",
-            "warning",
-            {"metadata_A": given, "header_A": stored, "stacks": len(differ)},
-            f"{source} says that the pixel size is {given:g} A, the header of {stacks[stack]} says {stored:.4g} A "
-            f"({len(differ)} of {len(first)} stacks). {given:g} A is used; correct it if the images were rescaled.",
+        findings.PIXEL_SIZE_DIFFERS(
+            file=str(source),
+            stack=str(stacks[stack]),
+            metadata_A=float(pixel_sizes[differ[0]]),
+            header_A=headers[stack].pixel_size,
+            stacks=len(differ),
+            of=len(first),
         )
     ]

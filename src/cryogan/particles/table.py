@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import Finding, InputError
+from cryogan.particles import findings
 from cryogan.particles.aberrations import Aberrations
 from cryogan.particles.ctf_ranges import check_ctf
 from cryogan.particles.mrc import MrcHeader, read_header, require_unchanged
@@ -185,10 +186,10 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         pixel_sizes = np.array([header.pixel_size for header in headers])[stack_index]
     require_pixel_sizes(pixel_sizes, where)
     box, pixel_size = _common_grid(boxes, pixel_sizes)
-    alike = box == boxes[0] and _alike(boxes) and _alike(pixel_sizes)
-    findings = [*given.findings, *header_finding(given.source, stacks, headers, stack_index, pixel_sizes)]
+    alike = bool((boxes == boxes[0]).all()) and _alike(pixel_sizes)
+    doubts = [*given.findings, *header_finding(given.source, stacks, headers, stack_index, pixel_sizes)]
     if need_ctf:
-        findings += check_ctf(given.ctf, given.names, given.source, where)
+        doubts += check_ctf(given.ctf, given.names, given.source, where)
     count = len(given.stack_names)
     return ParticleTable(
         stacks=stacks,
@@ -213,7 +214,7 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         uids=given.uids,
         tubes=given.tubes,
         blob_sign=given.blob_sign,
-        findings=(*findings, *([] if alike else [_grid_finding(given.source, boxes, pixel_sizes, box, pixel_size)])),
+        findings=(*doubts, *([] if alike else [_grid_finding(given.source, boxes, pixel_sizes, box, pixel_size)])),
         image_folders=located.folders,
     )
 
@@ -232,8 +233,8 @@ def _check_boxes(
         )
 
 
-def _alike(values: NDArray[np.integer] | NDArray[np.float64]) -> bool:
-    return bool((np.abs(values / values[0] - 1) <= PIXEL_SIZE_TOLERANCE).all())
+def _alike(pixel_sizes: NDArray[np.float64]) -> bool:
+    return bool((np.abs(pixel_sizes / pixel_sizes[0] - 1) <= PIXEL_SIZE_TOLERANCE).all())
 
 
 def _common_grid(boxes: NDArray[np.int64], pixel_sizes: NDArray[np.float64]) -> tuple[int, float]:
@@ -254,13 +255,8 @@ def _grid_finding(
 ) -> Finding:
     kinds, counts = np.unique(np.stack([boxes, np.round(pixel_sizes, 4)]), axis=1, return_counts=True)
     listed = [f"{n} of {b:g} px of {p:g} A" for b, p, n in zip(*kinds, counts, strict=True)]
-    return Finding(
-        "several-grids",
-        "warning" if kinds[1].max() > 2 * kinds[1].min() else "note",
-        {"boxes": kinds[0].tolist(), "pixel_sizes_A": kinds[1].tolist(), "counts": counts.tolist()},
-        f"{source}: the images differ in box or pixel size ({', '.join(listed[:5])}). They are resampled to a box of "
-        f"{box} px of {pixel_size:.4g} A.",
-    )
+    kind = findings.GRIDS_FAR_APART if kinds[1].max() > 2 * kinds[1].min() else findings.GRIDS
+    return kind(file=str(source), kinds=", ".join(listed[:5]), counts=counts.tolist(), box=box, pixel_size_A=pixel_size)
 
 
 def require_pixel_sizes(pixel_sizes: NDArray[np.float64], where: Where) -> None:

@@ -1,49 +1,13 @@
-"""Every note and warning of a run, a check and a report: each is defined here once and nowhere else.
+"""Every note and warning of a run, a check and a report, but those on particle files (`cryogan.particles.findings`).
 
-A `Kind` makes a `Finding` from numbers. The log, the report, `--json` and docs/troubleshooting.md take code, severity
-and sentence from here; the program itself decides by code or severity, never by words.
+Each is defined once and nowhere else. A `Kind` makes a `Finding` from numbers. The log, the report, `--json` and
+docs/warnings.md take code, severity and sentence from here; the program itself decides by code or severity, never by
+words.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
-from cryogan.errors import Finding
-
-Severity = Literal["note", "warning", "error"]
-KINDS: dict[str, "Kind"] = {}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One thing that a user may be told.
-
-    Attributes:
-        code: a stable name for programs.
-        severity: "note": a fact; "warning": a reason to look again; "error": the result cannot be used.
-        sentence: what was found, with the values in braces.
-        remedy: what to do about it; empty where nothing needs to be done.
-    """
-
-    code: str
-    severity: Severity
-    sentence: str
-    remedy: str = ""
-
-    def __post_init__(self) -> None:
-        """Enter the kind into the registry `KINDS`."""
-        if self.code in KINDS:
-            raise ValueError(f"two kinds of finding have the code {self.code}")
-        KINDS[self.code] = self
-
-    @property
-    def template(self) -> str:
-        """Sentence and remedy, with the values in braces."""
-        return f"{self.sentence} {self.remedy}".strip()
-
-    def __call__(self, **values: object) -> Finding:
-        """Return the finding with these values; those that are not in the sentence are for programs only."""
-        return Finding(self.code, self.severity, values, self.template.format(**values))
+from cryogan.errors import Finding, Kind
 
 
 def doubts(findings: Iterable[Finding]) -> list[str]:

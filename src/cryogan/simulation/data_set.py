@@ -101,9 +101,9 @@ def simulate(
     images, stamps = clean_images(simulator, shown, particles.phi, particles_per_um2 is not None)
     background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
     power = images[:, ~background].var()
-    stamps = put_junk(stamps, simulator, shown, particles, seed, float(power), radius_A)
+    put_junk(stamps, simulator, shown, particles, seed, float(power), radius_A)
     if noise != "none":
-        stamps = stamps * (snr / power).sqrt() * particles.snr_factors.sqrt()[:, None, None]
+        stamps = stamps * ((snr / power).sqrt() * particles.snr_factors.sqrt())[:, None, None]
     coordinates = patches = None
     if write_micrographs:
         out.mkdir(parents=True, exist_ok=True)

@@ -91,12 +91,12 @@ def put_junk(
     seed: int,
     power: float,
     radius_A: float,
-) -> Tensor:
+) -> None:
     """Put junk in the place of particles, by their kind, and neighbours beside them; cut off what leaves the box.
 
     Args:
-        stamps: (N, S, S), clean images, S a multiple of the box; those of
-            whole particles without a neighbour stay.
+        stamps: (N, S, S), clean images, S a multiple of the box, which are changed in place; those of whole particles
+            without a neighbour stay.
         simulator: projector and CTF.
         volumes: (K, D, D, D); particle i shows volume i modulo K.
         particles: the ground truth, with kinds and neighbours.
@@ -104,33 +104,32 @@ def put_junk(
         power: variance of the clean images within the particle's circle.
         radius_A: radius of the molecule.
     """
-    stamps = stamps.clone()
     stamps[_rows(particles.kinds == "empty")] = 0
-    contaminants = _rows(particles.kinds == "contaminant")
-    box = simulator.projector.box
-    stamps[contaminants] = _contaminants(len(stamps), box, stamps.shape[-1], power, seed)[contaminants]
+    _put_contaminants(stamps, simulator.projector.box, _rows(particles.kinds == "contaminant"), power, seed)
     for k, density in enumerate(volumes):
         shown = np.arange(len(stamps)) % len(volumes) == k
         _put_strays(stamps, simulator, density, particles, shown)
         _put_broken(stamps, simulator, density, particles, shown, seed)
         _put_aggregates(stamps, simulator, density, particles, shown, seed, radius_A)
         _add_neighbours(stamps, simulator, density, particles, shown, seed)
-    return stamps
 
 
 def _rows(chosen: NDArray[np.bool_]) -> Tensor:
     return torch.from_numpy(np.flatnonzero(chosen))
 
 
-def _contaminants(count: int, box: int, side: int, power: float, seed: int) -> Tensor:
-    """Bright Gaussian blobs (N, S, S) within a sixth of the box's side from its centre, s.d. a 16th to a sixth."""
-    x, y, size = torch.rand(3, count, 1, 1, generator=disturbance_generator(seed, "contaminants"))
+def _put_contaminants(stamps: Tensor, box: int, rows: Tensor, power: float, seed: int) -> None:
+    """Put bright Gaussian blobs within a sixth of the box's side from its centre, s.d. a 16th to a sixth of it."""
+    if not len(rows):
+        return
+    side = stamps.shape[-1]
+    x, y, size = torch.rand(3, len(stamps), 1, 1, generator=disturbance_generator(seed, "contaminants"))[:, rows]
     axis = (torch.arange(side) - side // 2) / box
     width = 1 / 16 + (1 / 6 - 1 / 16) * size
     squared = (axis - (x - 0.5) / 3).square() + (axis[:, None] - (y - 0.5) / 3).square()
     blobs = torch.exp(-squared / (2 * width.square()))
     circle = (axis.square() + axis[:, None].square()).sqrt() < 0.4375
-    return blobs * (CONTAMINANT_POWER * power / blobs[:, circle].var(1)).sqrt()[:, None, None]
+    stamps[rows] = blobs * (CONTAMINANT_POWER * power / blobs[:, circle].var(1)).sqrt()[:, None, None]
 
 
 def _put_strays(
