@@ -48,7 +48,7 @@ def test_the_estimate_is_near_what_a_process_takes(critic: str, large: Path) -> 
 
 
 def test_as_many_images_at_once_as_memory_holds() -> None:
-    memory = Memory(fixed=100.0, each=10.0, at_once=32)
+    memory = Memory(fixed=100.0, per_image=10.0, at_once=32)
     assert memory.total == 420
     assert [memory.images_within(free) for free in (1e6, 420.0, 255.0, 105.0, 0.0)] == [32, 32, 15, 1, 1]
 

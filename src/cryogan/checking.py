@@ -19,6 +19,7 @@ from cryogan.fourier import radial_power, shells
 from cryogan.grids import centred_radius
 from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
+from cryogan.particles.findings import NOTES
 from cryogan.physics.simulator import Simulator
 from cryogan.report import plot_particles
 from cryogan.run import warnings
@@ -81,8 +82,9 @@ def check(
         picture.parent.mkdir(parents=True, exist_ok=True)
         plot_particles(picture, images.batch(images.spread(SHOWN)))
     read = next(found.sentence for found in findings if found.code == warnings.IMAGES_READ.code)
-    contrast = {found.code: found.sentence for found in findings if found.code == warnings.CONTRAST.code}
-    facts = {settings.kind: read} | _optics(images) | _pixels(images) | contrast | _cost(plan)
+    shown = {kind.code for kind in (warnings.CONTRAST, *NOTES)}
+    notes = {found.code: found.sentence for found in findings if found.code in shown}
+    facts = {settings.kind: read} | _optics(images) | _pixels(images) | notes | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)

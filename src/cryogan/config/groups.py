@@ -4,14 +4,23 @@ Lengths are in A, unless the description says otherwise.
 """
 
 import re
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-CRITICS = ("matching", "wasserstein")
-NOISE_MODELS = ("white", "coloured", "poisson")
+# Where each critic and noise model is, by the name that users give; a new one of the package is one line here.
+CRITICS = {
+    "matching": "cryogan.critics.matching.method:Matching",
+    "wasserstein": "cryogan.critics.wasserstein.method:Wasserstein",
+}
+NOISE_MODELS = {
+    "white": "cryogan.run.noise:white",
+    "coloured": "cryogan.run.noise:coloured",
+    "poisson": "cryogan.run.noise:poisson",
+}
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -38,7 +47,7 @@ def parse_stages(text: str) -> list[tuple[int, int]]:
     return stages
 
 
-def _one_of(known: tuple[str, ...]) -> AfterValidator:
+def _one_of(known: Collection[str]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in known and not is_dotted(name):
             raise ValueError(f"there are {', '.join(known)}, or give your own as module:name")

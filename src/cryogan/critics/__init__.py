@@ -1,13 +1,10 @@
 """Critics: each compares real with simulated images, and its gradient improves the volume."""
 
+from cryogan.config import CRITICS
 from cryogan.critics.critic import ClassMaps, Critic, Memory, Stage, Task, Trainer, TrainerInputs
 from cryogan.errors import InputError
 from cryogan.loading import load_named
 
-CRITICS = {
-    "matching": "cryogan.critics.matching.method:Matching",
-    "wasserstein": "cryogan.critics.wasserstein.method:Wasserstein",
-}
 __all__ = ["CRITICS", "ClassMaps", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerInputs", "load_critic"]
 
 

@@ -8,7 +8,7 @@ aberration, which is exact and is made here. Of the odd ones (1,m) move the imag
 (3,1) are that and a beam tilt, by TiltHelper of RELION: the phase of a tilt (x, y mrad) is
 -2 pi 1e-3 Cs lambda^2 (x kx + y ky) k^2. (3,-3) and (3,3) are the trefoil.
 
-cryoSPARC's fields are lengths: `ctf/tilt_A` is Cs times the tilt (as in pyem's csparc2star.py), `ctf/trefoil_A` has the
+cryoSPARC's fields are lengths: `ctf/tilt_A` is Cs times the tilt (as in csparc2star of pyem), `ctf/trefoil_A` has the
 phase 2 pi / 3 lambda^2 k^3 (t0 cos 3a + t1 sin 3a), and `ctf/tetra_A` that of 2 pi lambda^3 k^4 times the first two for
 cos 2a and sin 2a, pi / 2 lambda^3 k^4 times the last two for cos 4a and sin 4a (prefactors of cryoSPARC's own
 newctf.py, as other readers of its files give them). The sign of the trefoil is taken to be that of the tilt.
@@ -44,7 +44,7 @@ in RELION's sign; trefoil: radians A^3, the coefficients of k^3 cos 3a (x) and k
 
 _EVEN = [(0, 0), (2, -2), (2, 0), (2, 2), (4, -4), (4, -2), (4, 0), (4, 2), (4, 4)]
 _ODD = [(1, -1), (1, 1), (3, -3), (3, -1), (3, 1), (3, 3)]
-_DIRECTIONS = 72
+_DIRECTIONS = 96  # multiples of 3.75 degrees: the largest of cos 4 a, sin 4 a and their sums are among them
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,9 @@ BLOB_SIGN_BRIGHT = Kind(
     "Leave out --invert.",
 )
 
+NOTES = (EVEN_ZERNIKE, MAGNIFICATION, BEAM_TILT, TREFOIL, PHASE_FLIPPED, ABERRATIONS_WEAK, GRIDS, BLOB_SIGN)
+"""What is no reason to look again, and yet shown by `cryogan check`."""
+
 
 def _doubtful(code: str, problem: str, remedy: str) -> Kind:
     """Define a doubt about a CTF parameter of some rows."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryogan.config import Settings
+from cryogan.config import NOISE_MODELS, Settings
 from cryogan.errors import InputError
 from cryogan.loading import load_named
 from cryogan.particles import ParticleImages, ParticleTable
@@ -26,11 +26,6 @@ from cryogan.physics.noise import (
 )
 
 MEASURED = 1000  # images from which signal and noise are estimated
-NOISE_MODELS = {
-    "white": "cryogan.run.noise:white",
-    "coloured": "cryogan.run.noise:coloured",
-    "poisson": "cryogan.run.noise:poisson",
-}
 
 
 @dataclass(frozen=True)
