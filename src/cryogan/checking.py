@@ -84,7 +84,7 @@ def check(
     read = next(found.sentence for found in findings if found.code == warnings.IMAGES_READ.code)
     shown = {kind.code for kind in (warnings.CONTRAST, *NOTES)}
     notes = {found.code: found.sentence for found in findings if found.code in shown}
-    facts = {settings.kind: read} | _optics(images) | _pixels(images) | notes | _cost(plan)
+    facts = {settings.kind: read, "halves": plan.halves} | _optics(images) | _pixels(images) | notes | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)
