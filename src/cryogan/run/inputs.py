@@ -110,7 +110,7 @@ def read_inputs(
         particle_count=len(images),
         stages=critic.stages(task),
         threads=settings.threads or max(1, available_cores() // 2),
-        halves=of_halves[0].sentence,
+        halves=" ".join(found.sentence for found in of_halves if found.severity == "note"),
         image_folders=table.image_folders,
     )
     findings = _findings(plan, sizes, images, table, patches, prior)
