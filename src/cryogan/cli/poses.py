@@ -1,4 +1,4 @@
-"""Commands that use the poses of a finished run: poses, refine."""
+"""Commands that use the poses of a finished run: poses, refine, held-out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ from cryogan.cli.app import Answer, Say, app, examples
 
 if TYPE_CHECKING:
     from cryogan.refinement.refine import Refined
+    from cryogan.run.held_out import HeldOut
 
 
 @app.command(name="poses", help_epilogue=examples("cryogan poses run"))
@@ -34,6 +35,24 @@ def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -
     from cryogan.refinement.refine import refine
 
     return Answer(of_refinement(refine(run, out, console=console)))
+
+
+@app.command(name="held-out", help_epilogue=examples("cryogan held-out run"))
+def held_out_command(run: Path, *, console: Say = None) -> Answer:
+    """Measure to which resolution particles and frequencies that had no part in a half map support it.
+
+    Args:
+        run: Folder of a finished `cryogan reconstruct`; the result is written to held_out in it.
+    """
+    from cryogan.refinement.held_out import measure_held_out
+
+    held_out = measure_held_out(run, console=console)
+    return Answer(of_held_out(held_out), held_out.table())
+
+
+def of_held_out(held_out: "HeldOut") -> dict[str, Any]:
+    """The held-out evidence, and what a user is told of it, for a program to read."""
+    return {**held_out.values, "findings": [vars(finding) for finding in held_out.findings]}
 
 
 def of_refinement(result: "Refined") -> dict[str, Any]:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.console import Console
 
 from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
-from cryogan.cli.poses import of_refinement
+from cryogan.cli.poses import of_held_out, of_refinement
 from cryogan.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,9 +67,24 @@ def reconstruct_command(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
     values = _of_run(result)
+    if chosen.held_out and chosen.kind == "particles":
+        values |= _held_out(result, console)
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
     return Answer(values)
+
+
+def _held_out(result: "Result", console: Console | None) -> dict[str, Any]:
+    """Measure what held-out particles support, write the run's report with it, and return it for a program to read."""
+    from cryogan.refinement.held_out import measure_held_out
+    from cryogan.run.folder import RunFolder
+    from cryogan.run.plan import Plan
+    from cryogan.run.report import write_report
+
+    values = of_held_out(measure_held_out(result.folder, console=console))
+    write_report(RunFolder(result.folder), Plan.read(result.folder), result)
+    findings = [vars(finding) for finding in result.findings] + values["findings"]
+    return {"held_out_A": values["held_out_A"], "held_out": values, "findings": findings}
 
 
 def _of_run(result: "Result") -> dict[str, Any]:

@@ -8,8 +8,8 @@ the particles are compared with the map shell by shell beyond the cut-off and a 
 where P' x are views of other particles, scaled to the energy of P x in the shell, so that what all views share drops
 out. By the adjoint, T(s) = Re <x, b> over shell s of the map x, with b the back-projection of y, minus that with the
 other views. The null distribution of T(s) is that of maps with random phases, with the map's power in each shell, its
-support and symmetry and the same b: it holds the noise of the particles as well as what an unrelated map has in common
-with the true one by chance. docs/trust.md has more.
+local power and symmetry, and the same b: it holds the noise of the particles as well as what an unrelated map has in
+common with the true one by chance. docs/trust.md has more.
 """
 
 import math
@@ -62,14 +62,14 @@ class Evidence:
 
 
 def guard_band(box: int, mask_diameter_px: float) -> int:
-    """Return the number of shells beyond the cut-off that are not tested.
+    """Return the distance, shells, from the cut-off to the first shell that is tested.
 
-    A mask carries a frequency over the main lobe of its transform, 1.43 box / diameter shells for a ball; the
-    interpolation of the projections over one more.
+    A mask, and that particle and map end at their surface, carries a frequency over the main lobe of the mask's
+    transform, 1.43 box / diameter shells for a ball; the interpolation of the projections over one more.
 
     Args:
         box: Box, pixels.
-        mask_diameter_px: Diameter of the map's spherical mask, pixels.
+        mask_diameter_px: Diameter of a ball of the volume of the molecule's mask, pixels.
     """
     return math.ceil(BALL_LOBE * box / mask_diameter_px) + 1
 
@@ -133,33 +133,40 @@ def shell_products(spectrum: Tensor, back_projection: Tensor, shell: Tensor) -> 
 
 
 class RandomPhases:
-    """Half maps with random phases, with the power of theirs in each shell, their support and symmetry.
+    """Half maps with random phases, with the power of theirs in each shell, their local power and their symmetry.
 
-    Both half maps are turned by the same phases, so that they agree with each other as before.
+    Where a map has no detail, its random likenesses have none: they have as little room to agree with the particles by
+    chance as the map has. Both half maps get the same phases: an error that they share counts once, not twice.
 
     Args:
         maps: Half maps (D, D, D), in one frame.
-        masks: Their supports (D, D, D).
         half: Gives symmetry and shells.
+        first: Shell from which on the maps are compared with particles.
     """
 
-    def __init__(self, maps: Sequence[Tensor], masks: Sequence[Tensor], half: HalfSet) -> None:
-        self._half, self._masks = half, masks
-        self._spectra = [torch.fft.rfftn(density) for density in maps]
+    def __init__(self, maps: Sequence[Tensor], half: HalfSet, first: int) -> None:
+        self._half, self._shape = half, maps[0].shape
+        beyond = half.back.shell >= first
+        self._spectra = [torch.fft.rfftn(density) * beyond for density in maps]
         self._power = [self._by_shell(spectrum) for spectrum in self._spectra]
+        smooth = torch.exp(-2 * (torch.pi * half.back.radius / (2 * first)).square())  # over half a period of `first`
+        self._local = [self._local_amplitude(spectrum, smooth) for spectrum in self._spectra]
 
     def sample(self, generator: torch.Generator) -> list[Tensor]:
         """Return half spectra (D, D, D // 2 + 1) of the half maps with random phases."""
-        shape = self._masks[0].shape
-        white = torch.randn(shape, generator=generator, device=generator.device)
-        phases = torch.fft.rfftn(self._half.volume.symmetrise(white)).sgn()
-        return [self._sampled(i, phases) for i in range(len(self._spectra))]
+        white = torch.randn(self._shape, generator=generator, device=generator.device)
+        symmetric = self._half.volume.symmetrise(white)
+        return [self._sampled(i, symmetric) for i in range(len(self._spectra))]
 
-    def _sampled(self, i: int, phases: Tensor) -> Tensor:
-        turned = torch.fft.irfftn(self._spectra[i] * phases, s=self._masks[i].shape)
-        supported = torch.fft.rfftn(turned * self._masks[i])
-        scale = (self._power[i] / self._by_shell(supported).clamp(min=1e-30)).sqrt()
-        return supported * scale[self._half.back.shell]
+    def _sampled(self, i: int, white: Tensor) -> Tensor:
+        spectrum: Tensor = torch.fft.rfftn(white * self._local[i])
+        scale = (self._power[i] / self._by_shell(spectrum).clamp(min=1e-30)).sqrt()
+        return spectrum * scale[self._half.back.shell]
+
+    def _local_amplitude(self, spectrum: Tensor, smooth: Tensor) -> Tensor:
+        power = torch.fft.irfftn(spectrum, s=self._shape).square()
+        local: Tensor = torch.fft.irfftn(torch.fft.rfftn(power) * smooth, s=self._shape)
+        return local.clamp(min=0.0).sqrt()
 
     def _by_shell(self, spectrum: Tensor) -> Tensor:
         back = self._half.back
@@ -171,7 +178,6 @@ class RandomPhases:
 def shell_evidence(
     halves: Sequence[HalfSet],
     maps: Sequence[Tensor],
-    masks: Sequence[Tensor],
     evidence: Sequence[Sequence[Evidence]],
     tested: Sequence[tuple[int, int]],
 ) -> list[HeldOutShells]:
@@ -180,7 +186,6 @@ def shell_evidence(
     Args:
         halves: Particles of each half.
         maps: Map that each half was compared with.
-        masks: Supports of these maps.
         evidence: Comparisons of each half, one for each cut-off.
         tested: Cut-off and first shell of each comparison.
     """
@@ -195,7 +200,7 @@ def shell_evidence(
     count = range(len(tested))
     spectra = [torch.fft.rfftn(density) for density in maps]
     null: list[list[Tensor]] = [[] for _ in count]
-    random = RandomPhases(maps, masks, halves[0])
+    random = RandomPhases(maps, halves[0], min(first for _, first in tested))
     for _ in range(DRAWS):
         drawn = random.sample(halves[0].generator)
         for cut in count:
@@ -226,7 +231,9 @@ def _judge(
         return values / draws.square().mean(0).sqrt()
 
     window = deviations(pairs(statistic), pairs(null))
-    return listed(deviations(statistic, null)), listed(window), listed(statistic / expected)
+    known = null.square().mean(0).sqrt() < expected
+    amplitude = torch.where(known, statistic / expected, math.nan)
+    return listed(deviations(statistic, null)), listed(window), listed(amplitude)
 
 
 class HeldOutTest:
@@ -246,14 +253,11 @@ class HeldOutTest:
         self.plan.require_device(run)
         folder.require_finished()
         torch.set_num_threads(self.plan.threads)
-        volumes = [read_volume(path)[0] for path in folder.half_maps]
-        pixel_size = self.plan.pixel_size
-        mean_mask = soft_mask((volumes[0] + volumes[1]) / 2, pixel_size)
-        self.curves: FscCurves = fsc_curves(*volumes, pixel_size, mean_mask, seed=self.plan.settings.seed)
-        # Nothing of a half's own particles is in the other's map, nor in the mask that is made from it.
-        others = volumes[::-1]
-        self.maps = [torch.from_numpy(volume).to(self.plan.device) for volume in others]
-        self.masks = [torch.from_numpy(soft_mask(volume, pixel_size)).to(self.plan.device) for volume in others]
+        half1, half2 = (read_volume(path)[0] for path in folder.half_maps)
+        mask = soft_mask((half1 + half2) / 2, self.plan.pixel_size)
+        self.curves = fsc_curves(half1, half2, self.plan.pixel_size, mask, seed=self.plan.settings.seed)
+        self.guard = guard_band(self.plan.box, float((6 / math.pi * mask.sum()) ** (1 / 3)))
+        self.maps = [torch.from_numpy(volume).to(self.plan.device) for volume in (half2, half1)]  # the other half's
         self.halves = [HalfSet(self.plan, folder.particles, half, AT_MOST) for half in HALVES]
 
     def measure(self) -> HeldOut:
@@ -261,15 +265,16 @@ class HeldOutTest:
         plan = self.plan
         width_A = plan.box * plan.pixel_size
         resolution = resolution_at(self.curves.corrected, plan.pixel_size, 0.143, plan.box)
-        guard = guard_band(plan.box, 2 * plan.mask_radius / plan.pixel_size)
-        tested = [(cut, cut + guard) for cut in cutoffs(width_A / resolution) if cut + guard < plan.box // 2 - 1]
+        tested = [
+            (cut, cut + self.guard) for cut in cutoffs(width_A / resolution) if cut + self.guard < plan.box // 2 - 1
+        ]
         bands: list[HeldOutShells] = []
         if tested:
             with ThreadPoolExecutor(len(HALVES)) as pool:
                 evidence = list(
                     pool.map(lambda half, density: self._compare(half, density, tested), self.halves, self.maps)
                 )
-            bands = shell_evidence(self.halves, self.maps, self.masks, evidence, tested)
+            bands = shell_evidence(self.halves, self.maps, evidence, tested)
         return HeldOut(width_A, sum(map(len, self.halves)), resolution, tuple(bands))
 
     def _compare(self, half: HalfSet, density: Tensor, tested: Sequence[tuple[int, int]]) -> list[Evidence]:
@@ -301,7 +306,7 @@ def measure_held_out(run: Path, *, console: Console | None = None) -> HeldOut:
     if held_out.bands:
         _plot(folder, held_out, test.curves, test.plan.pixel_size)
     console.print(held_out.sentence, highlight=False, soft_wrap=True)
-    if (finding := held_out.finding) is not None:
+    for finding in held_out.findings:
         console.print(finding.sentence, highlight=False, soft_wrap=True)
     return held_out
 

@@ -25,7 +25,8 @@ class HeldOutShells:
         first: First shell that is tested, beyond the guard band.
         z: Agreement of each shell in standard deviations of its null distribution, D // 2 values; None below `first`.
         window_z: The same for each shell and the next one together.
-        amplitude: Amplitude of the map's detail in the particles, by shell: 1 where the map is right and the poses are.
+        amplitude: Amplitude of the map's detail in the particles, by shell: 1 where the map is right and the poses are;
+            None also where its standard deviation exceeds 1, as where all views look alike.
     """
 
     cutoff: int
@@ -84,16 +85,16 @@ class HeldOut:
         )
 
     @property
-    def finding(self) -> Finding | None:
+    def findings(self) -> list[Finding]:
         """A warning if the half maps agree to a finer resolution than is supported."""
         if not self.bands:
-            return None
+            return []
         if self.resolution is None:
             first = self.width_A / min(band.first for band in self.bands)
-            return warnings.HELD_OUT_NOTHING(resolution=self.half_map_resolution, first=first)
+            return [warnings.HELD_OUT_NOTHING(resolution=self.half_map_resolution, first=first)]
         if self.resolution > TOO_FINE * self.half_map_resolution:
-            return warnings.HELD_OUT_COARSER(resolution=self.half_map_resolution, held_out=self.resolution)
-        return None
+            return [warnings.HELD_OUT_COARSER(resolution=self.half_map_resolution, held_out=self.resolution)]
+        return []
 
     @property
     def values(self) -> dict[str, object]:

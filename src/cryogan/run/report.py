@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryogan.report import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
+from cryogan.run.held_out import read_held_out
 from cryogan.run.plan import Plan
 from cryogan.run.views import read_views
 
@@ -24,6 +25,10 @@ PICTURES = {
     "projections_over_time": "Projections of the map during the run.",
     "progress": "What the critic says, and how much the map moves.",
 }
+MEANING = (
+    "Particles were oriented by coarser frequencies only, against the half map that they had no part in, and agree "
+    "with it up to there. This cannot see what all images share and no particle is, such as a ramp of the background."
+)
 
 
 def write_readme(folder: RunFolder, plan: Plan) -> None:
@@ -66,6 +71,8 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         name(folder.chimerax_script): "shows the maps in ChimeraX",
         f"{name(folder.figures)}/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
     }
+    if plan.is_picked and plan.settings.held_out:
+        done[f"{name(folder.held_out.path)}/"] = "to which resolution held-out particles support the map, by shell"
     if plan.uneven_views:
         done[name(folder.views)] = "views and shifts, learned or given"
     if plan.settings.classes > 1:
@@ -85,6 +92,7 @@ def _commands(folder: RunFolder, plan: Plan) -> dict[str, str]:
     if plan.is_picked:
         refined, poses = (found.path.relative_to(path) for found in (folder.refined, folder.poses))
         commands[f"cryogan refine {path}"] = f"poses, and a sharper map with them, in {refined}/"
+        commands[f"cryogan held-out {path}"] = "to which resolution held-out particles support the map"
         commands[f"cryogan poses {path}"] = f"only the poses, in {poses}/"
     return commands
 
@@ -98,18 +106,24 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         result: of the run.
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
+    held_out = read_held_out(folder)
+    findings = [*result.map_findings, *(held_out.findings if held_out else [])]
     summary = (
         f"{plan.particle_count} {plan.settings.kind}, two half maps from zero, box {plan.box} px of "
         f"{plan.pixel_size:.3f} A (Nyquist {2 * plan.pixel_size:.2f} A). "
         f"The half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; "
         f"{result.resolution_unmasked:.2f} A unmasked)."
+        f"{f' {held_out.sentence}' if held_out else ''}"
     )
     page = Page(
         title=f"CryoGAN: {plan.particles.name}",
         summary=summary,
-        warnings=[finding.sentence for finding in result.findings if finding.code != warnings.CONVERGED.code],
+        warnings=[finding.sentence for finding in findings if finding.code != warnings.CONVERGED.code],
         tables=_tables(folder, plan, result, record),
-        pictures=[(text, folder.figure(name)) for name, text in PICTURES.items()],
+        pictures=[
+            *((text, folder.figure(name)) for name, text in PICTURES.items()),
+            ("Held-out agreement by shell, and the FSC of the half maps.", folder.held_out.figure),
+        ],
         next=_next_commands(folder, plan, result.resolution),
         settings=record.get("settings", {}),
     )
@@ -129,6 +143,7 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
     came_out = {
         "FSC 0.143, corrected": f"{result.resolution:.2f} A",
         "FSC 0.143, unmasked": f"{result.resolution_unmasked:.2f} A",
+        **_held_out(folder),
         "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored {alignment.correlation_other_hand:.3f})",
         "Has it converged?": result.convergence.sentence,
         "Mask": f"{folder.mask.name}, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
@@ -142,6 +157,12 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         **({"Classes: all of the above is their weighted mean": classes} if classes else {}),
         "Made with": {name: str(version) for name, version in record.get("versions", {}).items()},
     }
+
+
+def _held_out(folder: RunFolder) -> dict[str, str]:
+    """What held-out particles and frequencies support, where that was measured, and what it means."""
+    held_out = read_held_out(folder)
+    return {"Held-out particles": f"{held_out.sentence} {MEANING}"} if held_out else {}
 
 
 def _learned_poses(folder: RunFolder, plan: Plan) -> dict[str, str]:
