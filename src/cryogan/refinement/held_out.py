@@ -33,11 +33,11 @@ from cryogan.refinement.half_set import IMAGES_AT_ONCE, HalfSet
 from cryogan.refinement.pose_search import Poses, search_poses
 from cryogan.report import plot_held_out
 from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.held_out import THRESHOLD, HeldOut, HeldOutShells, write_held_out
+from cryogan.run.held_out import THRESHOLD, HeldOut, HeldOutShells, figure_path, write_held_out
 from cryogan.run.plan import Plan
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 
-AT_MOST = 1000  # particles of each half
+AT_MOST = 1500  # particles of each half
 COARSEST = 5  # shell of the coarsest cut-off
 FINEST_SHARE = 2 / 3  # of the half maps' resolution, at the finest cut-off
 CUTOFFS = 3
@@ -318,4 +318,4 @@ def _plot(folder: RunFolder, held_out: HeldOut, curves: FscCurves, pixel_size: f
     named = {
         f"poses from below {held_out.width_A / band.cutoff:.0f} Å": padded(band.window_z) for band in held_out.bands
     }
-    plot_held_out(folder.held_out.figure, curves.frequency, named, THRESHOLD, curves.corrected, pixel_size)
+    plot_held_out(figure_path(folder), curves.frequency, named, THRESHOLD, curves.corrected, pixel_size)

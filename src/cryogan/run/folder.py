@@ -101,27 +101,6 @@ class MapFolder:
 
 
 @dataclass(frozen=True)
-class HeldOutFolder:
-    """Where `cryogan held-out` writes.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
-
-    @property
-    def record(self) -> Path:
-        """What held-out particles and frequencies support of the map, by shell."""
-        return self.path / "held_out.json"
-
-    @property
-    def figure(self) -> Path:
-        """The evidence by shell beside the FSC of the half maps."""
-        return self.path / "held_out.png"
-
-
-@dataclass(frozen=True)
 class RunFolder(MapFolder):
     """The folder of `cryogan reconstruct`; it need not exist."""
 
@@ -240,9 +219,9 @@ class RunFolder(MapFolder):
         return MapFolder(self.path / "poses")
 
     @property
-    def held_out(self) -> HeldOutFolder:
-        """Where `cryogan held-out` writes."""
-        return HeldOutFolder(self.path / "held_out")
+    def held_out(self) -> Path:
+        """Folder where `cryogan held-out` writes its record and figure, see `cryogan.run.held_out`."""
+        return self.path / "held_out"
 
     # What can be asked of a run, and told to it.
 

@@ -6,6 +6,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from cryogan.errors import Finding
 from cryogan.files import replacing
@@ -114,18 +115,28 @@ class HeldOut:
         return lines
 
 
+def record_path(folder: RunFolder) -> Path:
+    """Return the path of the record: the evidence by shell, JSON."""
+    return folder.held_out / "held_out.json"
+
+
+def figure_path(folder: RunFolder) -> Path:
+    """Return the path of the figure: the evidence by shell, and the FSC of the half maps."""
+    return folder.held_out / "held_out.png"
+
+
 def write_held_out(folder: RunFolder, held_out: HeldOut) -> None:
     """Write the record of a run's folder."""
-    folder.held_out.path.mkdir(exist_ok=True)
-    with replacing(folder.held_out.record) as temporary:
+    folder.held_out.mkdir(exist_ok=True)
+    with replacing(record_path(folder)) as temporary:
         temporary.write_text(json.dumps(held_out.values) + "\n")
 
 
 def read_held_out(folder: RunFolder) -> HeldOut | None:
     """Read the record of a run's folder; None: there is none."""
-    if not folder.held_out.record.exists():
+    if not record_path(folder).exists():
         return None
-    values = json.loads(folder.held_out.record.read_text())
+    values = json.loads(record_path(folder).read_text())
     bands = tuple(
         HeldOutShells(band["cutoff"], band["first"], *(tuple(band[name]) for name in ("z", "window_z", "amplitude")))
         for band in values["bands"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryogan.report import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.held_out import read_held_out
+from cryogan.run.held_out import figure_path, read_held_out
 from cryogan.run.plan import Plan
 from cryogan.run.views import read_views
 
@@ -72,7 +72,7 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         f"{name(folder.figures)}/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
     }
     if plan.is_picked and plan.settings.held_out:
-        done[f"{name(folder.held_out.path)}/"] = "to which resolution held-out particles support the map, by shell"
+        done[f"{name(folder.held_out)}/"] = "to which resolution held-out particles support the map, by shell"
     if plan.uneven_views:
         done[name(folder.views)] = "views and shifts, learned or given"
     if plan.settings.classes > 1:
@@ -122,7 +122,7 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         tables=_tables(folder, plan, result, record),
         pictures=[
             *((text, folder.figure(name)) for name, text in PICTURES.items()),
-            ("Held-out agreement by shell, and the FSC of the half maps.", folder.held_out.figure),
+            ("Held-out agreement by shell, and the FSC of the half maps.", figure_path(folder)),
         ],
         next=_next_commands(folder, plan, result.resolution),
         settings=record.get("settings", {}),
