@@ -7,7 +7,6 @@ from cryogan.cli.app import Answer, Say, app, examples
 
 if TYPE_CHECKING:
     from cryogan.refinement.refine import Refined
-    from cryogan.run.held_out import HeldOut
 
 
 @app.command(name="poses", help_epilogue=examples("cryogan poses run"))
@@ -47,12 +46,8 @@ def held_out_command(run: Path, *, console: Say = None) -> Answer:
     from cryogan.refinement.held_out import measure_held_out
 
     held_out = measure_held_out(run, console=console)
-    return Answer(of_held_out(held_out), held_out.table())
-
-
-def of_held_out(held_out: "HeldOut") -> dict[str, Any]:
-    """The held-out evidence, and what a user is told of it, for a program to read."""
-    return {**held_out.values, "findings": [vars(finding) for finding in held_out.findings]}
+    findings = [vars(finding) for finding in held_out.findings]
+    return Answer({"folder": run, **held_out.values, "findings": findings}, held_out.table())
 
 
 def of_refinement(result: "Refined") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
-from cryogan.cli.poses import of_held_out, of_refinement
+from cryogan.cli.poses import of_refinement
 from cryogan.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,28 +66,31 @@ def reconstruct_command(
             result = reconstruct(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
-    values = _of_run(result)
     if chosen.held_out and chosen.kind == "particles":
-        values |= _held_out(result, console)
+        _measure_held_out(result, console)
+    values = _of_run(result)
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
     return Answer(values)
 
 
-def _held_out(result: "Result", console: Console | None) -> dict[str, Any]:
-    """Measure what held-out particles support, write the run's report with it, and return it for a program to read."""
+def _measure_held_out(result: "Result", console: Console | None) -> None:
+    """Measure what held-out particles support, and write the run's report with it."""
     from cryogan.refinement.held_out import measure_held_out
     from cryogan.run.folder import RunFolder
     from cryogan.run.plan import Plan
     from cryogan.run.report import write_report
 
-    values = of_held_out(measure_held_out(result.folder, console=console))
+    measure_held_out(result.folder, console=console)
     write_report(RunFolder(result.folder), Plan.read(result.folder), result)
-    findings = [vars(finding) for finding in result.findings] + values["findings"]
-    return {"held_out_A": values["held_out_A"], "held_out": values, "findings": findings}
 
 
 def _of_run(result: "Result") -> dict[str, Any]:
+    from cryogan.run.folder import RunFolder
+    from cryogan.run.held_out import read_held_out
+
+    held_out = read_held_out(RunFolder(result.folder))
+    findings = [*result.findings, *(held_out.findings if held_out else [])]
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes
@@ -102,7 +105,8 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "correlation_other_hand": result.alignment.correlation_other_hand,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
-        "findings": [vars(finding) for finding in result.findings],
+        "findings": [vars(finding) for finding in findings],
+        **({"held_out_A": held_out.resolution, "held_out": held_out.values} if held_out else {}),
         **({"classes": classes} if classes else {}),
     }
 

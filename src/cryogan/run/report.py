@@ -139,11 +139,11 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         "Symmetry": plan.settings.symmetry,
         "Command": str(record.get("command", "")),
     }
-    alignment, mask = result.alignment, result.mask
+    alignment, mask, held_out = result.alignment, result.mask, read_held_out(folder)
     came_out = {
         "FSC 0.143, corrected": f"{result.resolution:.2f} A",
         "FSC 0.143, unmasked": f"{result.resolution_unmasked:.2f} A",
-        **_held_out(folder),
+        **({"Held-out particles": f"{held_out.sentence} {MEANING}"} if held_out else {}),
         "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored {alignment.correlation_other_hand:.3f})",
         "Has it converged?": result.convergence.sentence,
         "Mask": f"{folder.mask.name}, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
@@ -157,12 +157,6 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         **({"Classes: all of the above is their weighted mean": classes} if classes else {}),
         "Made with": {name: str(version) for name, version in record.get("versions", {}).items()},
     }
-
-
-def _held_out(folder: RunFolder) -> dict[str, str]:
-    """What held-out particles and frequencies support, where that was measured, and what it means."""
-    held_out = read_held_out(folder)
-    return {"Held-out particles": f"{held_out.sentence} {MEANING}"} if held_out else {}
 
 
 def _learned_poses(folder: RunFolder, plan: Plan) -> dict[str, str]:
