@@ -34,6 +34,7 @@ from cryogan.refinement.pose_search import Poses, search_poses
 from cryogan.report import plot_held_out
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.held_out import THRESHOLD, HeldOut, HeldOutShells, figure_path, write_held_out
+from cryogan.run.log import RunLog
 from cryogan.run.plan import Plan
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 
@@ -300,14 +301,14 @@ def measure_held_out(run: Path, *, console: Console | None = None) -> HeldOut:
         InputError: If the run is not finished, or not one of picked particles.
     """
     console, folder = console or Console(stderr=True), RunFolder(run)
-    test = HeldOutTest(run)
+    test, log = HeldOutTest(run), RunLog(folder, console)
+    log.say("Held-out particles are compared with the half maps.")
     held_out = test.measure()
     write_held_out(folder, held_out)
     if held_out.bands:
         _plot(folder, held_out, test.curves, test.plan.pixel_size)
-    console.print(held_out.sentence, highlight=False, soft_wrap=True)
-    for finding in held_out.findings:
-        console.print(finding.sentence, highlight=False, soft_wrap=True)
+    log.say(held_out.sentence)
+    log.report(held_out.findings)
     return held_out
 
 
