@@ -54,13 +54,13 @@ class HeldOut:
 
     Attributes:
         width_A: Width of the box, A.
-        particles: Number of particles that were compared.
+        particle_count: Number of particles that were compared.
         half_map_resolution: Resolution to which the half maps agree, A.
         bands: Evidence for each cut-off; empty where the half maps agree to too few shells to hold any out.
     """
 
     width_A: float
-    particles: int
+    particle_count: int
     half_map_resolution: float
     bands: tuple[HeldOutShells, ...]
 
@@ -141,4 +141,4 @@ def read_held_out(folder: RunFolder) -> HeldOut | None:
         HeldOutShells(band["cutoff"], band["first"], *(tuple(band[name]) for name in ("z", "window_z", "amplitude")))
         for band in values["bands"]
     )
-    return HeldOut(values["width_A"], values["particles"], values["half_map_resolution"], bands)
+    return HeldOut(values["width_A"], values["particle_count"], values["half_map_resolution"], bands)
