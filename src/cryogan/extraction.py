@@ -77,9 +77,11 @@ class _PatchSet:
             for column, value in columns.items():
                 self.rows[column].append(value)
 
-    def write(self, name: str, optics: dict[str, list[object]]) -> None:
-        """Write the table as a STAR file of this name."""
-        write_star(self.folder / name, {"optics": optics, "particles": dict(self.rows)})
+    def write(self, name: str, optics: dict[str, list[object]]) -> Path:
+        """Write the table as a STAR file of this name, and return its path."""
+        path = self.folder / name
+        write_star(path, {"optics": optics, "particles": dict(self.rows)})
+        return path
 
 
 def extract_noise(
@@ -135,12 +137,12 @@ def extract_noise(
         raise InputError(
             f"{micrographs}: no micrograph has room for a patch of {side} px; give a smaller --particle-diameter."
         )
-    noise.write("noise.star", _optics(table.pixel_size, box))
+    star = noise.write("noise.star", _optics(table.pixel_size, box))
     wanted = sum(len(places[name]) for name in files)
-    _print(console, f"{len(noise)} patches for {wanted} particles of {len(files)} micrographs: {out / 'noise.star'}")
+    _print(console, f"{len(noise)} patches for {wanted} particles of {len(files)} micrographs: {star}")
     if crowded := files.keys() - set(noise.rows["rlnMicrographName"]):
         _print(console, f"No room in {len(crowded)} micrographs: {', '.join(sorted(crowded))}")
-    return out / "noise.star"
+    return star
 
 
 def extract_patches(
@@ -190,20 +192,19 @@ def extract_patches(
         grid = grid_places(micrograph.shape, box, overlap, generator)
         places = grid[whole_places(grid, broken, box)]
         left_out += len(grid) - len(places)
-        quiet = quiet_places(micrograph, broken, np.zeros((0, 2)), box, 0.0, max(1, len(places) // NOISE_SHARE))
+        quiet = _background_places(micrograph, broken, box, len(places))
         of_micrograph = {column: values[number] for column, values in columns.items()}
         for patch_set, centres in ((patches, places), (noise, quiet)):
             if len(centres):
                 patch_set.add(images.names[number], centres, cut(micrograph, centres, box), of_micrograph)
     if not len(patches) or not len(noise):
         raise InputError(f"{micrographs}: no patch of {box} px is free of blank, repeated and NaN pixels.")
-    patches.write("particles.star", optics)
-    noise.write("noise.star", optics)
-    made = f"{len(patches)} patches of {len(images.names)} micrographs: {out / 'particles.star'}"
-    _print(console, f"{made}; {len(noise)} of background: {out / 'noise.star'}")
+    particle_star, noise_star = patches.write("particles.star", optics), noise.write("noise.star", optics)
+    made = f"{len(patches)} patches of {len(images.names)} micrographs: {particle_star}"
+    _print(console, f"{made}; {len(noise)} of background: {noise_star}")
     if left_out:
         _print(console, f"{left_out} patches with blank, repeated or NaN pixels were left out.")
-    return out / "particles.star"
+    return particle_star
 
 
 def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
@@ -252,6 +253,14 @@ def _normalised(file: Path, box: int) -> tuple[NDArray[np.float32], NDArray[np.b
         micrograph -= good.mean(dtype=np.float64)
         micrograph /= good.std(dtype=np.float64)
     return micrograph, broken
+
+
+def _background_places(
+    micrograph: NDArray[np.float32], broken: NDArray[np.bool_], box: int, patches: int
+) -> NDArray[np.int64]:
+    """Centres (n, 2) of the places of lowest variance, a tenth as many as there are patches but at least one."""
+    nowhere = np.zeros((0, 2))  # particles to avoid
+    return quiet_places(micrograph, broken, nowhere, box, 0.0, max(1, patches // NOISE_SHARE))
 
 
 def _picked(

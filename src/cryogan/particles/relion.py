@@ -28,12 +28,10 @@ PARTICLE_COLUMNS = {
 MAGNIFICATION_COLUMNS = {f"magnification_{name}": f"rlnMagMat{name}" for name in ("00", "01", "10", "11")}
 TILT_COLUMNS = {"beam_tilt_x": "rlnBeamTiltX", "beam_tilt_y": "rlnBeamTiltY"}
 UID_COLUMN = "cryosparcUid"
+SUBSET = "rlnRandomSubset"
 _COLUMNS = OPTICS_COLUMNS | PARTICLE_COLUMNS
 _FLIPPED = ("rlnCtfDataArePhaseFlipped", "rlnCtfDataAreCtfPhaseFlipped")
 _MOST_DIGITS = 18  # of an image's number, held in 64 bits
-
-
-SUBSET = "rlnRandomSubset"
 
 
 class _Columns:

@@ -209,11 +209,7 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         pixel_size=pixel_size,
         box=box,
         pixel_sizes=None if alike else pixel_sizes,
-        ctf={
-            **{key: given.ctf.get(key, np.full(count, np.nan)) for key in CTF_REQUIRED},
-            **{key: given.ctf.get(key, np.full(count, default)) for key, default in CTF_DEFAULTS.items()},
-            **{key: values for key, values in given.ctf.items() if key not in (*CTF_REQUIRED, *CTF_DEFAULTS)},
-        },
+        ctf=_all_ctf_columns(given.ctf, count),
         aberrations=given.aberrations,
         micrographs=given.micrographs,
         source=given.source,
@@ -227,6 +223,13 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         findings=(*doubts, *([] if alike else [_grid_finding(given.source, boxes, pixel_sizes, box, pixel_size)])),
         image_folders=located.folders,
     )
+
+
+def _all_ctf_columns(ctf: Mapping[str, NDArray[np.float64]], count: int) -> dict[str, NDArray[np.float64]]:
+    """Return the CTF's columns (N,), with NaN or the default for those that the file lacks."""
+    defaults = dict.fromkeys(CTF_REQUIRED, np.nan) | CTF_DEFAULTS
+    columns = {key: ctf.get(key, np.full(count, default)) for key, default in defaults.items()}
+    return columns | {key: values for key, values in ctf.items() if key not in defaults}
 
 
 def _check_boxes(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cryogan.config import Settings, parse_stages, require_plausible
-from cryogan.critics import Task, load_critic
+from cryogan.critics import Critic, Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
 from cryogan.parallel.ranks import lots
@@ -73,11 +73,7 @@ def read_inputs(
     Raises:
         InputError: anything that would stop the run later.
     """
-    point_group(settings.symmetry)
-    critic = load_critic(settings.critic)
-    require_device(settings.device)
-    if settings.dose is not None and noise is not None:
-        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
+    critic = _require_possible(settings, noise)
     prior = None if settings.pose_prior is None else read_pose_prior(settings.pose_prior)
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
@@ -115,6 +111,16 @@ def read_inputs(
     )
     findings = _findings(plan, sizes, images, table, patches, prior)
     return Inputs(plan, images, [*findings, *of_halves], halves)
+
+
+def _require_possible(settings: Settings, noise: Path | None) -> Critic:
+    """Refuse settings that no particles can be used with, and return the critic that they name."""
+    point_group(settings.symmetry)
+    critic = load_critic(settings.critic)
+    require_device(settings.device)
+    if settings.dose is not None and noise is not None:
+        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
+    return critic
 
 
 def _findings(

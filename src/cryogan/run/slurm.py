@@ -71,27 +71,12 @@ def batch_script(
     minutes, gib = plan.cost.minutes(resources.cpus * (processes or 1)), plan.cost.memory_gib
     minutes = settings.max_minutes or TIME_MARGIN * minutes * (2 if settings.refine else 1)
     folder = out.resolve()
-    asked = {
-        "job-name": f"cryogan-{out.name}",
-        "array": f"0-{len(seeds) - 1}",
-        "output": f"{folder}/slurm-%A_%a.out",
-        "open-mode": "append",
-        "ntasks": processes or 1,
-        "cpus-per-task": resources.cpus,
-        "gpus-per-task": resources.gpus or None,
-        **_memory(resources, MEMORY_MARGIN * gib),
-        "time": resources.time or math.ceil(minutes + SPARE_MINUTES),
-        "partition": resources.partition,
-        "account": resources.account,
-        "signal": f"B:USR1@{WARNING_SECONDS}",
-    }
-    lines = [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
     inputs = [str(particles.resolve())]
     for flag, path in (("--noise", noise), ("--data-dir", data_dir), ("--cache", cache)):
         inputs += [flag, str(path.resolve())] if path else []
     return _template("job.sh.j2").render(
         version=__version__,
-        options=(*lines, "--requeue", *resources.options),
+        options=(*_requests(resources, out, len(seeds), minutes, gib), "--requeue", *resources.options),
         seeds=" ".join(map(str, seeds)),
         out=shlex.quote(str(folder)),
         launcher="" if processes is None else f"srun --cpus-per-task={resources.cpus} {SRUN} ",
@@ -100,6 +85,25 @@ def batch_script(
         run_file=RunFolder(folder).record.name,
         inputs=shlex.join(inputs + _flags(chosen)),
     )
+
+
+def _requests(resources: Resources, out: Path, tasks: int, minutes: float, gib_of_half: float) -> list[str]:
+    """Options of sbatch for an array job, from what was asked for and the estimated time and memory of a run."""
+    asked = {
+        "job-name": f"cryogan-{out.name}",
+        "array": f"0-{tasks - 1}",
+        "output": f"{out.resolve()}/slurm-%A_%a.out",
+        "open-mode": "append",
+        "ntasks": resources.processes or 1,
+        "cpus-per-task": resources.cpus,
+        "gpus-per-task": resources.gpus or None,
+        **_memory(resources, MEMORY_MARGIN * gib_of_half),
+        "time": resources.time or math.ceil(minutes + SPARE_MINUTES),
+        "partition": resources.partition,
+        "account": resources.account,
+        "signal": f"B:USR1@{WARNING_SECONDS}",
+    }
+    return [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
 
 
 def _require_consistent(settings: Settings, seeds: Sequence[int], resources: Resources) -> None:
