@@ -535,7 +535,7 @@ def test_check_says_what_is_in_the_files(particles: Path, said: Run, tmp_path: P
     assert "0 of 400 images have one beyond" in text
     assert "about" in text
     assert [f"Theorem 1, {number}" in text for number in (1, 2, 3, 4)] == [True] * 4
-    assert "Warning: No background patches" in text
+    assert "Warning: There are no background patches" in text
     assert "No symmetry" not in text
     assert (tmp_path / "particles.png").read_bytes().startswith(b"\x89PNG")
 

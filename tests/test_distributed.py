@@ -151,7 +151,7 @@ def test_bad_input_is_said_once(particles: Path, tmp_path: Path) -> None:
     err = ended(process := cryogan("reconstruct", tmp_path / "no.star", "--out", tmp_path / "out", processes=2))
     assert process.returncode == 1  # torchrun's, for a process that ends with 2
     assert re.findall(r"^cryogan: .*", err, re.MULTILINE) == [
-        f"cryogan: {tmp_path / 'no.star'}: cannot be read (No such file or directory); check the path."
+        f"cryogan: {tmp_path / 'no.star'}: cannot be read (No such file or directory). Check the path."
     ]
     assert "exitcode  : 2" in err
     assert not (tmp_path / "out").exists()
@@ -195,7 +195,7 @@ def test_out_of_time_and_in_one_process_out_of_memory(particles: Path, tmp_path:
     all_four = ranks(4, *inputs(particles), "--out", out, "--max-minutes", 0.5001, short={1: 4})
     said = [ended(each) for each in all_four]
     assert [each.returncode for each in all_four] == [0] * 4, said
-    assert said[0].count("Half 1 at box 16 ran out of memory and goes on with 4 images at a time") == 1
+    assert said[0].count("Half 1 at box 16 ran out of memory and continues with 4 images at a time") == 1
     assert said[0].count("--max-minutes ended the run after") == 1
     assert said[1:] == [""] * 3
     assert read_volume(out / "map.mrc")[0].any()
@@ -207,7 +207,7 @@ def test_a_process_without_memory_ends_the_job(particles: Path, tmp_path: Path) 
     all_four = ranks(4, *inputs(particles), "--out", out, short={3: 0})
     said = [ended(each) for each in all_four]
     assert [each.returncode for each in all_four] == [2] * 4, said
-    assert said[3].startswith("cryogan: Rank 3 (half 2): Out of memory: give a smaller --box")
+    assert said[3].startswith("cryogan: Rank 3 (half 2): Out of memory. Give a smaller --box")
     assert said[1:3] == ["", ""]
     assert "Out of memory" in (out / "log.txt").read_text()
     assert (out / "half1.pt").exists()
@@ -256,8 +256,8 @@ def test_a_stopped_job_goes_on_without_a_launcher(how: str, particles: Path, tmp
         (out / "stop").touch()
     err = ended(job)
     assert "Traceback (most recent call last):\n  File" not in err.partition("torch")[0]
-    assert f"Stopped; go on with: cryogan reconstruct --resume {out}" in (out / "log.txt").read_text()
-    assert err.count("Stopped; go on with") == 1
+    assert f"Stopped. Go on with: cryogan reconstruct --resume {out}" in (out / "log.txt").read_text()
+    assert err.count("Stopped. Go on with") == 1
     assert all((out / f"half{half}.pt").exists() for half in (1, 2))
     err = ended(job := cryogan("reconstruct", "--resume", out))
     assert job.returncode == 0, err

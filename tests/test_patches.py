@@ -220,7 +220,7 @@ def test_a_map_without_picking(noisy: Path) -> None:
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, findings, _ = read_inputs(*files, None, s)
-    assert any("0.50 particles have their centre in a patch" in finding.sentence for finding in findings)
+    assert any("On average 0.50 particles have their centre in a patch" in finding.sentence for finding in findings)
     training = build_trainer(plan, 0, files[0], 1)
     truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)
 

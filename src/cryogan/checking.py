@@ -21,7 +21,7 @@ from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
 from cryogan.particles.findings import NOTES
 from cryogan.physics.simulator import Simulator
-from cryogan.report import plot_particles
+from cryogan.report.figures import plot_particles
 from cryogan.run import warnings
 from cryogan.run.build import build_simulator
 from cryogan.run.inputs import read_inputs
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def doubts(self) -> list[str]:
-        """Sentences, each a reason to look again before a run."""
+        """Sentences of the warnings and errors."""
         return warnings.doubts(self.findings)
 
 
@@ -116,9 +116,9 @@ def _pixels(images: ParticleImages) -> dict[str, str]:
     """The background of the files' pixels, before any normalisation, and outliers among them."""
     table = images.table
     rows = images.spread(PROBED)
-    sides = np.array([header.shape[2] for header in table.headers])[table.stack_index[rows]]
+    sides = table.file_boxes[rows]
     rows, side = rows[sides == sides[0]], int(sides[0])
-    pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
+    pixel_size = table.file_pixel_sizes[rows[0]]
     radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
     outside = centred_radius(side) > radius
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])

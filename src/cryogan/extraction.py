@@ -24,21 +24,12 @@ from cryogan.particles.micrographs import (
     read_micrographs,
     whole_places,
 )
+from cryogan.particles.relion import CTF_COLUMNS
 from cryogan.particles.resample import fourier_crop
-from cryogan.report import plot_places
+from cryogan.particles.table import CTF_DEFAULTS, CTF_REQUIRED
+from cryogan.report.figures import plot_places
 
 NOISE_SHARE = 10  # patches for each background patch
-CTF_COLUMNS = (
-    "rlnDefocusU",
-    "rlnDefocusV",
-    "rlnDefocusAngle",
-    "rlnVoltage",
-    "rlnSphericalAberration",
-    "rlnAmplitudeContrast",
-    "rlnPhaseShift",
-    "rlnCtfBfactor",
-    "rlnCtfScalefactor",
-)
 PARTICLE_FRACTION = 0.5  # of the box: a particle's diameter, where it is not given
 
 
@@ -135,7 +126,7 @@ def extract_noise(
             noise.add(name, found, patches, {"rlnOpticsGroup": 1})
     if not len(noise):
         raise InputError(
-            f"{micrographs}: no micrograph has room for a patch of {side} px; give a smaller --particle-diameter."
+            f"{micrographs}: no micrograph has room for a patch of {side} px. Give a smaller --particle-diameter."
         )
     star = noise.write("noise.star", _optics(table.pixel_size, box))
     wanted = sum(len(places[name]) for name in files)
@@ -214,7 +205,7 @@ def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
     if side < box:
         raise InputError(
             f"{path}: the micrographs' pixels ({images.pixel_size:.3f} A) are coarser than the particles' "
-            f"({table.pixel_size:.3f} A); give the micrographs that the particles were extracted from."
+            f"({table.pixel_size:.3f} A). Give the micrographs that the particles were extracted from."
         )
     return side
 
@@ -231,7 +222,7 @@ def _require_inside(
             x, y = centres[outside][0]
             raise InputError(
                 f"{path}: {outside.sum()} of the {len(centres)} particles of {name} lie outside it (the first at x "
-                f"{x:g}, y {y:g}; it has {width} x {height} px); give the micrographs that the coordinates were picked "
+                f"{x:g}, y {y:g}; it has {width} x {height} px). Give the micrographs that the coordinates were picked "
                 "in, at that pixel size."
             )
 
@@ -247,7 +238,7 @@ def _normalised(file: Path, box: int) -> tuple[NDArray[np.float32], NDArray[np.b
     """A micrograph of mean 0 and s.d. 1 over its good pixels, and where it is broken."""
     micrograph, broken = fill_broken(read_micrograph(file))
     if min(micrograph.shape) < box:
-        raise InputError(f"{file}: is smaller than a patch of {box} px; give a smaller --box.")
+        raise InputError(f"{file}: is smaller than a patch of {box} px. Give a smaller --box.")
     good = micrograph[~broken] if broken.any() else micrograph
     if good.size:  # of equal pixels none is good
         micrograph -= good.mean(dtype=np.float64)
@@ -271,7 +262,7 @@ def _picked(
     if not files:
         raise InputError(
             f"{micrographs}: none of its micrographs is named in {particles} (first: {images.names[0]!r}, "
-            f"there {next(iter(places))!r}); give files of the same project."
+            f"there {next(iter(places))!r}). Give files of the same project."
         )
     return files
 
@@ -292,13 +283,14 @@ def _print(console: Console, text: str) -> None:
 def _ctf(path: Path, images: Micrographs, box: int) -> tuple[dict[str, list[str]], dict[str, list[object]]]:
     """CTF columns of the N micrographs, and an optics table for their patches."""
     held = [images.table] + ([] if images.optics is None else [images.optics])
-    missing = [name for name in CTF_COLUMNS[:6] if not any(name in block for block in held)]
+    missing = [name for key in CTF_REQUIRED if not any((name := CTF_COLUMNS[key]) in block for block in held)]
     if missing:
         raise InputError(
-            f"{path}: no CTF: _{', _'.join(missing)} missing; estimate it and give that file, in RELION "
+            f"{path}: no CTF: _{', _'.join(missing)} missing. Estimate it and give that file, in RELION "
             "micrographs_ctf.star."
         )
-    columns = {name: images.table.texts(name) for name in CTF_COLUMNS if name in images.table}
+    names = [CTF_COLUMNS[key] for key in (*CTF_REQUIRED, *CTF_DEFAULTS)]
+    columns = {name: images.table.texts(name) for name in names if name in images.table}
     optics = _optics(images.pixel_size, box)
     if images.optics is not None:
         columns["rlnOpticsGroup"] = images.table.texts("rlnOpticsGroup")

@@ -120,7 +120,7 @@ def test_truncated_stack(make_star: Make, tmp_path: Path) -> None:
     path = make_star()
     stack = tmp_path / "stack.mrcs"
     stack.write_bytes(stack.read_bytes()[: 1024 + 4 * 1024 + 1])
-    with pytest.raises(InputError, match=r"stack\.mrcs: holds 4 whole images of 6; copy it again"):
+    with pytest.raises(InputError, match=r"stack\.mrcs: holds 4 whole images of 6\. Copy it again"):
         read_particles(path)
 
 

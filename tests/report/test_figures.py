@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from cryogan.errors import InputError
-from cryogan.report import (
+from cryogan.report.figures import (
     plot_fsc,
     plot_fsc_over_time,
     plot_gallery,

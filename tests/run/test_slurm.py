@@ -151,7 +151,7 @@ def test_a_script_asks_for_what_each_process_needs(
         (["--processes", "3"], "--processes 3 cannot be shared out to two half maps"),
         (["--processes", "0"], "--processes 0 cannot be shared out"),
         (["--processes", "102"], "start at most 100 processes"),
-        (["--processes", "2", "--device", "cuda", "--gpus", "2"], "each process has one GPU; give --gpus 1"),
+        (["--processes", "2", "--device", "cuda", "--gpus", "2"], r"each process has one GPU\. Give --gpus 1"),
         (["--processes", "2", "--device", "cuda"], "--gpus and --device cuda go together"),
         (["--processes", "2", "--mem", "half"], "--mem half is no size"),
         (["--seeds", "1", "1"], "--seeds needs different numbers"),
@@ -247,7 +247,7 @@ def test_no_process_leaves_before_all_have_written(
     wait_until(lambda: code.exists() and code.read_text() != "", "the end")
     assert (run / "half2.pt").exists()
     assert int(code.read_text()) in (130, 137)  # srun's: that of rank 0, or of one that it killed after that
-    assert (slurm_stand_in / "said0").read_text().count("Stopped; go on with") == 1
+    assert (slurm_stand_in / "said0").read_text().count("Stopped. Go on with") == 1
     assert (slurm_stand_in / "scontrol.said").read_text() == "requeue 7_0\n"
 
 
@@ -405,12 +405,12 @@ def test_slurm_stops_several_processes_and_goes_on(
 
     def stop(then: str, *command: str) -> None:
         """Give the command when both halves have gone on for a step; both end with a checkpoint."""
-        last, before, times = steps_of(run), written() or [0, 0], output().count("Stopped; go on with")
+        last, before, times = steps_of(run), written() or [0, 0], output().count("Stopped. Go on with")
         wait_until(lambda: all(steps_of(run).get(half, 0) > last.get(half, 0) for half in (1, 2)), f"a step, {then}")
         subprocess.run(command, check=True)
         wait_until(lambda: state() == then, then)
         assert all(map(operator.gt, written(), before))
-        assert output().count("Stopped; go on with") == times + 1, output()
+        assert output().count("Stopped. Go on with") == times + 1, output()
 
     stop("PENDING", "scontrol", "requeue", task)  # as preempted
     let_begin(task)

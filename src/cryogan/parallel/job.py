@@ -46,8 +46,8 @@ class Job:
             dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=_NO_LIMIT)
         except RuntimeError as error:
             raise InputError(
-                f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}); "
-                "set MASTER_ADDR and MASTER_PORT to a host and a free port."
+                f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}). "
+                "Set MASTER_ADDR and MASTER_PORT to a host and a free port."
             ) from error
         self._taken = 0
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.particles.aberrations import Aberrations, from_cryosparc, used_columns
 from cryogan.particles.cryosparc_tables import Joined, join, load
+from cryogan.particles.stacks import Where
 from cryogan.particles.table import CTF_REQUIRED, Metadata, ParticleTable, assemble
 
 # key -> field, factor to the table's unit
@@ -128,7 +129,7 @@ def _where_to_find(joined: Joined) -> str:
     return text
 
 
-def _sign(fields: _Fields, where: Any) -> int | None:
+def _sign(fields: _Fields, where: Where) -> int | None:
     """Return blob/sign: 1 for protein bright in the images, -1 for dark."""
     if "blob/sign" not in fields:
         return None

@@ -21,7 +21,6 @@ from cryogan.particles.stacks import (
     require_names,
     square_boxes,
 )
-from cryogan.particles.stacks import find_file as find_file
 from cryogan.particles.star import StarTable
 
 CTF_REQUIRED = (
@@ -95,6 +94,16 @@ class ParticleTable:
 
     def __len__(self) -> int:
         return len(self.stack_index)
+
+    @property
+    def file_boxes(self) -> NDArray[np.int64]:
+        """Sides (N,) of the images in their files, pixels."""
+        return np.array([header.shape[2] for header in self.headers], dtype=np.int64)[self.stack_index]
+
+    @property
+    def file_pixel_sizes(self) -> NDArray[np.float64]:
+        """Pixel sizes (N,) of the images in their files, A."""
+        return np.full(len(self), self.pixel_size) if self.pixel_sizes is None else self.pixel_sizes
 
     def image_names(self) -> list[str]:
         """Return the N names of the images, as RELION writes them: 000001@stack.mrcs."""

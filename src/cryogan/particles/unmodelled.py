@@ -17,7 +17,7 @@ _WARP_B_FACTOR = -10.0  # A^2; Warp and M write the dose's decay with a minus
 def input_findings(
     table: ParticleTable, box: int, pixel_size: float, radius_A: float | None = None, invert: bool | None = None
 ) -> list[Finding]:
-    """Return all that is to be said of a particle file before a run: what is doubtful in it, and `unmodelled`.
+    """Return all findings on a particle file before a run: those of the table, and `unmodelled`.
 
     Args:
         table: the particles.

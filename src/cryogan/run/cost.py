@@ -37,7 +37,7 @@ class Cost:
         return self._seconds[-1]
 
     def minutes(self, cores: int) -> float:
-        """Return the time of the whole run on so many cores, minutes."""
+        """Return the time of the whole run on a number of cores, minutes."""
         return (self.seconds * max(1.0, 2 / cores) + RESULT_SECONDS) / 60
 
     def work(self, step: int) -> float:

@@ -1,4 +1,4 @@
-"""The division of a run's particles into two halves, and what a user is told of it."""
+"""The division of a run's particles into two halves, and the findings about it."""
 
 import numpy as np
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from cryogan.config import Settings, parse_stages, require_plausible
 from cryogan.critics import Critic, Task, load_critic
@@ -174,8 +175,8 @@ def require_images(plan: Plan, processes: int) -> None:
     batch, name = getattr(plan.settings, setting), setting.replace("_", "-")
     if lots(batch) < processes // 2:
         raise InputError(
-            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
-            f"start at most {2 * lots(batch)} processes."
+            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map. "
+            f"Start at most {2 * lots(batch)} processes."
         )
 
 
@@ -216,7 +217,7 @@ def _crop(
         return crop(table, *place, progress), None if patches is None else crop(patches, *place)
     except OSError as error:
         raise InputError(
-            f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
+            f"Cannot keep cropped particles in {cache} ({error.strerror}). Give another --cache."
         ) from error
 
 
@@ -272,7 +273,7 @@ def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
     if not covered.any():
         raise InputError(
             f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
-            f"{str(patches.micrographs[0])!r}, first particle: {str(particles.micrographs[0])!r}); check "
+            f"{str(patches.micrographs[0])!r}, first particle: {str(particles.micrographs[0])!r}). Check "
             "_rlnMicrographName."
         )
     if covered.all():
@@ -288,8 +289,6 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
         free: bytes; default: what is free on the plan's device.
     """
     if free is None:
-        import torch
-
         free = torch.cuda.mem_get_info(plan.device)[0]
     most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     images = most.images_within(free / 2)
@@ -307,12 +306,12 @@ def _require_enough(images: ParticleImages, particles: Path, settings: Settings)
     if settings.free_beyond is not None and settings.free_beyond <= 2 * images.pixel_size:
         raise InputError(
             f"--free-beyond {settings.free_beyond:g}: the working box of {images.box} px holds nothing finer than "
-            f"{2 * images.pixel_size:.2f} A; give a larger --box."
+            f"{2 * images.pixel_size:.2f} A. Give a larger --box."
         )
     if len(images) < 2 * settings.batch_size:
         raise InputError(
             f"{particles}: {len(images)} particles are too few for two halves of one batch of "
-            f"{settings.batch_size} each; give more particles or a smaller --batch-size."
+            f"{settings.batch_size} each. Give more particles or a smaller --batch-size."
         )
 
 
@@ -341,5 +340,5 @@ def _require_same_box(patches: ParticleTable, particles: ParticleTable) -> None:
     if patches.box != particles.box or abs(width / expected - 1) > 1e-2:
         raise InputError(
             f"{patches.source}: the patches are {patches.box} px of {patches.pixel_size:.3f} A, the particles "
-            f"{particles.box} px of {particles.pixel_size:.3f} A; extract both alike."
+            f"{particles.box} px of {particles.pixel_size:.3f} A. Extract both alike."
         )

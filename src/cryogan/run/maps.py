@@ -4,7 +4,8 @@ import numpy as np
 
 from cryogan.particles import write_volume
 from cryogan.run.folder import MapFolder
-from cryogan.validation import FscCurves, write_fsc
+from cryogan.run.fsc_files import write_fsc
+from cryogan.validation import FscCurves
 
 
 def write_maps(
@@ -23,7 +24,7 @@ def write_maps(
     files = {folder.half_map(1): halves[0], folder.half_map(2): halves[1], folder.map: mean, folder.mask: mask}
     for path, volume in files.items():
         write_volume(path, volume, pixel_size)
-    write_fsc(folder.path, curves)
+    write_fsc(folder, curves)
     # Half-way between solvent and the brightest hundredth of the voxels.
     level = float(np.mean(np.percentile(mean, (50, 99))))
     folder.chimerax_script.write_text(

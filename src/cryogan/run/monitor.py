@@ -101,4 +101,4 @@ class Monitor:
 
 def interrupted(folder: RunFolder) -> Interrupted:
     """Return the exception of a run that was stopped."""
-    return Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder.path}")
+    return Interrupted(f"Stopped. Go on with: cryogan reconstruct --resume {folder.path}")

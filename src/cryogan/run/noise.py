@@ -104,7 +104,7 @@ def patch_noise(
     names = patches.table.micrographs
     covered = np.isin(images.table.micrographs, names)
     if not covered.any():
-        raise InputError(f"{table.source}: no patch comes from a micrograph of this half set; give more patches.")
+        raise InputError(f"{table.source}: no patch comes from a micrograph of this half set. Give more patches.")
     pixels = torch.from_numpy(patches.batch(np.arange(len(patches)))).to(device)
     noise = PatchNoise(pixels, names, images.table.micrographs, turn=turn)
     return noise, torch.from_numpy(np.flatnonzero(covered)).to(device)

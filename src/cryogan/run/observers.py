@@ -83,7 +83,7 @@ def require_finite(half: int, trainer: Trainer, record: Record) -> None:
         InputError: it does.
     """
     if not np.isfinite(record["map_change"]):
-        raise InputError(f"Half {half}: the map is not finite after step {trainer.step}; lower the rates.")
+        raise InputError(f"Half {half}: the map is not finite after step {trainer.step}. Lower the rates.")
 
 
 class FiniteMap(Observer):
@@ -115,7 +115,7 @@ class SmallerBatches(Observer):
         if size < self._size:
             self._size = size
             who = f"Half {self._half} at box {step.trainer.simulator.projector.box}"
-            self._tell(Message(self._half, "finding", finding=warnings.SMALLER_BATCHES(who=who, images=size)))
+            self._tell(Message(self._half, finding=warnings.SMALLER_BATCHES(who=who, images=size)))
 
 
 class LatestMap(Observer):
@@ -182,7 +182,7 @@ class Progress(Observer):
         """Tell the numbers, where they are reported."""
         if step.is_reported:
             numbers = {**step.record, "step": step.number, "box": step.trainer.simulator.projector.box}
-            self._tell(Message(self._half, "record", numbers))
+            self._tell(Message(self._half, record=numbers))
 
 
 class Classes(Observer):

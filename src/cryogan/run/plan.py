@@ -146,7 +146,7 @@ class Plan:
             InputError: there is no such device.
         """
         require_device(
-            self.settings.device, f'go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
+            self.settings.device, f'Go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
         )
 
     def write(self, folder: Path) -> None:
@@ -185,7 +185,7 @@ class Plan:
             raise InputError(f"{folder} is not the folder of a run: cannot read {file} ({error}).") from error
 
 
-def require_device(name: str, remedy: str = "use --device cpu.") -> None:
+def require_device(name: str, remedy: str = "Use --device cpu.") -> None:
     """Refuse a device that is missing: no run falls back to another in silence.
 
     Args:
@@ -200,7 +200,7 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
     try:
         torch.empty(1, device=torch.device(name))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"There is no device {name!r} here; {remedy}") from error
+        raise InputError(f"There is no device {name!r} here. {remedy}") from error
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from cryogan.errors import Finding
 from cryogan.particles import read_volume
 from cryogan.run.classes import ClassMap, compare_classes
-from cryogan.run.figures import agreement_over_time, plot_agreement, plot_history
+from cryogan.run.figures import fsc_by_step, plot_fsc_history, plot_history
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, judge_prior, judge_views
 from cryogan.run.maps import write_maps
@@ -73,8 +73,8 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     plot_history(folder, plan)
-    grown = agreement_over_time(folder, plan, alignment)
-    plot_agreement(folder, plan, curves, grown)
+    grown = fsc_by_step(folder, plan, alignment)
+    plot_fsc_history(folder, plan, curves, grown)
     convergence = judge_convergence(plan, [folder.records(half) for half in HALVES], grown)
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryogan.report import Page, write_page
+from cryogan.report.page import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.plan import Plan

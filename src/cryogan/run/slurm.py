@@ -111,14 +111,14 @@ def _require_consistent(settings: Settings, seeds: Sequence[int], resources: Res
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InputError("--seeds needs different numbers from 0, such as --seeds 0 1 2.")
     if (resources.gpus > 0) != settings.device.startswith("cuda"):
-        raise InputError("--gpus and --device cuda go together; give both or neither.")
+        raise InputError("--gpus and --device cuda go together. Give both or neither.")
     if resources.cpus < 1:
         raise InputError("--cpus needs at least 1.")
     processes = resources.processes
     if processes is not None and (processes < 2 or processes % 2):
-        raise InputError(f"--processes {processes} cannot be shared out to two half maps; give an even number.")
+        raise InputError(f"--processes {processes} cannot be shared out to two half maps. Give an even number.")
     if processes is not None and resources.gpus > 1:
-        raise InputError("With --processes each process has one GPU; give --gpus 1.")
+        raise InputError("With --processes each process has one GPU. Give --gpus 1.")
 
 
 def _template(name: str) -> Template:
@@ -139,7 +139,7 @@ def submit(script: str, out: Path) -> str:
     """
     require_new(out)
     if shutil.which("sbatch") is None:
-        raise InputError("There is no sbatch here; log in where Slurm is, or give --print for the script alone.")
+        raise InputError("There is no sbatch here. Log in where Slurm is, or give --print for the script alone.")
     existed = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     job = out / SCRIPT
@@ -150,7 +150,7 @@ def submit(script: str, out: Path) -> str:
         if not existed:
             out.rmdir()
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise InputError(f"sbatch refuses the job ({reason}); change the request, or give --print for the script.")
+        raise InputError(f"sbatch refuses the job ({reason}). Change the request, or give --print for the script.")
     return done.stdout.strip().split(";")[0]
 
 
@@ -162,7 +162,7 @@ def _memory(resources: Resources, gib_of_half: float) -> dict[str, str]:
     if resources.memory is not None:
         given = re.fullmatch(r"([1-9]\d*)([KMGT]?)", resources.memory, re.IGNORECASE)
         if given is None:
-            raise InputError(f"--mem {resources.memory} is no size that --processes can share; give one such as 8G.")
+            raise InputError(f"--mem {resources.memory} is no size that --processes can share. Give one such as 8G.")
         mib = int(given[1]) * 1024 ** ("KMGT".index(given[2].upper() or "M") - 1)
     return {"mem-per-cpu": f"{math.ceil(mib / resources.cpus)}M"}
 

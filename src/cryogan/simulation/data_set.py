@@ -123,7 +123,7 @@ def _make(
     radius_A = max(molecule_radius(density, o.pixel_size) for density in shown)
     particles = disturb(given, o.disturbances, o.seed, radius_A, box * o.pixel_size)
     if len(particles) < len(volumes):
-        raise InputError(f"{len(particles)} particles cannot show {len(volumes)} volumes; give more --particles.")
+        raise InputError(f"{len(particles)} particles cannot show {len(volumes)} volumes. Give more --particles.")
     model = _noise_model(o.noise, o.dose * o.pixel_size**2, box)
     projector = FourierProjector(box, device=torch.device("cpu"))
     simulator = Simulator(
@@ -177,15 +177,15 @@ def _check_disturbances(
 ) -> None:
     """Refuse disturbances beside options that leave no place for them."""
     if sum(d.junk.values()) > 1:
-        raise InputError(f"The shares of junk sum to {sum(d.junk.values()):g}; give shares of at most 1 in all.")
+        raise InputError(f"The shares of junk sum to {sum(d.junk.values()):g}. Give shares of at most 1 in all.")
     if d.preferred_views and poses is not None:
-        raise InputError("--preferred-views draws poses, and --poses gives them; leave out one.")
+        raise InputError("--preferred-views draws poses, and --poses gives them. Leave out one.")
     if noise == "none" and (d.snr_spread or d.ice_gradient):
-        raise InputError("--snr-spread and --ice-gradient are relative to the noise; give another --noise than none.")
+        raise InputError("--snr-spread and --ice-gradient are relative to the noise. Give another --noise than none.")
     if write_micrographs and d.ice_gradient:
-        raise InputError("--ice-gradient is of particle images; leave out --write-micrographs.")
+        raise InputError("--ice-gradient is of particle images. Leave out --write-micrographs.")
     if particles_per_um2 is not None and d.neighbours:
-        raise InputError("With --particles-per-um2 particles have neighbours by chance; leave out --neighbours.")
+        raise InputError("With --particles-per-um2 particles have neighbours by chance. Leave out --neighbours.")
 
 
 def _noise_model(noise: str, electrons: float, box: int) -> Noise:
@@ -199,7 +199,7 @@ def _check_dose(images: Tensor, noise: str, dose: float, pixel_size: float, snr:
     if noise == "poisson" and images.min() < -(electrons**0.5):
         raise InputError(
             f"At {dose:g} electrons per square A a pixel gets {electrons:.3g}, too few for an SNR of {snr:g}: some "
-            "pixels would have less than none; give a larger --dose or a smaller --snr."
+            "pixels would have less than none. Give a larger --dose or a smaller --snr."
         )
 
 

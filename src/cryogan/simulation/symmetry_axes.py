@@ -27,6 +27,6 @@ def on_symmetry_axes(model: AtomicModel, symmetry: str, box: int, pixel_size: fl
     if found.correlation < SYMMETRIC:
         raise InputError(
             f"{model.path}: the model correlates with itself only to {found.correlation:.2f} under the point group "
-            f"{symmetry}; give the model's own point group, or its biological assembly."
+            f"{symmetry}. Give the model's own point group, or its biological assembly."
         )
     return model.moved(found.rotation, found.shift_A)

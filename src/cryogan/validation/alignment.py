@@ -193,7 +193,7 @@ class Comparison:
         return poses
 
     def refine(self, start: Pose, hand: int) -> Pose:
-        """Climb to the nearest maximum of the correlation over rotation and translation."""
+        """Refine a pose to the nearest maximum of the correlation over rotation and translation."""
         first = torch.from_numpy(start.rotation)
 
         def loss(values: Array) -> tuple[float, Array]:

@@ -72,7 +72,7 @@ def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: 
 
 
 def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:
-    """Climb to the nearest maximum over frame and centre (`shift`, in the map)."""
+    """Refine a frame and its centre (`shift`, in the map) to the nearest maximum of the correlation."""
     first, group = torch.from_numpy(start.rotation), torch.from_numpy(generators)
 
     def loss(values: Array) -> tuple[float, Array]:
