@@ -491,12 +491,12 @@ def test_python_has_what_the_package_promises() -> None:
         _ = cryogan.reconstrut
 
 
-@pytest.mark.parametrize("name", [each for each in cryogan.__all__ if each != "InputError"])
+@pytest.mark.parametrize("name", [name for name in cryogan.__all__ if name != "InputError"])
 def test_what_the_package_has_is_typed_and_documented(name: str) -> None:
     thing = getattr(cryogan, name)
     parameters = inspect.signature(thing).parameters.values()
     if name != "Settings":  # whose fields are all typed and described, see test_config.py
-        assert all(each.annotation is not inspect.Parameter.empty for each in parameters)
+        assert all(parameter.annotation is not inspect.Parameter.empty for parameter in parameters)
     assert len(thing.__doc__) > 20
     page = (Path(__file__).parents[1] / "docs" / "api.rst").read_text()
     assert name == "Settings" or re.search(rf"cryogan\.[\w.]*\.{name}$", page, re.MULTILINE)

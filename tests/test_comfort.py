@@ -90,9 +90,9 @@ def answers(
 def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str, Any]]], place: Path) -> None:
     told = {verb: answers(verb) for verb in VERBS}
     for objects in told.values():
-        for each in objects:
+        for record in objects:
             for name in ("map", "particles", "report", "noise", "folder", "truth"):
-                assert name not in each or (place / each[name]).exists()
+                assert name not in record or (place / record[name]).exists()
     assert "torch" in told["doctor"][0]["facts"]["packages"]
     assert "120 particles" in told["check"][0]["facts"]["particles"]
     assert all(isinstance(doubt, str) for doubt in told["check"][0]["doubts"])
@@ -121,8 +121,8 @@ def _explains_itself(run: Path) -> None:
         assert hidden or any(fnmatch.fnmatch(file, pattern) for pattern in [*patterns, "refined/*", "poses/*"]), file
     files = text[: text.index("Commands")]
     for name in re.findall(r"^  (\S.*)$", files, re.MULTILINE):
-        for each in name.split(", "):
-            assert (run / each).exists(), each
+        for file in name.split(", "):
+            assert (run / file).exists(), file
     verbs = re.findall(r"^  cryogan (\S+) ", text, re.MULTILINE)
     assert verbs == ["reconstruct", "watch", "figures", "refine", "poses"]
     assert set(verbs) <= set(app)

@@ -250,7 +250,7 @@ def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:
     assert plan.stages == (usual(32, round(3 * (len(images) // 2) / 8)),)
 
 
-def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> None:
+def test_the_matching_critic_searches_from_zero_then_marches(particles: Path) -> None:
     chosen = {"starts": 3, "search_steps": 7, "marching_steps": 2}
     plan, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
     # Cut-offs 11.25, 14.1 and 16 of 16 shells, then two more at 16.

@@ -52,7 +52,7 @@ def test_the_launcher_is_found() -> None:
     assert (step.rank, step.size, step.local_rank, step.address) == (5, 8, 1, "gpu07")
     assert Launch.detect(SRUN | {"SLURM_PROCID": "0"}) == Launch(0, 8, 1, "gpu07", step.port)
     others = [Launch.detect(SRUN | change) for change in ({"SLURM_JOB_ID": "1235"}, {"SLURM_STEP_ID": "1"})]
-    assert len({each.port for each in [step, *others] if each is not None}) == 3
+    assert len({launch.port for launch in [step, *others] if launch is not None}) == 3
     assert Launch.detect(SRUN | {"MASTER_ADDR": "here", "MASTER_PORT": "5"}) == Launch(5, 8, 1, "here", 5)
 
 
@@ -193,8 +193,8 @@ def test_a_process_that_waits_sees_that_another_was_killed(particles: Path, tmp_
 def test_out_of_time_and_in_one_process_out_of_memory(particles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     all_four = ranks(4, *inputs(particles), "--out", out, "--max-minutes", 0.5001, short={1: 4})
-    said = [ended(each) for each in all_four]
-    assert [each.returncode for each in all_four] == [0] * 4, said
+    said = [ended(process) for process in all_four]
+    assert [process.returncode for process in all_four] == [0] * 4, said
     assert said[0].count("Half 1 at box 16 ran out of memory and continues with 4 images at a time") == 1
     assert said[0].count("--max-minutes ended the run after") == 1
     assert said[1:] == [""] * 3
@@ -205,8 +205,8 @@ def test_out_of_time_and_in_one_process_out_of_memory(particles: Path, tmp_path:
 def test_a_process_without_memory_ends_the_job(particles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     all_four = ranks(4, *inputs(particles), "--out", out, short={3: 0})
-    said = [ended(each) for each in all_four]
-    assert [each.returncode for each in all_four] == [2] * 4, said
+    said = [ended(process) for process in all_four]
+    assert [process.returncode for process in all_four] == [2] * 4, said
     assert said[3].startswith("cryogan: Rank 3 (half 2): Out of memory. Give a smaller --box")
     assert said[1:3] == ["", ""]
     assert "Out of memory" in (out / "log.txt").read_text()

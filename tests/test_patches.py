@@ -173,7 +173,7 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
     border[4:-4, 4:-4] = False
     for region in (border, ~border):
         assert (fake[:, region].var() / real[:, region].var()).item() == pytest.approx(1, abs=0.08)
-    strengths = [each.var((1, 2)).log().numpy() for each in (real, fake)]
+    strengths = [images.var((1, 2)).log().numpy() for images in (real, fake)]
     assert ks_2samp(*strengths).pvalue > 0.01
     # The same test sees half as many particles again.
     crowded = simulated(clear, 1.5 * DENSITY, 4000).var((1, 2)).log().numpy()
@@ -224,14 +224,14 @@ def test_a_map_without_picking(noisy: Path) -> None:
     training = build_trainer(plan, 0, files[0], 1)
     truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)
 
-    def agreement() -> np.ndarray:
+    def fsc_with_truth() -> np.ndarray:
         found = training.result().numpy()
         return fsc(align(found, truth, PIXEL, seed=0).apply(found, PIXEL), truth)
 
-    ball = agreement()
+    ball = fsc_with_truth()
     for _ in training.run():
         pass
-    grown = agreement()
+    grown = fsc_with_truth()
     assert ball[4:8].mean() < 0.3
     assert grown[1:7].min() > 0.5
 

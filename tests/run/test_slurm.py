@@ -47,7 +47,7 @@ SRUN = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
 from pathlib import Path
 
-here, options = Path(sys.argv[0]).parent, [each for each in sys.argv[1:] if each.startswith("--")]
+here, options = Path(sys.argv[0]).parent, [option for option in sys.argv[1:] if option.startswith("--")]
 assert options[:3] == ["--cpus-per-task=1", "--kill-on-bad-exit=1", "--wait=0"]
 tasks, codes, size = [], dict(), os.environ["SLURM_NTASKS"]
 
@@ -136,7 +136,7 @@ def test_a_script_asks_for_what_each_process_needs(
     script = capsys.readouterr().out
     asked = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
     assert {"--ntasks=8", "--cpus-per-task=3", "--gpus-per-task=1", "--mem-per-cpu=2731M"} <= set(asked)
-    assert not any(each.startswith("--mem=") for each in asked)  # of a node, and nobody knows how many
+    assert not any(option.startswith("--mem=") for option in asked)  # of a node, and nobody knows how many
     assert "{ exec srun --cpus-per-task=3 --kill-on-bad-exit=1 --wait=0 " in script
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     submitted(particles, tmp_path / "out", *options)
