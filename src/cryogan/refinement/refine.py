@@ -166,7 +166,11 @@ class Refinement:
         plot_histogram(folder.figure("scores"), amplitude, title, "amplitude of the map")
         worst = np.argsort(amplitude)[:SHOWN]
         images = ParticleImages(
-            table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
+            table.select(worst),
+            self.plan.box,
+            self.plan.particle_radius,
+            self.plan.settings.invert,
+            keep_gradient=self.plan.settings.keep_gradient,
         )
         plot_particles(folder.figure("worst_particles"), images.batch(np.arange(len(images))))
 

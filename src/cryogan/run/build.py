@@ -80,7 +80,14 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     s, device = plan.settings, plan.device
     found = read_half(plan, particles, half)
     images = ParticleImages(
-        found.table, box, plan.background_radius, s.invert, MEMORY_LIMIT, cropped=plan.cropped, checked=True
+        found.table,
+        box,
+        plan.background_radius,
+        s.invert,
+        MEMORY_LIMIT,
+        cropped=plan.cropped,
+        checked=True,
+        keep_gradient=s.keep_gradient,
     )
     optics = images.table.ctf
     noise, ctf_rows = _noise(plan, images, found.shared_micrographs, half)
@@ -163,7 +170,14 @@ def _noise(
         return build_noise(s.noise_model, NoiseInputs(s, images, plan.particle_radius, plan.device)), None
     table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
     table = table.select(patches_of_half(table, shared_micrographs, half, s.seed))
-    patches = ParticleImages(table, images.box, plan.background_radius, s.invert, cropped=plan.cropped_noise)
+    patches = ParticleImages(
+        table,
+        images.box,
+        plan.background_radius,
+        s.invert,
+        cropped=plan.cropped_noise,
+        keep_gradient=s.keep_gradient,
+    )
     return patch_noise(images, table, patches, turn=s.augment, device=plan.device)
 
 

@@ -87,7 +87,13 @@ def read_inputs(
     cropped = _crop(table, patches, sizes, settings, cache, progress)
     # They are looked at here and held by the halves.
     images = ParticleImages(
-        table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped[0]
+        table,
+        sizes.box,
+        sizes.background,
+        settings.invert,
+        memory_limit_bytes=0,
+        cropped=cropped[0],
+        keep_gradient=settings.keep_gradient,
     )
     _require_enough(images, particles, settings)
     task = Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)
@@ -214,7 +220,8 @@ def _crop(
         return None, None
     place = (sizes.box, sizes.background, settings.invert, cache.resolve())
     try:
-        return crop(table, *place, progress), None if patches is None else crop(patches, *place)
+        particles = crop(table, *place, progress, keep_gradient=settings.keep_gradient)
+        return particles, None if patches is None else crop(patches, *place, keep_gradient=settings.keep_gradient)
     except OSError as error:
         raise InputError(
             f"Cannot keep cropped particles in {cache} ({error.strerror}). Give another --cache."

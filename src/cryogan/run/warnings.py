@@ -129,6 +129,13 @@ FILTERED = Kind(
     "The noise has almost no power at {resolution:.1f} A: the images may have been filtered.",
     "Give the particles as extracted, without a filter.",
 )
+GRADIENT_KEPT = Kind(
+    "gradient-kept",
+    "warning",
+    "The background has a gradient, a ramp of {ramp:.2f} s.d. at the edge of the box, which is kept. It can end in a "
+    "wrong map with a good FSC.",
+    "Leave out --keep-gradient.",
+)
 CTF_GAP = Kind(
     "ctf-gap",
     "warning",
