@@ -189,11 +189,11 @@ def two_processes(cost: Cost, assumed: Assumed) -> str:
         if run["ranks"] > 1:
             sharpening = run["training"] == "sharpening"
             alike = min(cost.volume(run["box"]), one) if sharpening else 0.0
-            said = alike + (one - alike) / run["ranks"]
+            modelled = alike + (one - alike) / run["ranks"]
             training = WORDS.get(run["training"], run["training"])
-            rows.append([training, run["box"], run["ranks"], one, said, measured])
+            rows.append([training, run["box"], run["ranks"], one, modelled, measured])
             summed = round(summed_bytes(run["box"])) if sharpening else ""
-            rows[-1] += [f"{said / measured - 1:+.0%}", run["bytes_a_step"], summed]
+            rows[-1] += [f"{modelled / measured - 1:+.0%}", run["bytes_a_step"], summed]
     head = [
         "training",
         "box (px)",

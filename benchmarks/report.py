@@ -294,7 +294,7 @@ def large(record: Record) -> list[str]:
     ]
     reading = record["reading"]
     count = reading["images"]
-    said = ", ".join(
+    speeds = ", ".join(
         f"{what} {count / reading[key]['cpu_seconds']:,.0f} ({count / reading[key]['seconds']:,.0f} by the clock)"
         for key, what in (("file", "as they lie in the file"), ("batches", "preprocessed"), ("cache", "into a cache"))
     )
@@ -307,7 +307,7 @@ def large(record: Record) -> list[str]:
         "step rate, 3 GiB.",
         table(head, rows),
         f"Step rate relative to that with {small['particles']:,}, steps of both in turn: " + "; ".join(rates) + ".",
-        f"Images per CPU second, 64 px to {reading['box']} px: {said}. " + record.get("note", ""),
+        f"Images per CPU second, 64 px to {reading['box']} px: {speeds}. " + record.get("note", ""),
     ]
 
 

@@ -78,10 +78,10 @@ def answers(
         for example in examples(verb):
             quick = QUICK.split() if verb == "reconstruct" and "--resume" not in example else []
             main([*example, *quick, "--quiet", *([] if "--json" in example else ["--json"])])
-            said = capsys.readouterr()
-            assert said.err == ""
-            assert len(said.out.splitlines()) == 1
-            objects.append(json.loads(said.out))
+            output = capsys.readouterr()
+            assert output.err == ""
+            assert len(output.out.splitlines()) == 1
+            objects.append(json.loads(output.out))
         return objects
 
     return of
@@ -143,9 +143,9 @@ def test_errors_in_json(
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--json"])
     assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.err == ""
-    (line,) = said.out.splitlines()
+    output = capsys.readouterr()
+    assert output.err == ""
+    (line,) = output.out.splitlines()
     assert list(json.loads(line)) == ["error"]
     assert word in json.loads(line)["error"]
 
@@ -166,11 +166,11 @@ def on_a_terminal(environment: dict[str, str]) -> str:
     command = [sys.executable, "-m", "cryogan.cli", "fsc", "no.mrc", "no.mrc", "--out", "out"]
     done = subprocess.run(command, stderr=theirs, env=clean | {"TERM": "xterm"} | environment)
     os.close(theirs)
-    said = os.read(ours, 10000).decode()
+    output = os.read(ours, 10000).decode()
     os.close(ours)
     assert done.returncode == 2
-    assert "no.mrc: cannot be read" in said
-    return said
+    assert "no.mrc: cannot be read" in output
+    return output
 
 
 def test_no_color_is_honoured() -> None:

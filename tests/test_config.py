@@ -225,12 +225,12 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"none\.star: cannot be read"):
         read_inputs(star, None, None, resolve("default", None, {"pose_prior": tmp_path / "none.star"}))
     write_star(tmp_path / "views.star", {"views": {"rlnAngleRot": [20.0], "rlnAngleTilt": [90.0]}})
-    for critic, said in {"matching": "turned into the map's frame", "wasserstein": "in whose frame the map"}.items():
+    for critic, output in {"matching": "turned into the map's frame", "wasserstein": "in whose frame the map"}.items():
         chosen = resolve(
             "default", None, {"pose_prior": str(tmp_path / "views.star"), "critic": critic, "symmetry": "C2"}
         )
         plan, _, remarks, _ = read_inputs(star, None, None, chosen)
-        assert any(remark.code == "pose-prior" and said in remark.sentence for remark in remarks)
+        assert any(remark.code == "pose-prior" and output in remark.sentence for remark in remarks)
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
         _, simulator = build_simulator(plan, 16, star, 1, 0)

@@ -232,7 +232,7 @@ def test_a_map_that_is_not_finite_ends_the_run_with_the_remedy(run: Path, monkey
     monkeypatch.setattr(Templates, "matched", poisoned)
     (last,) = told(run)
     assert last.outcome is Outcome.FAILED
-    assert "Half 2: the map is not finite after step 1; lower the rates" in last.text
+    assert "Half 2: the map is not finite after step 1. Lower the rates" in last.text
     assert not list((run / "snapshots").iterdir())
 
 

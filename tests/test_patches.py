@@ -269,7 +269,7 @@ def test_reconstruct_from_patches(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"critic": "wasserstein"}, "needs --critic matching"),
         ({"learn_poses": True}, "--learn-poses needs picked particles"),
@@ -279,9 +279,9 @@ def test_reconstruct_from_patches(
         ({"mask_diameter": 150.0}, "is at most 144 A"),
     ],
 )
-def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
+def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], message: str) -> None:
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_inputs(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
 
 

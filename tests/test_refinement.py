@@ -187,8 +187,8 @@ def test_relion_postprocess_takes_half_maps_and_mask(run: Path, refined: Path, t
         f"relion_postprocess --i {MapFolder(run).half_map(1)} --mask {refined / 'mask.mrc'} --angpix {PIXEL} --o post/"
     )
     (tmp_path / "post").mkdir()
-    said = relion(tmp_path, *command.split())
-    assert float(re.search(r"FINAL RESOLUTION:\s*([\d.]+)", said)[1]) < 16
+    output = relion(tmp_path, *command.split())
+    assert float(re.search(r"FINAL RESOLUTION:\s*([\d.]+)", output)[1]) < 16
     assert list(tmp_path.glob("post/*masked.mrc"))
 
 

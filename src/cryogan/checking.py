@@ -145,7 +145,7 @@ def _cost(plan: Plan) -> dict[str, str]:
     cores = available_cores()
     minutes, gib = plan.cost.minutes(cores), plan.cost.memory_gib
     return {
-        "device": plan.machine.removeprefix("Device: ").removesuffix("."),
+        "device": plan.hardware,
         "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",
     }
 

@@ -157,7 +157,7 @@ def extract_patches(
         out: new or empty folder.
         box: side of a patch, pixels of the micrographs, even.
         overlap: fraction of its side by which a patch overlaps its neighbour.
-        seed: of the random corners at which the grids begin.
+        seed: seed of the random corners at which the grids begin.
         data_dir: another folder in which to look for the micrographs.
         console: where progress and the result are printed; default: standard error.
 

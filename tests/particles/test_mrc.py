@@ -154,7 +154,7 @@ def test_a_truncated_stack_says_what_is_whole(tmp_path: Path) -> None:
 def test_unsupported_modes(tmp_path: Path, data: np.ndarray, mode: int) -> None:
     path = write_raw(tmp_path / "a.mrcs", data.astype("f4"))
     patch(path, MODE, np.int32(mode).tobytes())
-    with pytest.raises(InputError, match=rf"a\.mrcs: MRC mode {mode} is not supported.*convert it"):
+    with pytest.raises(InputError, match=rf"a\.mrcs: MRC mode {mode} is not supported.*Convert it"):
         open_stack(path)
 
 

@@ -146,12 +146,12 @@ def test_a_script_asks_for_what_each_process_needs(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--processes", "3"], "--processes 3 cannot be shared out to two half maps"),
         (["--processes", "0"], "--processes 0 cannot be shared out"),
-        (["--processes", "102"], "start at most 100 processes"),
-        (["--processes", "2", "--device", "cuda", "--gpus", "2"], r"each process has one GPU\. Give --gpus 1"),
+        (["--processes", "102"], "Start at most 100 processes"),
+        (["--processes", "2", "--device", "cuda", "--gpus", "2"], "each process has one GPU. Give --gpus 1"),
         (["--processes", "2", "--device", "cuda"], "--gpus and --device cuda go together"),
         (["--processes", "2", "--mem", "half"], "--mem half is no size"),
         (["--seeds", "1", "1"], "--seeds needs different numbers"),
@@ -164,7 +164,7 @@ def test_a_script_asks_for_what_each_process_needs(
 )
 def test_bad_input_is_not_submitted(
     options: list[str],
-    said: str,
+    message: str,
     particles: Path,
     tmp_path: Path,
     slurm_stand_in: Path,
@@ -173,7 +173,7 @@ def test_bad_input_is_not_submitted(
     with pytest.raises(SystemExit) as ended:
         submitted(particles, tmp_path / "out", *options)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not (slurm_stand_in / "arguments").exists()
 
@@ -364,7 +364,7 @@ def test_slurm_runs_cancels_and_requeues(particles: Path, tmp_path: Path, capsys
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
     subprocess.run(["scancel", f"{job}_1"], check=True)
     wait_until(lambda: "1 CANCELLED" in states() and "0 PENDING" in states(), "one cancelled, one pending")
-    assert "go on with" in (out / "seed2" / "log.txt").read_text()
+    assert "Go on with" in (out / "seed2" / "log.txt").read_text()
     assert all((out / f"seed{seed}" / f"half{half}.pt").exists() for seed in (5, 2) for half in (1, 2))
     let_begin(f"{job}_0")
     wait_until(lambda: "0 COMPLETED" in states(), "the first task done")

@@ -1,4 +1,4 @@
-"""As many images at once as the memory holds."""
+"""Batches that are processed in smaller parts where memory runs out."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -27,9 +27,9 @@ class Job:
         launch: which of the processes this is.
 
     Attributes:
-        rank: of this process among all, from 0.
+        rank: rank of this process among all, from 0.
         size: number of processes.
-        local_rank: of this process among those of its machine.
+        local_rank: rank of this process among those of its machine.
         half: 1 or 2, that this process trains.
 
     Raises:
@@ -55,7 +55,7 @@ class Job:
         """Return the processes of this one's half; all processes have to call this.
 
         Args:
-            device: on which they train.
+            device: device on which they train.
         """
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         middle = self.size // 2

@@ -62,11 +62,10 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool, found: 
     # The micrograph is not required, but pairs noise patches with particles.
     joined = join(path, load(path), [*required, MICROGRAPH])
     fields = _Fields(path, joined.columns)
-    for names, what in ((_BLOB_FIELDS, "no"), (required, "no CTF:")):
+    for names, problem in ((_BLOB_FIELDS, "no {}"), (required, "no CTF: {} missing")):
         missing = [name for name in names if name not in fields]
         if missing:
-            lacking = " missing" if what.endswith(":") else ""
-            raise InputError(f"{path}: {what} {', '.join(missing)}{lacking}. {_where_to_find(joined)}")
+            raise InputError(f"{path}: {problem.format(', '.join(missing))}. {_where_to_find(joined)}")
 
     def where(row: int) -> str:
         return f"{path}, row {row + 1}"

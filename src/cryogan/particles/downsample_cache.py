@@ -46,7 +46,7 @@ def crop(
     Args:
         table: N particles.
         box: working box, pixels.
-        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        radius_A: radius of the circle, A, outside which there is background; None: patches with particles anywhere.
         invert: whether protein is dark.
         folder: made if it is absent; several runs may share it.
         progress: called with the share of the images that is done.

@@ -25,7 +25,7 @@ class MapHeader:
 
     Attributes:
         pixel_size: A.
-        origin: of the first voxel, A along x, y and z.
+        origin: position of the first voxel, A along x, y and z.
         start: number of the first voxel along x, y and z (`nxstart` and so on).
     """
 

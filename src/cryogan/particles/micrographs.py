@@ -179,7 +179,7 @@ def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np
 
     Args:
         shape: (H, W) of the micrograph.
-        side: of a patch, pixels.
+        side: side of a patch, pixels.
         overlap: fraction of its side, 0 to below 1, by which a patch overlaps its neighbour.
         generator: for the corner.
 
@@ -211,8 +211,8 @@ def quiet_places(
         micrograph: (H, W), finite.
         broken: (H, W), pixels that are no measurement; see `fill_broken`.
         particles: centres (m, 2) x, y, pixels.
-        side: of a patch, pixels.
-        radius: of a particle, pixels.
+        side: side of a patch, pixels.
+        radius: radius of a particle, pixels.
         count: the most patches to return.
 
     Returns:

@@ -29,12 +29,12 @@ class MrcHeader:
 
     Attributes:
         shape: (sections, rows, columns), as stored: (N, H, W) of a stack of N images.
-        dtype: of the values, with byte order.
+        dtype: data type of the values, with byte order.
         offset: bytes before the values.
         axes: which of x (1), y (2) and z (3) columns, rows and sections are.
         voxel_size: A along x, y and z; 0 if not given.
         angles: between the cell's axes, degrees; 0 if not given.
-        origin: of the first voxel, A along x, y and z.
+        origin: position of the first voxel, A along x, y and z.
         start: number of the first column, row and section.
         written: size in bytes and time in nanoseconds of the file's last change, as the header was read.
     """
@@ -184,7 +184,7 @@ def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArra
     Args:
         path: the stack.
         header: as it was read before.
-        indices: of the n images, from 0.
+        indices: indices of the n images, from 0.
 
     Returns:
         (n, H, W) in the file's dtype and byte order.

@@ -112,9 +112,9 @@ def fsc_by_step(folder: RunFolder, plan: Plan, alignment: Alignment) -> dict[int
     """Return the FSC of the half maps, (D // 2 + 1,), by step, with NaN beyond the Nyquist frequency of a coarse box.
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        alignment: that takes half 2 into the frame of half 1 at the end of the run.
+        folder: folder of the run.
+        plan: plan of the run.
+        alignment: transform that takes half 2 into the frame of half 1 at the end of the run.
     """
     recorded = {r["step"] for r in folder.records(1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))

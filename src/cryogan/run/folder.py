@@ -159,7 +159,7 @@ class RunFolder(MapFolder):
 
     @property
     def views(self) -> Path:
-        """View directions and shifts from which half 1 simulates, where they are not uniform."""
+        """View directions and shifts that half 1 simulates, where the directions are not uniform."""
         return self.path / "views.star"
 
     # Maps of the halves while they are trained, each half in a frame of its own.

@@ -16,7 +16,7 @@ def write_fsc(folder: MapFolder, curves: FscCurves) -> None:
     """Write the curves as STAR with RELION's names and as CSV, and the corrected curve as XML for EMDB.
 
     Args:
-        folder: that exists.
+        folder: folder that exists.
         curves: FSC of the two half maps.
     """
     columns = {

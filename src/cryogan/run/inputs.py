@@ -67,7 +67,7 @@ def read_inputs(
         particles: RELION STAR or cryoSPARC .cs, with CTF.
         noise: STAR or .cs of background patches with micrograph names.
         data_dir: where else to look for image stacks.
-        settings: of the run.
+        settings: settings of the run.
         cache: folder for cropped particles and background patches; None: they are read from their files.
         progress: called with the share, 0 to 1, of the particles that is cropped.
 
@@ -171,8 +171,8 @@ def require_images(plan: Plan, processes: int) -> None:
     """Refuse more processes than a batch can be shared out to.
 
     Args:
-        plan: of the run.
-        processes: of a distributed run, for both halves.
+        plan: plan of the run.
+        processes: number of processes of a distributed run, for both halves.
 
     Raises:
         InputError: a process would have no images.
@@ -292,7 +292,7 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
     """Return what both halves take of the GPU's memory.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         free: bytes; default: what is free on the plan's device.
     """
     if free is None:

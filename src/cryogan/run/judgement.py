@@ -47,7 +47,7 @@ def judge_convergence(
     """Judge whether the map stood still at the end of the run, and the halves no longer came closer.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         courses: each half's records, by step.
         fsc_by_step: FSC of the half maps, (D // 2 + 1,) with NaN beyond a coarse box, by step.
     """
@@ -78,8 +78,8 @@ def judge_maps(
     """Judge two half maps.
 
     Args:
-        plan: of the run.
-        alignment: of half 2 to half 1.
+        plan: plan of the run.
+        alignment: alignment of half 2 to half 1.
         curves: FSC of the aligned halves.
         mask: soft mask around the molecule, (D, D, D).
         resolution: corrected FSC 0.143, A.
@@ -106,7 +106,7 @@ def judge_views(coverage: np.ndarray) -> list[Finding]:
     """Judge whether frequencies are missing because few views hold them.
 
     Args:
-        coverage: of directions of frequencies by views, 1 where even, as in views.star.
+        coverage: coverage of directions of frequencies by views, 1 where even, as in views.star.
     """
     rare = float((coverage < RARE).mean())
     return [] if rare < RARE_SHARE else [warnings.VIEWS_MISSING(share=rare, rare=RARE)]

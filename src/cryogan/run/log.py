@@ -13,8 +13,8 @@ class RunLog:
     """Log of a run, which also prints to the user's console.
 
     Args:
-        folder: whose log is written.
-        console: of the user.
+        folder: folder of the run, whose log is written.
+        console: console of the user.
     """
 
     def __init__(self, folder: RunFolder, console: Console) -> None:

@@ -14,7 +14,7 @@ def write_maps(
     """Write half maps, their mean, the mask and the FSC, under the names that RELION looks for.
 
     Args:
-        folder: that exists.
+        folder: folder that exists.
         pixel_size: A.
         halves: the half maps in one frame, (D, D, D) each.
         mask: soft mask around the molecule, (D, D, D).

@@ -33,9 +33,9 @@ class Step:
     """A volume update that has just been made.
 
     Attributes:
-        trainer: that made it.
+        trainer: trainer that made it.
         record: its numbers; to look at one is to wait for the GPU.
-        number: of volume updates of the run so far.
+        number: number of volume updates of the run so far.
         is_snapshot: whether its map is kept.
         is_reported: whether its record is.
     """
@@ -60,8 +60,8 @@ class Observer:
         """Look at the end.
 
         Args:
-            trainer: of the last stage that ran.
-            number: of volume updates of the run so far.
+            trainer: trainer of the last stage that ran.
+            number: number of volume updates of the run so far.
             outcome: how it ended, with a map: `Outcome.has_map`.
         """
 

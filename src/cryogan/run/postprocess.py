@@ -23,10 +23,10 @@ class Result:
     """What a finished run is worth.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         resolution: corrected half-map FSC 0.143, A.
         resolution_unmasked: unmasked half-map FSC 0.143, A.
-        alignment: of half 2 to half 1.
+        alignment: alignment of half 2 to half 1.
         curves: FSC of the half maps.
         mask: soft mask around the molecule, (D, D, D).
         convergence: whether the run was at its end.
@@ -63,8 +63,8 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     """Align half 2 to half 1, compare and judge them, and write maps, FSC, figures, classes and report.
 
     Args:
-        folder: of a run whose halves are trained.
-        plan: of the run.
+        folder: folder of a run whose halves are trained.
+        plan: plan of the run.
     """
     half1, half2 = (_final_map(folder, half, plan) for half in HALVES)
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)

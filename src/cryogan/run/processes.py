@@ -61,7 +61,7 @@ def train_half(folder: Path, half: int, messages: "multiprocessing.queues.Queue[
     """Train a half with the plan in the folder: the body of its process.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         half: 1 or 2.
         messages: takes records, findings and how it ended.
     """

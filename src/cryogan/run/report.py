@@ -30,8 +30,8 @@ def write_readme(folder: RunFolder, plan: Plan) -> None:
     """Write `README.txt`, at the beginning of a run: what each file is, and the commands to go on.
 
     Args:
-        folder: of the run.
-        plan: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
     """
     lines = [f"A run of CryoGAN on {plan.particle_count} {plan.settings.kind} of {plan.particles}.", ""]
     for when, files in _files(folder, plan).items():
@@ -93,9 +93,9 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     """Write `report.html`, one offline page.
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        result: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
+        result: result of the run.
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
     summary = (

@@ -155,7 +155,7 @@ def submit(script: str, out: Path) -> str:
 
 
 def _memory(resources: Resources, gib_of_half: float) -> dict[str, str]:
-    """Of a node for both halves; or of each core, for processes that may be on any nodes."""
+    """Memory to request: of a node, for both halves; or of each core, for processes that may be on any nodes."""
     if resources.processes is None:
         return {"mem": resources.memory or f"{math.ceil(2 * gib_of_half)}G"}
     mib = 1024 * gib_of_half

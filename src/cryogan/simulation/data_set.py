@@ -96,7 +96,7 @@ def simulate(
         float32: write stacks as float32, which every program reads, instead of float16.
         disturbances: junk, neighbours and other faults of real data, recorded in truth.star; None: none.
         place: header of the volume's file, whose origin truth.mrc keeps; None: it begins at 0.
-        seed: of everything random.
+        seed: seed of everything random.
 
     Raises:
         InputError: `out` is not empty, `poses` lacks columns, or options that do not go together.

@@ -100,7 +100,7 @@ def put_junk(
         simulator: projector and CTF.
         volumes: (K, D, D, D); particle i shows volume i modulo K.
         particles: the ground truth, with kinds and neighbours.
-        seed: of the simulation.
+        seed: seed of the simulation.
         power: variance of the clean images within the particle's circle.
         radius_A: radius of the molecule.
     """

@@ -163,7 +163,7 @@ def disturb(particles: Particles, disturbances: Disturbances, seed: int, radius_
     Args:
         particles: undisturbed ones.
         disturbances: which are on, and how strong.
-        seed: of the simulation; each disturbance has a generator of its own.
+        seed: seed of the simulation; each disturbance has a generator of its own.
         radius_A: radius of the molecule.
         side_A: side of the box.
     """

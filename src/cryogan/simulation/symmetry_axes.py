@@ -14,7 +14,7 @@ def on_symmetry_axes(model: AtomicModel, symmetry: str, box: int, pixel_size: fl
     The axes are found in a map of the model (`find_axes`).
 
     Args:
-        model: in any frame.
+        model: model in any frame.
         symmetry: point group, such as C4, D7 or O.
         box: D, pixels, in which the model fits.
         pixel_size: A.
