@@ -29,7 +29,7 @@ from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
 from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
-from cryogan.run.plan import Plan, require_device
+from cryogan.run.plan import ImageFiles, Plan, require_device
 
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _DEFAULT_BOX = 64
@@ -115,6 +115,7 @@ def read_inputs(
         threads=settings.threads or max(1, available_cores() // 2),
         halves=" ".join(found.sentence for found in of_halves if found.severity == "note"),
         image_folders=table.image_folders,
+        image_files=ImageFiles.of(table),
     )
     findings = _findings(plan, sizes, images, table, patches, prior)
     return Inputs(plan, images, [*findings, *of_halves], halves)

@@ -21,8 +21,41 @@ if TYPE_CHECKING:
     import torch
 
     from cryogan.critics import Critic, Stage, Task
+    from cryogan.particles import ParticleTable
 
 _PATHS = ("particles", "noise", "data_dir", "cropped", "cropped_noise")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """What other programs have to know of the images of a run's particle file; the defaults: nothing is known.
+
+    Attributes:
+        box: pixels, of the first image; 0 if unknown.
+        pixel_size: A, of the first image.
+        half_precision: whether any are stored as float16.
+        phase_flipped: whether any were multiplied by the sign of their CTF.
+        relative_names: whether the file names them from a folder, not from the root.
+    """
+
+    box: int = 0
+    pixel_size: float = 0.0
+    half_precision: bool = False
+    phase_flipped: bool = False
+    relative_names: bool = False
+
+    @classmethod
+    def of(cls, table: "ParticleTable") -> "ImageFiles":
+        """Return what there is to know of a run's particles."""
+        sizes, flipped = table.pixel_sizes, table.ctf.get("phase_flipped")
+        return cls(
+            box=table.headers[table.stack_index[0]].shape[2],
+            pixel_size=table.pixel_size if sizes is None else float(sizes[0]),
+            half_precision=any(header.dtype.kind == "f" and header.dtype.itemsize == 2 for header in table.headers),
+            phase_flipped=flipped is not None and bool(flipped.any()),
+            # Of a .cs file, particles.star names them from the root.
+            relative_names=table.star is not None and not all(Path(name).is_absolute() for name in table.stack_names),
+        )
 
 
 @dataclass(frozen=True)
@@ -45,6 +78,7 @@ class Plan:
         threads: CPU threads of each half.
         halves: how the particles were divided, for the report; empty in runs of older versions.
         image_folders: where the stacks were found that `particles.star` names.
+        image_files: what other programs have to know of them; unknown in runs of older versions.
     """
 
     settings: Settings
@@ -62,6 +96,7 @@ class Plan:
     threads: int
     halves: str = ""
     image_folders: tuple[Path, ...] = ()
+    image_files: ImageFiles = ImageFiles()
 
     @property
     def is_picked(self) -> bool:
@@ -184,6 +219,7 @@ class Plan:
             numbers = record["plan"]
             paths = {name: Path(numbers[name]) if name in numbers else None for name in _PATHS}
             numbers["image_folders"] = tuple(map(Path, numbers.get("image_folders", ())))
+            numbers["image_files"] = ImageFiles(**numbers.get("image_files", {}))
             numbers["stages"] = tuple(Stage(**stage) for stage in numbers["stages"])
             return cls(**(numbers | paths), settings=validate(record["settings"], f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
