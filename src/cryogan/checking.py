@@ -21,7 +21,7 @@ from cryogan.particles import ParticleImages, open_stack
 from cryogan.particles.background import PlaneFit, outside_circle
 from cryogan.particles.findings import NOTES
 from cryogan.physics.simulator import Simulator
-from cryogan.report import plot_particles
+from cryogan.report.figures import plot_particles
 from cryogan.run import warnings
 from cryogan.run.build import build_simulator
 from cryogan.run.inputs import read_inputs
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def doubts(self) -> list[str]:
-        """Sentences, each a reason to look again before a run."""
+        """Sentences of the warnings and errors."""
         return warnings.doubts(self.findings)
 
 
@@ -118,9 +118,9 @@ def _pixels(images: ParticleImages, keep_gradient: bool) -> tuple[dict[str, str]
     """The background of the files' pixels, before any normalisation, and outliers among them."""
     table = images.table
     rows = images.spread(PROBED)
-    sides = np.array([header.shape[2] for header in table.headers])[table.stack_index[rows]]
+    sides = table.file_boxes[rows]
     rows, side = rows[sides == sides[0]], int(sides[0])
-    pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
+    pixel_size = table.file_pixel_sizes[rows[0]]
     outside = outside_circle(side, None if images.radius_A is None else min(images.radius_A / pixel_size, side / 2))
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
     pixels = pixels.astype(np.float32)  # sums of float16 overflow
@@ -145,7 +145,7 @@ def _cost(plan: Plan) -> dict[str, str]:
     cores = available_cores()
     minutes, gib = plan.cost.minutes(cores), plan.cost.memory_gib
     return {
-        "device": plan.machine.removeprefix("Device: ").removesuffix("."),
+        "device": plan.hardware,
         "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",
     }
 

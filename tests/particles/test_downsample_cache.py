@@ -125,9 +125,9 @@ def test_what_the_cache_says_is_usable_is_not_looked_at_again(table: ParticleTab
 def test_checked_images_are_read_when_they_are_asked_for(table: ParticleTable) -> None:
     images = ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0, checked=True)
     table.stacks[0].unlink()
-    with pytest.raises(InputError, match="bring the file back"):
+    with pytest.raises(InputError, match="Bring the file back"):
         images.batch(np.arange(3))
-    with pytest.raises(InputError, match="bring the file back"):
+    with pytest.raises(InputError, match="Bring the file back"):
         ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0)
 
 

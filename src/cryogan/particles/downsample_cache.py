@@ -46,7 +46,7 @@ def crop(
     Args:
         table: N particles.
         box: working box, pixels.
-        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        radius_A: radius of the circle, A, outside which there is background; None: patches with particles anywhere.
         invert: whether protein is dark.
         folder: made if it is absent; several runs may share it.
         progress: called with the share of the images that is done.
@@ -60,13 +60,7 @@ def crop(
     """
     reader = ImageReader(table, box, radius_A, invert, keep_gradient)
     files = _states(table)
-    digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert, keep_gradient]).encode())
-    digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
-    for name in sorted(CORRECTED & table.ctf.keys()):
-        digest.update(name.encode() + table.ctf[name].tobytes())
-    if table.pixel_sizes is not None:
-        digest.update(table.pixel_sizes.tobytes())
-    stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
+    stack = folder / f"{table.source.stem}_{box}px_{_digest(table, files, box, radius_A, invert, keep_gradient)}.mrcs"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(stack.with_suffix(".lock"), wait=True):
         notes = stack.with_suffix(".json")
@@ -137,6 +131,24 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
         ctf={name: values for name, values in table.ctf.items() if name not in CORRECTED},
     )
     return placed, usable[rows]
+
+
+def _digest(
+    table: ParticleTable,
+    files: list[list[str | int]],
+    box: int,
+    radius_A: float | None,
+    invert: bool,
+    keep_gradient: bool,
+) -> str:
+    """Return 16 digits that change with all that the cropped images depend on."""
+    digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert, keep_gradient]).encode())
+    digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
+    for name in sorted(CORRECTED & table.ctf.keys()):
+        digest.update(name.encode() + table.ctf[name].tobytes())
+    if table.pixel_sizes is not None:
+        digest.update(table.pixel_sizes.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _index(stack: Path) -> Path:

@@ -21,7 +21,7 @@ class ParticleImages:
     Args:
         table: the particles.
         box: working box, pixels.
-        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        radius_A: radius of the circle, A, outside which there is background; None: patches with particles anywhere.
         invert: whether protein is dark.
         memory_limit_bytes: up to this the images are held in memory; beyond it every batch is read and preprocessed
             anew, to the same numbers.
