@@ -432,7 +432,7 @@ def test_fsc_of_maps_that_do_not_fit(refused: Run, tmp_path: Path) -> None:
     write_volume(tmp_path / "a.mrc", noise, 4.0)
     write_volume(tmp_path / "b.mrc", noise, 5.0)
     write_volume(tmp_path / "c.mrc", noise[:12, :12, :12], 4.0)
-    assert "resample" in refused("fsc", tmp_path / "a.mrc", tmp_path / "b.mrc", "--out", tmp_path / "out")
+    assert "Resample" in refused("fsc", tmp_path / "a.mrc", tmp_path / "b.mrc", "--out", tmp_path / "out")
     refused("fsc", tmp_path / "a.mrc", tmp_path / "c.mrc", "--out", tmp_path / "out")
     refused("fsc", tmp_path / "a.mrc", tmp_path / "none.mrc", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -318,7 +318,7 @@ def _optics(pixel_size: float, box: int) -> dict[str, list[object]]:
 def _coordinates(path: Path, table: ParticleTable) -> dict[str, NDArray[np.float64]]:
     """Coordinates (n, 2) x, y of the particles, by micrograph."""
     if table.star is None:
-        raise InputError(f"{path}: give a RELION STAR file; .cs files hold no coordinates in pixels.")
+        raise InputError(f"{path}: .cs files hold no coordinates in pixels. Give a RELION STAR file.")
     block = next(block for block in table.star.values() if "rlnImageName" in block)
     names = np.array(block.texts("rlnMicrographName"))
     both = np.stack([block.floats("rlnCoordinateX"), block.floats("rlnCoordinateY")], axis=1)

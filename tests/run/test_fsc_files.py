@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from cryogan.particles import read_star
 from cryogan.run.folder import MapFolder
-from cryogan.run.fsc_files import write_fsc
+from cryogan.run.fsc_files import read_fsc, write_fsc
 from cryogan.validation import fsc_curves, spherical_mask
 
 
@@ -33,5 +33,9 @@ def test_files_hold_the_curves(tmp_path: Path) -> None:
     with (tmp_path / "fsc.csv").open() as file:
         rows = list(csv.DictReader(file))
     np.testing.assert_allclose([float(row["corrected"]) for row in rows], curves.corrected)
+    frequency, read = read_fsc(MapFolder(tmp_path))
+    np.testing.assert_array_equal(frequency, curves.frequency)
+    for name in ("corrected", "unmasked", "masked", "phase_randomised"):
+        np.testing.assert_array_equal(read[name], getattr(curves, name))
     table = read_star(tmp_path / "fsc.star")["fsc"]
     np.testing.assert_allclose(table.floats("rlnFourierShellCorrelationUnmaskedMaps"), curves.unmasked, atol=1e-6)

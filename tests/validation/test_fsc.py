@@ -164,7 +164,7 @@ def test_resolution_without_a_crossing():
 
 def test_unusable_input_is_refused():
     volume = white(0, 8)
-    with pytest.raises(InputError, match="resample"):
+    with pytest.raises(InputError, match="Resample"):
         fsc(volume, white(0, 10))
     with pytest.raises(InputError, match="cubic"):
         fsc(volume[0], volume[0])

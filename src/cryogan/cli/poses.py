@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryogan.cli.app import Answer, Say, app, examples
-from cryogan.run.folder import MapFolder
 
 if TYPE_CHECKING:
     from cryogan.refinement.refine import Refined
@@ -19,6 +18,7 @@ def poses_command(run: Path, *, out: Path | None = None, console: Say = None) ->
         out: Folder for particles.star, particles.cs and pictures. Default: poses in the run's folder.
     """
     from cryogan.refinement.refine import find_poses
+    from cryogan.run.folder import MapFolder
 
     folder = MapFolder(find_poses(run, out, console=console))
     return Answer({"folder": folder.path, "particles": folder.particles})
@@ -39,6 +39,8 @@ def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -
 
 def of_refinement(result: "Refined") -> dict[str, Any]:
     """A refinement for a program to read."""
+    from cryogan.run.folder import MapFolder
+
     folder = MapFolder(result.folder)
     return {
         "folder": folder.path,

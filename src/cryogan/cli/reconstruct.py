@@ -9,7 +9,6 @@ from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
 from cryogan.cli.poses import of_refinement
 from cryogan.errors import InputError
-from cryogan.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from cryogan.run.postprocess import Result
@@ -73,6 +72,8 @@ def reconstruct_command(
 
 
 def _of_run(result: "Result") -> dict[str, Any]:
+    from cryogan.run.folder import RunFolder
+
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes

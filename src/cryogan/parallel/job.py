@@ -1,4 +1,4 @@
-"""All processes of a distributed run: who trains which half, and what they tell each other."""
+"""All processes of a distributed run: which half each of them trains, and their messages."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _WAITING_SECONDS = 0.1  # between looks at whether all processes are there
 
 
 class Job:
-    """The processes of a distributed run: a group for each half map, and a store for what they tell each other.
+    """The processes of a distributed run: a group for each half map, and a store for their messages.
 
     Args:
         launch: which of the processes this is.
@@ -138,7 +138,7 @@ def joined() -> Iterator[Job | None]:
     """Join the processes that a launcher has started, for the length of the block.
 
     Of several processes that fail, the first says why: its exception is raised there, as `RankFailed` if it is not
-    rank 0; the others raise SystemExit. That the run was stopped is said by rank 0 alone, in words and by its exit
+    rank 0; the others raise SystemExit. That the run was stopped is reported by rank 0 alone, with its message and exit
     code; the other processes have done what they were asked to and exit with 0.
 
     Yields:

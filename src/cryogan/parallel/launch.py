@@ -1,4 +1,4 @@
-"""What launchers (torchrun, srun) tell a process: which one of a distributed job it is, and when to stop."""
+"""The place of a process in a distributed job, and when it has to stop, as launchers (torchrun, srun) set them."""
 
 import os
 import re

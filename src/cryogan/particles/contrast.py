@@ -38,7 +38,7 @@ class ContrastReport:
         sign: +1 protein is bright, -1 dark, 0 not sure.
         z: root of the difference of chi squared between both signs, positive if bright fits better.
         count: images that were looked at.
-        reason: why it is not sure, or whence the sign comes if not from the images; else empty.
+        reason: why it is not sure, or where the sign comes from if not from the images; otherwise empty.
     """
 
     sign: int

@@ -65,7 +65,7 @@ class ParticleTable:
         tubes: str (N,), the helical tube of each segment; None where there are none.
         subset: (N,) the half, 1 or 2, that the file puts each particle in; None where it has no halves.
         blob_sign: 1 if the file says that protein is bright, -1 if dark, None if it says nothing (.cs only).
-        findings: what is doubtful in the file.
+        findings: notes and warnings about the file.
         image_folders: where the stacks were found; given to `read_particles` as `found`, it finds them again for a
             file that was written elsewhere.
     """

@@ -47,7 +47,7 @@ def group_generators(name: str) -> list[NDArray[np.float64]]:
     elif text in _FIXED:
         generators = _FIXED[text]
     else:
-        raise InputError(f"Unknown symmetry {name!r}: give C1, Cn, Dn, T, O, I, I1, I2, I3 or I4.")
+        raise InputError(f"Unknown symmetry {name!r}. Give C1, Cn, Dn, T, O, I, I1, I2, I3 or I4.")
     return [_rotation(order, axis) for order, axis in generators]
 
 

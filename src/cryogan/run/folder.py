@@ -324,7 +324,7 @@ class RunFolder(MapFolder):
         missing = [path for path in self.half_maps if not path.exists()]
         if missing:
             raise InputError(
-                f"{self.path} has no {missing[0].name}: finish it with cryogan reconstruct --resume {self.path}."
+                f"{self.path} has no {missing[0].name}. Finish it with cryogan reconstruct --resume {self.path}."
             )
 
     def _outcomes(self) -> dict[str, str] | None:

@@ -5,11 +5,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryogan.files import replacing
 from cryogan.particles import write_star
 from cryogan.run.folder import MapFolder
 from cryogan.validation import FscCurves
+
+_FREQUENCY, _CURVES = "frequency_1_per_A", ("corrected", "unmasked", "masked", "phase_randomised")  # of the CSV
 
 
 def write_fsc(folder: MapFolder, curves: FscCurves) -> None:
@@ -30,11 +33,22 @@ def write_fsc(folder: MapFolder, curves: FscCurves) -> None:
     }
     write_star(folder.fsc_star, {"fsc": {name: values.tolist() for name, values in columns.items()}})
     _write_xml(folder.fsc_xml, curves)
-    names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
     with replacing(folder.fsc_csv) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(("shell", _FREQUENCY, "resolution_A", *_CURVES))
         writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+
+
+def read_fsc(folder: MapFolder) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Read what `write_fsc` wrote.
+
+    Returns:
+        Frequencies (D // 2 + 1,), 1/A, and the curves, (D // 2 + 1,), by their names in `FscCurves`.
+    """
+    with folder.fsc_csv.open() as file:
+        rows = list(csv.DictReader(file))
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in (_FREQUENCY, *_CURVES)}
+    return columns.pop(_FREQUENCY), columns
 
 
 def _write_xml(path: Path, curves: FscCurves) -> None:

@@ -230,7 +230,7 @@ def _crop(
 
 
 def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings) -> list[Finding]:
-    """What was read, and what of it cannot be used."""
+    """Findings on the images: what was read, and what of it cannot be used."""
     findings = [
         warnings.IMAGES_READ(
             count=len(images),
@@ -252,7 +252,7 @@ def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings)
 
 
 def _of_metadata(images: ParticleImages, table: ParticleTable, sizes: _Sizes, settings: Settings) -> list[Finding]:
-    """What in the particles' metadata is doubtful, or not simulated."""
+    """Findings on the particles' metadata: doubtful values, and effects that are not simulated."""
     findings = input_findings(table, sizes.box, images.pixel_size, sizes.background, settings.invert)
     for finding in findings:
         if finding.severity == "error":

@@ -1,4 +1,4 @@
-"""What the process of a half tells the process that runs both."""
+"""Messages from the process of a half to the process that runs both."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

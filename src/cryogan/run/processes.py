@@ -161,7 +161,7 @@ def lead(folder: RunFolder, plan: Plan, log: RunLog, job: Job) -> None:
         try:
             _train_part(folder.path, plan, job, take, stop, take)
         finally:
-            with suppress(InputError):  # what half 2 has told while half 1 failed
+            with suppress(InputError):  # messages of half 2 while half 1 failed
                 take()
     monitor.require_trained()
     for number in (signal.SIGINT, *STOPPING):  # the comparison may be cut short

@@ -111,15 +111,15 @@ def align(
     pixel_size = positive(pixel_size, "pixel size")
     box = maps[0].shape[0]
     if maps[0].shape != maps[1].shape:
-        raise InputError(f"The maps to align are {box} and {maps[1].shape[0]} voxels wide: resample one.")
+        raise InputError(f"The maps to align are {box} and {maps[1].shape[0]} voxels wide. Resample one.")
     for volume, name in zip(maps, ("moving", "reference"), strict=True):
         if np.ptp(volume) == 0:
-            raise InputError(f"The {name} map is constant and cannot be aligned: check its reconstruction.")
+            raise InputError(f"The {name} map is constant and cannot be aligned. Check its reconstruction.")
     if not hands or not set(hands) <= {1, -1}:
-        raise InputError(f"The hands to search are {tuple(hands)}: give 1 (as it is), -1 (mirrored) or both.")
+        raise InputError(f"The hands to search are {tuple(hands)}. Give 1 (as it is), -1 (mirrored) or both.")
     limit = math.inf if resolution_A is None else box * pixel_size / positive(resolution_A, "resolution limit")
     if limit < 3:
-        raise InputError(f"Alignment at {resolution_A} A has under 3 shells: give a finer resolution limit.")
+        raise InputError(f"Alignment at {resolution_A} A has under 3 shells. Give a finer resolution limit.")
 
     maps[0] = inscribed(maps[0])
     coarse = Comparison(maps[0], maps[1], min(box, COARSE_BOX), limit)

@@ -3,7 +3,6 @@
 Nothing is written into the folder but a request to stop: it may be somebody else's, and read-only.
 """
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.particles import read_volume
 from cryogan.run.folder import HALVES, RunFolder
+from cryogan.run.fsc_files import read_fsc
 from cryogan.validation import fsc, resample, resolution_at
 from cryogan.watch.record import RunRecord
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LOG_LINES = 200  # shown
 LARGEST_BOX = 128  # of a map in the browser; larger ones are Fourier-cropped
-FSC_CURVES = ("corrected", "unmasked", "masked", "phase_randomised")
 
 
 class WatchedRun:
@@ -175,16 +174,13 @@ class WatchedRun:
 
     def _fsc(self) -> dict[str, Any] | None:
         """FSC of the finished half maps, or else of the last ones that were compared."""
-        path = self.folder.fsc_csv
-        if not self.inside(path):
+        if not self.inside(self.folder.fsc_csv):
             return None if self._compared is None else self._compared[1]
-        with path.open() as file:
-            rows = list(csv.DictReader(file))
-        curves = {name: np.array([float(row[name]) for row in rows]) for name in FSC_CURVES}
+        frequency, curves = read_fsc(self.folder)
         resolution = resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
         return {
             "text": f"The finished half maps: {resolution:.1f} Å at 0.143, mask-corrected.",
-            "frequency": [float(row["frequency_1_per_A"]) for row in rows],
+            "frequency": frequency.tolist(),
             "curves": {name.replace("_", "-"): _plain(curve) for name, curve in curves.items()},
         }
 
