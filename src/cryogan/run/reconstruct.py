@@ -96,7 +96,7 @@ def figures(folder: Path) -> Result:
     """
     run, plan = RunFolder(folder), Plan.read(folder)
     if not run.is_trained:
-        raise InputError(f"{folder} is not finished; go on with: cryogan reconstruct --resume {folder}")
+        raise InputError(f"{folder} is not finished. Go on with: cryogan reconstruct --resume {folder}")
     with run.working():
         result = postprocess(run, plan)
         if not run.is_finished:  # the comparison had been cut short

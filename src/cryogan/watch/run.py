@@ -176,7 +176,7 @@ class WatchedRun:
     def _fsc(self) -> dict[str, Any] | None:
         """FSC of the finished half maps, or else of the last ones that were compared."""
         path = self.folder.fsc_csv
-        if not self.inside(path):
+        if not self.folder.is_finished or not self.inside(path):
             return None if self._agreement is None else self._agreement[1]
         with path.open() as file:
             rows = list(csv.DictReader(file))
