@@ -32,7 +32,7 @@ class StopAfter(queue.Queue[Message]):
 
     def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
         super().put(item, block, timeout)
-        self._left -= item.kind == "record"
+        self._left -= item.record is not None
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -63,17 +63,17 @@ def test_a_half_is_resumed_within_and_between_stages(critic: str, particles: Pat
     assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(first, 5), (first, 5), (32, 4)]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(whole, 2, undisturbed)  # type: ignore[arg-type]
-    assert last(undisturbed).kind == "finished", last(undisturbed).text
+    assert last(undisturbed).outcome is Outcome.FINISHED, last(undisturbed).text
     # Half 2, as half 1 draws pictures, which takes longer than these steps.
     told: list[float] = []
     for steps in (2, 3, 2, 5):  # within a stage, at its end, within the next, within the last
         stopped = StopAfter(steps)
         train_half(parts, 2, stopped)  # type: ignore[arg-type]
-        assert last(stopped).kind == "stopped", last(stopped).text
+        assert last(stopped).outcome is Outcome.STOPPED, last(stopped).text
         told += [m.record["step"] for m in stopped.queue if m.record is not None]
     again: queue.Queue[Message] = queue.Queue()
     train_half(parts, 2, again)  # type: ignore[arg-type]
-    assert last(again).kind == "finished", last(again).text
+    assert last(again).outcome is Outcome.FINISHED, last(again).text
     told += [m.record["step"] for m in again.queue if m.record is not None]
     assert told == list(range(1, 15))  # no step twice, none left out
     final = "snapshots/half2_final.mrc"
@@ -112,7 +112,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     folders = [prepared(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(folders[0], 2, undisturbed)  # type: ignore[arg-type]
-    assert last(undisturbed).kind == "finished", last(undisturbed).text
+    assert last(undisturbed).outcome is Outcome.FINISHED, last(undisturbed).text
 
     stack = copied().parent / "particles.mrcs"
     whole, status = stack.read_bytes(), stack.stat()
@@ -124,7 +124,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     }
     spoilt = Spoiling(step, spoil[spoiling])
     train_half(folders[1], 2, spoilt)  # type: ignore[arg-type]
-    assert last(spoilt).kind == "failed"
+    assert last(spoilt).outcome is Outcome.FAILED
     assert "particles.mrcs: " + ("cannot be read" if spoiling == "gone" else "has changed") in last(spoilt).text
     assert "--resume" in last(spoilt).text
 
@@ -132,7 +132,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     os.utime(stack, ns=times)
     again: queue.Queue[Message] = queue.Queue()
     train_half(folders[1], 2, again)  # type: ignore[arg-type]
-    assert last(again).kind == "finished", last(again).text
+    assert last(again).outcome is Outcome.FINISHED, last(again).text
     maps = [read_volume(RunFolder(folder).final(2))[0] for folder in folders]
     np.testing.assert_array_equal(*maps)
 
@@ -150,7 +150,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     written: list[tuple[bytes, bytes]] = []
     messages = Spoiling(3, lambda: written.append((latest.read_bytes(), (folder / "half2.pt").read_bytes())))
     train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "finished", last(messages).text
+    assert last(messages).outcome is Outcome.FINISHED, last(messages).text
     minutes = [message.record["minutes"] for message in messages.queue if message.record is not None]
     assert minutes == sorted(minutes)
     assert minutes[0] > 0
@@ -190,6 +190,6 @@ def test_a_spoilt_checkpoint_ends_in_one_line(particles: Path, tmp_path: Path) -
     (folder / "half2.pt").write_bytes(bytes(3000))
     messages: queue.Queue[Message] = queue.Queue()
     train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "failed"
+    assert last(messages).outcome is Outcome.FAILED
     assert "half2.pt is not a checkpoint" in last(messages).text
     assert "\n" not in last(messages).text

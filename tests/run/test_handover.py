@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from cryogan.run.reconstruct import prepare
 from cryogan.simulation import simulate
 from cryogan.validation import flip_hand
 
+DOWNSTREAM = Path(__file__).parents[2] / "docs" / "downstream.md"
 BOX, PIXEL, WORKING_BOX = 48, 3.0, 32
 needs_relion = pytest.mark.skipif(
     shutil.which("relion_refine_mpi") is None or shutil.which("mpirun") is None, reason="RELION is not installed"
@@ -49,7 +51,7 @@ FIRST_ITERATION = " --auto_iter_max 1 --healpix_order 1 --verb 0"
 BLOCK = re.compile(r"<p>([^<]*)</p>\s*<pre>([^<]*)</pre>")
 
 
-def shell(command: str, folder: Path, timeout: float = 120) -> str:
+def shell(command: str, folder: Path, timeout: float = 600) -> str:
     """Run a line as a user types it; `cryogan` is the one under test."""
     function = f'cryogan() {{ {shlex.quote(sys.executable)} -m cryogan.cli "$@"; }}\n'
     done = subprocess.run(
@@ -209,6 +211,36 @@ def test_relion_refines_with_the_printed_commands(project: Path, run: RunFolder)
     half1, pixel_size = read_volume(project / "refine" / "run_it001_half1_class001.mrc")
     assert half1.shape == (BOX,) * 3
     assert pixel_size == pytest.approx(PIXEL, abs=1e-3)
+
+
+@needs_relion
+def test_the_commands_of_the_page_run(project: Path, run: RunFolder, tmp_path: Path) -> None:
+    """Those of docs/downstream.md, with the numbers of this run; RELION's FSC, in EMDB's XML, agrees with ours."""
+    text = DOWNSTREAM.read_text()
+    for old, new in {
+        "3.822": "4.5",
+        "1.274": "3",
+        "192": "48",
+        "--particle_diameter 200": "--particle_diameter 126",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    commands = "".join(line[4:] for line in text.splitlines(keepends=True) if line.startswith("    "))
+    assert {"cryogan", "relion_image_handler", "mpirun", "relion_postprocess"} <= set(commands.split())
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy)
+    shell(commands.replace("--o refine/run", "--o refine/run" + FIRST_ITERATION), copy)
+    assert (copy / "refine" / "run_it001_data.star").exists()
+    theirs, ours = (ElementTree.parse(path).getroot() for path in (copy / "postprocess/map_fsc.xml", run.fsc_xml))
+    assert ours.tag == theirs.tag
+    assert set(ours.attrib) == set(theirs.attrib)
+    assert [ours.attrib[name] for name in ("xaxis", "yaxis")] == [theirs.attrib[name] for name in ("xaxis", "yaxis")]
+    assert {tuple(child.tag for child in point) for point in ours} == {tuple(child.tag for child in theirs[0])}
+    x, y = (np.array([[float(point.findtext(name)) for point in root] for root in (ours, theirs)]) for name in "xy")
+    np.testing.assert_allclose(x[0, 1:], x[1, 1:], atol=1e-5)
+    first = int(np.argmax(y[0] < 0.8))  # beyond, the random phases differ
+    assert first > 2
+    np.testing.assert_allclose(y[0, :first], y[1, :first], atol=1e-3)
 
 
 @needs_relion

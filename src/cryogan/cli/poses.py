@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryogan.cli.app import Answer, Say, app, examples
+from cryogan.run.folder import MapFolder
 
 if TYPE_CHECKING:
     from cryogan.refinement.refine import Refined
@@ -19,8 +20,8 @@ def poses_command(run: Path, *, out: Path | None = None, console: Say = None) ->
     """
     from cryogan.refinement.refine import find_poses
 
-    folder = find_poses(run, out, console=console)
-    return Answer({"folder": folder, "particles": folder / "particles.star"})
+    folder = MapFolder(find_poses(run, out, console=console))
+    return Answer({"folder": folder.path, "particles": folder.particles})
 
 
 @app.command(name="refine", help_epilogue=examples("cryogan refine run"))
@@ -38,10 +39,11 @@ def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -
 
 def of_refinement(result: "Refined") -> dict[str, Any]:
     """A refinement for a program to read."""
+    folder = MapFolder(result.folder)
     return {
-        "folder": result.folder,
-        "map": result.folder / "map.mrc",
-        "particles": result.folder / "particles.star",
+        "folder": folder.path,
+        "map": folder.map,
+        "particles": folder.particles,
         "resolution_A": result.resolution,
         "resolution_unmasked_A": result.resolution_unmasked,
     }

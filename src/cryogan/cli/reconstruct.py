@@ -9,6 +9,7 @@ from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
 from cryogan.cli.poses import of_refinement
 from cryogan.errors import InputError
+from cryogan.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from cryogan.run.postprocess import Result
@@ -55,7 +56,7 @@ def reconstruct_command(
             return None
         if resume_from is not None:
             if particles or out or noise or data_dir or cache or preset or config or given(settings):
-                raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
+                raise InputError("--resume takes its particles and settings from the run's folder. Give nothing else.")
             result = resume(resume_from, console=console, job=job)
             chosen = Plan.read(resume_from).settings
         elif particles is None or out is None:
@@ -76,10 +77,11 @@ def _of_run(result: "Result") -> dict[str, Any]:
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes
     ]
+    folder = RunFolder(result.folder)
     return {
-        "folder": result.folder,
-        "map": result.folder / "map.mrc",
-        "report": result.folder / "report.html",
+        "folder": folder.path,
+        "map": folder.map,
+        "report": folder.report,
         "resolution_A": result.resolution,
         "resolution_unmasked_A": result.resolution_unmasked,
         "correlation_of_halves": result.alignment.correlation,

@@ -27,9 +27,9 @@ class Job:
         launch: which of the processes this is.
 
     Attributes:
-        rank: of this process among all, from 0.
+        rank: rank of this process among all, from 0.
         size: number of processes.
-        local_rank: of this process among those of its machine.
+        local_rank: rank of this process among those of its machine.
         half: 1 or 2, that this process trains.
 
     Raises:
@@ -46,8 +46,8 @@ class Job:
             dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=_NO_LIMIT)
         except RuntimeError as error:
             raise InputError(
-                f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}); "
-                "set MASTER_ADDR and MASTER_PORT to a host and a free port."
+                f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}). "
+                "Set MASTER_ADDR and MASTER_PORT to a host and a free port."
             ) from error
         self._taken = 0
 
@@ -55,7 +55,7 @@ class Job:
         """Return the processes of this one's half; all processes have to call this.
 
         Args:
-            device: on which they train.
+            device: device on which they train.
         """
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         middle = self.size // 2

@@ -21,7 +21,7 @@ class Launch:
         size: number of processes.
         local_rank: among the processes of this machine.
         address: host where rank 0 is met.
-        port: of that host.
+        port: port of that host.
     """
 
     rank: int

@@ -46,13 +46,6 @@ class ContrastReport:
     count: int
     reason: str = ""
 
-    def __str__(self) -> str:
-        """One line for a report."""
-        word = {1: "bright", -1: "dark", 0: "not sure"}[self.sign]
-        return f"protein contrast: {word} (z = {self.z:+.1f} from {self.count} images" + (
-            f"; {self.reason})" if self.reason else ")"
-        )
-
 
 def contrast_sign(images: ParticleImages, count: int = 1000, stated: int | None = None) -> ContrastReport:
     """Measure whether protein is bright or dark.

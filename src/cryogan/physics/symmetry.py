@@ -79,10 +79,10 @@ class Symmetriser:
     modulo the box, which the spherical mask makes irrelevant.
 
     Args:
-        name: of the point group, as for `group_generators`.
+        name: name of the point group, as for `group_generators`.
         box: D.
-        device: of the volumes.
-        dtype: of the volumes.
+        device: device of the volumes.
+        dtype: data type of the volumes.
 
     Attributes:
         rotations: (n, 3, 3), the group.

@@ -126,7 +126,7 @@ class RunFolder(MapFolder):
 
     @property
     def log(self) -> Path:
-        """What the run has said, with times."""
+        """Messages of the run, with times."""
         return self.path / "log.txt"
 
     @property
@@ -149,7 +149,7 @@ class RunFolder(MapFolder):
 
     @property
     def readme(self) -> Path:
-        """What each file is, for people."""
+        """Description of each file, for people."""
         return self.path / "README.txt"
 
     @property
@@ -159,7 +159,7 @@ class RunFolder(MapFolder):
 
     @property
     def views(self) -> Path:
-        """View directions and shifts from which half 1 simulates, where they are not uniform."""
+        """View directions and shifts that half 1 simulates, where the directions are not uniform."""
         return self.path / "views.star"
 
     # Maps of the halves while they are trained, each half in a frame of its own.
@@ -218,7 +218,7 @@ class RunFolder(MapFolder):
         """Where `cryogan poses` writes by default."""
         return MapFolder(self.path / "poses")
 
-    # What can be asked of a run, and told to it.
+    # State of a run, and requests to it.
 
     @property
     def is_run(self) -> bool:

@@ -30,8 +30,8 @@ def train(
     """Train a half from the start or the last checkpoint.
 
     Args:
-        plan: of the run.
-        folder: of the run.
+        plan: plan of the run.
+        folder: folder of the run.
         half: 1 or 2.
         tell: takes records and findings.
         stopped: asked after each step, whether to end with a checkpoint.

@@ -33,9 +33,9 @@ class Step:
     """A volume update that has just been made.
 
     Attributes:
-        trainer: that made it.
+        trainer: trainer that made it.
         record: its numbers; to look at one is to wait for the GPU.
-        number: of volume updates of the run so far.
+        number: number of volume updates of the run so far.
         is_snapshot: whether its map is kept.
         is_reported: whether its record is.
     """
@@ -60,8 +60,8 @@ class Observer:
         """Look at the end.
 
         Args:
-            trainer: of the last stage that ran.
-            number: of volume updates of the run so far.
+            trainer: trainer of the last stage that ran.
+            number: number of volume updates of the run so far.
             outcome: how it ended, with a map: `Outcome.has_map`.
         """
 
@@ -83,7 +83,7 @@ def require_finite(half: int, trainer: Trainer, record: Record) -> None:
         InputError: it does.
     """
     if not np.isfinite(record["map_change"]):
-        raise InputError(f"Half {half}: the map is not finite after step {trainer.step}; lower the rates.")
+        raise InputError(f"Half {half}: the map is not finite after step {trainer.step}. Lower the rates.")
 
 
 class FiniteMap(Observer):
@@ -115,7 +115,7 @@ class SmallerBatches(Observer):
         if size < self._size:
             self._size = size
             who = f"Half {self._half} at box {step.trainer.simulator.projector.box}"
-            self._tell(Message(self._half, "finding", finding=warnings.SMALLER_BATCHES(who=who, images=size)))
+            self._tell(Message(self._half, finding=warnings.SMALLER_BATCHES(who=who, images=size)))
 
 
 class LatestMap(Observer):
@@ -192,7 +192,7 @@ class Progress(Observer):
 
     def _tell_numbers(self, step: Step) -> None:
         numbers = {**step.record, "step": step.number, "box": step.trainer.simulator.projector.box}
-        self._tell(Message(self._half, "record", numbers))
+        self._tell(Message(self._half, record=numbers))
 
 
 class Classes(Observer):

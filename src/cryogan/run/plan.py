@@ -63,16 +63,16 @@ class Plan:
     """A run, with every number resolved.
 
     Attributes:
-        settings: of the run.
+        settings: settings of the run.
         particles: the user's particle file.
         noise: the user's file of background patches.
         data_dir: where else image stacks are looked for.
         cropped: a stack of the particles at the working box, read in place of their files.
         cropped_noise: a stack of the background patches at the working box.
         box: the working box, pixels.
-        pixel_size: at the working box, A.
-        particle_radius: of the circle that holds a particle, A.
-        mask_radius: of the map's spherical mask, A.
+        pixel_size: pixel size at the working box, A.
+        particle_radius: radius of the circle that holds a particle, A.
+        mask_radius: radius of the map's spherical mask, A.
         particle_count: number of particles of both halves.
         stages: coarse to fine; the last has the working box.
         threads: CPU threads of each half.
@@ -171,14 +171,19 @@ class Plan:
     @property
     def machine(self) -> str:
         """A sentence on the device and threads of the run, and on a GPU that is left unused."""
+        return f"Device: {self.hardware}."
+
+    @property
+    def hardware(self) -> str:
+        """The device and threads of the run, and a GPU that is left unused, as a part of a sentence."""
         import torch
 
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} for each half"
         if self.device.type == "cuda":
-            return f"Device: {self.device} ({torch.cuda.get_device_name(self.device)}), {threads}."
+            return f"{self.device} ({torch.cuda.get_device_name(self.device)}), {threads}"
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         unused = f"not used: {', '.join(gpus)} (--device cuda)" if gpus else "no CUDA device is visible"
-        return f"Device: {self.device}, {threads}; {unused}."
+        return f"{self.device}, {threads}; {unused}"
 
     def require_device(self, folder: Path) -> None:
         """Refuse to go on with the run in a folder where its device is missing.
@@ -187,7 +192,7 @@ class Plan:
             InputError: there is no such device.
         """
         require_device(
-            self.settings.device, f'go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
+            self.settings.device, f'Go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
         )
 
     def write(self, folder: Path) -> None:
@@ -227,7 +232,7 @@ class Plan:
             raise InputError(f"{folder} is not the folder of a run: cannot read {file} ({error}).") from error
 
 
-def require_device(name: str, remedy: str = "use --device cpu.") -> None:
+def require_device(name: str, remedy: str = "Use --device cpu.") -> None:
     """Refuse a device that is missing: no run falls back to another in silence.
 
     Args:
@@ -242,7 +247,7 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
     try:
         torch.empty(1, device=torch.device(name))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"There is no device {name!r} here; {remedy}") from error
+        raise InputError(f"There is no device {name!r} here. {remedy}") from error
 
 
 def _versions() -> dict[str, str]:

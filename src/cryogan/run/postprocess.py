@@ -9,7 +9,7 @@ import numpy as np
 from cryogan.errors import Finding, InputError
 from cryogan.particles import read_volume
 from cryogan.run.classes import ClassMap, compare_classes
-from cryogan.run.figures import agreement_over_time, plot_agreement, plot_history
+from cryogan.run.figures import fsc_by_step, plot_fsc_history, plot_history
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, judge_prior, judge_views
 from cryogan.run.maps import write_maps
@@ -24,10 +24,10 @@ class Result:
     """What a finished run is worth.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         resolution: corrected half-map FSC 0.143, A.
         resolution_unmasked: unmasked half-map FSC 0.143, A.
-        alignment: of half 2 to half 1.
+        alignment: alignment of half 2 to half 1.
         curves: FSC of the half maps.
         mask: soft mask around the molecule, (D, D, D).
         convergence: whether the run was at its end.
@@ -64,8 +64,8 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     """Align half 2 to half 1, compare and judge them, and write maps, FSC, figures, classes and report.
 
     Args:
-        folder: of a run whose halves are trained.
-        plan: of the run.
+        folder: folder of a run whose halves are trained.
+        plan: plan of the run.
 
     Raises:
         InputError: a half map is empty.
@@ -78,8 +78,8 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     plot_history(folder, plan)
-    grown = agreement_over_time(folder, plan, alignment)
-    plot_agreement(folder, plan, curves, grown)
+    grown = fsc_by_step(folder, plan, alignment)
+    plot_fsc_history(folder, plan, curves, grown)
     convergence = judge_convergence(plan, [folder.records(half) for half in HALVES], grown)
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryogan.report import Page, write_page
+from cryogan.report.page import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command
@@ -31,8 +31,8 @@ def write_readme(folder: RunFolder, plan: Plan) -> None:
     """Write `README.txt`, at the beginning of a run: what each file is, and the commands to go on.
 
     Args:
-        folder: of the run.
-        plan: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
     """
     lines = [f"A run of CryoGAN on {plan.particle_count} {plan.settings.kind} of {plan.particles}.", ""]
     for when, files in _files(folder, plan).items():
@@ -79,9 +79,9 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     """Write `report.html`, one offline page.
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        result: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
+        result: result of the run.
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
     summary = (

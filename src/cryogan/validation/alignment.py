@@ -1,7 +1,7 @@
 """Rotation, translation and hand that bring one map onto another."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,12 +193,21 @@ class Comparison:
         return poses
 
     def refine(self, start: Pose, hand: int) -> Pose:
-        """Climb to the nearest maximum of the correlation over rotation and translation."""
+        """Refine a pose to the nearest maximum of the correlation over rotation and translation."""
+        return self.maximise(start, lambda rotation, shift: self.overlap(rotation, shift, hand))
+
+    def maximise(self, start: Pose, correlation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Pose:
+        """Find the maximum nearest to a pose by L-BFGS.
+
+        Args:
+            start: pose at the start.
+            correlation: differentiable function of a rotation (3, 3) and a shift (3,), voxels.
+        """
         first = torch.from_numpy(start.rotation)
 
         def loss(values: Array) -> tuple[float, Array]:
             step = torch.from_numpy(values.copy()).requires_grad_()
-            overlap = self.overlap(self.small_rotation(step[:3]) @ first, step[3:], hand)
+            overlap = correlation(self.small_rotation(step[:3]) @ first, step[3:])
             (gradient,) = torch.autograd.grad(-overlap, step)
             return -float(overlap.detach()), gradient.numpy()
 

@@ -81,7 +81,7 @@ def fsc_curves(
         half2: (D, D, D).
         pixel_size: A.
         mask: (D, D, D), multiplies both maps.
-        seed: of the random phases.
+        seed: seed of the random phases.
 
     Raises:
         InputError: maps and mask differ in shape, are not cubic or not finite, or the mask is none (`check_mask`).

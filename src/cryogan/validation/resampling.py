@@ -21,7 +21,7 @@ def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size:
     Args:
         volume: (D, D, D).
         pixel_size: A, of the map.
-        box: of the new grid, voxels.
+        box: box of the new grid, voxels.
         new_pixel_size: A, of the new grid.
 
     Returns:

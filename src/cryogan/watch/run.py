@@ -51,7 +51,7 @@ class WatchedRun:
         self.status: dict[str, Any] = {}
         self._read = 0  # bytes of progress.jsonl
         self._last: dict[int, dict[str, Any]] = {}  # record of each half
-        self._agreement: tuple[str, dict[str, Any]] | None = None  # the maps that were compared, and their FSC
+        self._compared: tuple[str, dict[str, Any]] | None = None  # the maps that were compared, and their FSC
 
     def inside(self, path: Path) -> bool:
         """Whether this is a file that lies in the run's folder; a link may lead elsewhere."""
@@ -104,7 +104,7 @@ class WatchedRun:
         steps = [name for name in self.maps() if name.isdigit()]
         if self.status.get("state") == "finished" or not steps:
             return
-        if self._agreement is not None and self._agreement[0] == steps[-1]:
+        if self._compared is not None and self._compared[0] == steps[-1]:
             return
         (half1, pixel_size), (half2, _) = (read_volume(path) for path in self.maps()[steps[-1]])
         alignment = _align(half2, half1, pixel_size, self._record.settings.seed)
@@ -116,7 +116,7 @@ class WatchedRun:
             "0.143. Two halves without a structure agree in their outline."
         )
         shown = {"text": text, "frequency": frequency.tolist(), "curves": {"unmasked": _plain(curve)}}
-        self._agreement = steps[-1], shown
+        self._compared = steps[-1], shown
 
     def _read_records(self) -> None:
         path = self.folder.progress
@@ -177,7 +177,7 @@ class WatchedRun:
         """FSC of the finished half maps, or else of the last ones that were compared."""
         path = self.folder.fsc_csv
         if not self.folder.is_finished or not self.inside(path):
-            return None if self._agreement is None else self._agreement[1]
+            return None if self._compared is None else self._compared[1]
         with path.open() as file:
             rows = list(csv.DictReader(file))
         curves = {name: np.array([float(row[name]) for row in rows]) for name in FSC_CURVES}

@@ -8,15 +8,16 @@ import numpy as np
 
 from cryogan.files import replacing
 from cryogan.particles import write_star
-from cryogan.validation.fsc import FscCurves
+from cryogan.run.folder import MapFolder
+from cryogan.validation import FscCurves
 
 
-def write_fsc(folder: Path, curves: FscCurves) -> None:
-    """Write `fsc.star` with RELION's names, the same as `fsc.csv`, and the corrected curve as `fsc.xml` for EMDB.
+def write_fsc(folder: MapFolder, curves: FscCurves) -> None:
+    """Write the curves as STAR with RELION's names and as CSV, and the corrected curve as XML for EMDB.
 
     Args:
-        folder: which exists.
-        curves: of the two half maps.
+        folder: folder that exists.
+        curves: FSC of the two half maps.
     """
     columns = {
         "rlnSpectralIndex": curves.shell,
@@ -27,10 +28,10 @@ def write_fsc(folder: Path, curves: FscCurves) -> None:
         "rlnFourierShellCorrelationMaskedMaps": curves.masked,
         "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
     }
-    write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
-    _write_xml(folder / "fsc.xml", curves)
+    write_star(folder.fsc_star, {"fsc": {name: values.tolist() for name, values in columns.items()}})
+    _write_xml(folder.fsc_xml, curves)
     names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
-    with replacing(folder / "fsc.csv") as temporary, temporary.open("w", newline="") as file:
+    with replacing(folder.fsc_csv) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
