@@ -1,5 +1,6 @@
 """The training of one half: stages, checkpoints, and how it ends."""
 
+import dataclasses
 import itertools
 import os
 import queue
@@ -15,6 +16,7 @@ import torch
 from builders import prepared, tiny
 from cryogan.parallel.launch import STOPPING
 from cryogan.particles import read_volume
+from cryogan.run.build import build_trainer
 from cryogan.run.folder import Outcome, RunFolder
 from cryogan.run.messages import Message
 from cryogan.run.plan import Plan
@@ -163,6 +165,23 @@ def test_a_half_ends_in_time_with_the_map_that_it_has(critic: str, particles: Pa
     assert last(messages).outcome is Outcome.OUT_OF_TIME, last(messages).text
     assert torch.load(folder / "half2.pt")["training"]["step"] == 1
     assert read_volume(RunFolder(folder).final(2))[0].any()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_trial_that_time_cuts_short_leaves_the_map_of_a_whole_one(particles: Path, tmp_path: Path) -> None:
+    chosen = tiny(search_steps=5, marching_steps=1)
+    folder = prepared(tmp_path / "run", particles, chosen)
+    train_half(folder, 2, StopAfter(7))  # type: ignore[arg-type]
+    saved = torch.load(folder / "half2.pt")
+    assert (saved["best_stage"], saved["stage"], saved["training"]["step"]) == (0, 1, 2)
+    plan = dataclasses.replace(Plan.read(folder), settings=chosen.model_copy(update={"max_minutes": 0.5001}))
+    plan.write(folder)
+    messages: queue.Queue[Message] = queue.Queue()
+    train_half(folder, 2, messages)  # type: ignore[arg-type]
+    assert last(messages).outcome is Outcome.OUT_OF_TIME, last(messages).text
+    whole = build_trainer(plan, 0, RunFolder(folder).particles, 2)
+    whole.load_state_dict(saved["best"])
+    np.testing.assert_array_equal(read_volume(RunFolder(folder).final(2))[0], whole.result().numpy())
 
 
 @pytest.mark.usefixtures("handlers")

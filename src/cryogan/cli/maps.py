@@ -103,13 +103,18 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     """
     from cryogan.particles import read_volume
     from cryogan.report.figures import plot_fsc
-    from cryogan.run.folder import MapFolder
+    from cryogan.run.folder import MapFolder, RunFolder
     from cryogan.run.fsc_files import write_fsc
     from cryogan.validation import fsc_curves, resolution_at
 
+    for run in (RunFolder(path.parent) for path in (half1, half2) if not path.exists()):
+        if run.is_run:
+            run.require_finished()
     (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
     if abs(other / pixel_size - 1) > 1e-4:
         raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}. Resample one with cryogan align.")
+    if half1.resolve() == half2.resolve():
+        raise InputError(f"{half1} is given twice. Give the two half maps.")
     window = None
     if mask is not None:
         window, other = read_volume(mask)

@@ -316,16 +316,13 @@ class RunFolder(MapFolder):
             yield
 
     def require_finished(self) -> None:
-        """Refuse a run without half maps.
+        """Refuse a run without half maps, or with those of a time before it went on.
 
         Raises:
             InputError: the run is not finished.
         """
-        missing = [path for path in self.half_maps if not path.exists()]
-        if missing:
-            raise InputError(
-                f"{self.path} has no {missing[0].name}. Finish it with cryogan reconstruct --resume {self.path}."
-            )
+        if not self.is_finished or not all(path.exists() for path in self.half_maps):
+            raise InputError(f"{self.path} is not finished. Finish it with cryogan reconstruct --resume {self.path}.")
 
     def _outcomes(self) -> dict[str, str] | None:
         """What `outcome_record` holds; None: there is none, as in runs of version 0.1."""

@@ -32,6 +32,15 @@ def commands_of_run(folder: RunFolder, plan: Plan) -> dict[str, str]:
     return commands
 
 
+def resume_command(folder: RunFolder) -> dict[str, str]:
+    """Return the command that comes next where a run was ended before it had found a map.
+
+    Args:
+        folder: of the run.
+    """
+    return {"Go on with the run:": f"cryogan reconstruct --resume {shlex.quote(str(folder.path))}"}
+
+
 def next_commands(folder: RunFolder, plan: Plan, resolution: float) -> dict[str, str]:
     """Return the commands with which other programs, and this one, go on from a finished run, by what they do.
 

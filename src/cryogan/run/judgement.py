@@ -53,7 +53,8 @@ def judge_convergence(
     """
     last = min(int(course[-1]["step"]) for course in courses)
     if last < plan.total_steps:
-        return Convergence(False, warnings.OUT_OF_TIME(steps=last, planned=plan.total_steps))
+        kind = warnings.OUT_OF_TIME_IN_SEARCH if last < plan.search_steps else warnings.OUT_OF_TIME
+        return Convergence(False, kind(steps=last, planned=plan.total_steps))
     work = plan.cost.work
     late = [r["map_change"] for course in courses for r in course if work(int(r["step"])) > 1 - LAST_PART]
     change = float(np.mean(late))

@@ -177,12 +177,22 @@ class Progress(Observer):
 
     def __init__(self, half: int, tell: Tell) -> None:
         self._half, self._tell = half, tell
+        self._last: Step | None = None  # that was not told
 
     def see_step(self, step: Step) -> None:
         """Tell the numbers, where they are reported."""
+        self._last = None if step.is_reported else step
         if step.is_reported:
-            numbers = {**step.record, "step": step.number, "box": step.trainer.simulator.projector.box}
-            self._tell(Message(self._half, record=numbers))
+            self._tell_numbers(step)
+
+    def see_end(self, trainer: Trainer, number: int, outcome: Outcome) -> None:
+        """Tell the numbers of a last step that was not planned."""
+        if self._last is not None:
+            self._tell_numbers(self._last)
+
+    def _tell_numbers(self, step: Step) -> None:
+        numbers = {**step.record, "step": step.number, "box": step.trainer.simulator.projector.box}
+        self._tell(Message(self._half, record=numbers))
 
 
 class Classes(Observer):

@@ -127,6 +127,12 @@ class Plan:
         return self.stages[index] == self.stages[0]
 
     @property
+    def search_steps(self) -> int:
+        """Number of volume updates of the trials of the first stage, where others follow: before, no map is found."""
+        trials = [stage.steps for index, stage in enumerate(self.stages) if self.is_trial(index)]
+        return sum(trials) if len(trials) < len(self.stages) else 0
+
+    @property
     def task(self) -> "Task":
         """What each half learns."""
         from cryogan.critics import Task

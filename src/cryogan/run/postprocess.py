@@ -1,11 +1,12 @@
 """After the training: align and compare the half maps, judge them, and write every file that a user takes along."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cryogan.errors import Finding
+from cryogan.errors import Finding, InputError
 from cryogan.particles import read_volume
 from cryogan.run.classes import ClassMap, compare_classes
 from cryogan.run.figures import fsc_by_step, plot_fsc_history, plot_history
@@ -65,8 +66,12 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     Args:
         folder: folder of a run whose halves are trained.
         plan: plan of the run.
+
+    Raises:
+        InputError: a half map is empty.
     """
     half1, half2 = (_final_map(folder, half, plan) for half in HALVES)
+    require_maps(folder, {1: half1, 2: half2})
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)
     aligned = alignment.apply(half2, plan.pixel_size)
     mask = soft_mask((half1 + aligned) / 2, plan.pixel_size)
@@ -88,6 +93,25 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     result = Result(folder.path, corrected, unmasked, alignment, curves, mask, convergence, classes, tuple(findings))
     write_report(folder, plan, result)
     return result
+
+
+def require_maps(folder: RunFolder, halves: Mapping[int, np.ndarray]) -> None:
+    """Refuse empty maps, before any mask or FSC is made of them.
+
+    Args:
+        folder: of the run, for the message.
+        halves: maps (D, D, D) by half.
+
+    Raises:
+        InputError: one is empty.
+    """
+    for half, volume in halves.items():
+        if not np.ptp(volume) > 0:
+            raise InputError(
+                f"The map of half {half} is empty: nothing is compared, no map, mask or FSC is written. If protein is "
+                "dark in the images, start anew with --invert; if the run was too short, go on with: cryogan "
+                f"reconstruct --resume {folder.path}"
+            )
 
 
 def _final_map(folder: RunFolder, half: int, plan: Plan) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryogan.report.page import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.handover import commands_of_run, next_commands, of_particles
+from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command
 from cryogan.run.plan import Plan
 from cryogan.run.views import read_views
 
@@ -96,7 +96,11 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         warnings=[finding.sentence for finding in result.findings if finding.code != warnings.CONVERGED.code],
         tables=_tables(folder, plan, result, record),
         pictures=[(text, folder.figure(name)) for name, text in PICTURES.items()],
-        next=next_commands(folder, plan, result.resolution),
+        next=(
+            resume_command(folder)
+            if result.convergence.finding.code == warnings.OUT_OF_TIME_IN_SEARCH.code
+            else next_commands(folder, plan, result.resolution)
+        ),
         settings=record.get("settings", {}),
     )
     write_page(folder.report, page)

@@ -226,3 +226,10 @@ OUT_OF_TIME = Kind(
     "Not converged: --max-minutes ended the run after {steps} of {planned} steps.",
     "Allow more time.",
 )
+OUT_OF_TIME_IN_SEARCH = Kind(
+    "out-of-time-in-search",
+    "warning",
+    "Not converged: --max-minutes ended the run after {steps} of {planned} steps, before the search for a map was "
+    "done; the half maps, their mask and their FSC show a map in the making.",
+    "Go on with cryogan reconstruct --resume before anything else.",
+)

@@ -174,7 +174,7 @@ class WatchedRun:
 
     def _fsc(self) -> dict[str, Any] | None:
         """FSC of the finished half maps, or else of the last ones that were compared."""
-        if not self.inside(self.folder.fsc_csv):
+        if not self.folder.is_finished or not self.inside(self.folder.fsc_csv):
             return None if self._compared is None else self._compared[1]
         frequency, curves = read_fsc(self.folder)
         resolution = resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
