@@ -322,7 +322,7 @@ class RunFolder(MapFolder):
             InputError: the run is not finished.
         """
         if not self.is_finished or not all(path.exists() for path in self.half_maps):
-            raise InputError(f"{self.path} is not finished. Finish it with cryogan reconstruct --resume {self.path}.")
+            raise InputError(f"{self.path} is not finished. Go on with: cryogan reconstruct --resume {self.path}")
 
     def _outcomes(self) -> dict[str, str] | None:
         """What `outcome_record` holds; None: there is none, as in runs of version 0.1."""
