@@ -68,13 +68,13 @@ def measure(
         "options": options,
         "counts": counts.tolist(),  # of particles: what they show, by the class that they were given
         "purity": float(counts[pairs].sum() / counts.sum()),
-        "weights": [[round(w, 3) for w in each.floats("cryoganClassWeight").tolist()] for each in weights],
+        "weights": [[round(w, 3) for w in table.floats("cryoganClassWeight").tolist()] for table in weights],
         "cpu_minutes": (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60,
     }
     for folder in (*folders, run):
         name = "mean" if folder == run else folder.name
         volume, _ = read_volume(folder / "map.mrc")
-        curves = [fsc(align(volume, each, pixel_size).apply(volume, pixel_size), each) for each in truths]
+        curves = [fsc(align(volume, truth, pixel_size).apply(volume, pixel_size), truth) for truth in truths]
         record[f"{name}_truths_05"] = [round(resolution_at(curve, pixel_size, 0.5), 2) for curve in curves]
     return record
 

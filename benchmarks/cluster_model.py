@@ -89,19 +89,23 @@ class Cost:
     """Seconds of one core for a step of frequency marching: per image, by its coefficients; per batch; per volume."""
 
     def __init__(self, scaling: Record, operations: Record, volume: Record) -> None:
-        cubes = np.array([(2.0 * each["box"]) ** 3 for each in volume["boxes"]])
+        cubes = np.array([(2.0 * run["box"]) ** 3 for run in volume["boxes"]])
         self.batch_voxel, self.step_voxel = (
-            float(np.median([each[name] for each in volume["boxes"]] / cubes)) for name in ("batch", "step")
+            float(np.median([run[name] for run in volume["boxes"]] / cubes)) for name in ("batch", "step")
         )
-        boxes = np.array([each["box"] for each in scaling["boxes"]], dtype=float)
-        seconds, images = np.array([each["cpu_seconds"] for each in scaling["boxes"]]), scaling["images"]
+        boxes = np.array([run["box"] for run in scaling["boxes"]], dtype=float)
+        seconds, images = np.array([run["cpu_seconds"] for run in scaling["boxes"]]), scaling["images"]
         voxels = (2 * images / IMAGES_AT_ONCE * self.batch_voxel + self.step_voxel) * (2 * boxes) ** 3
         # A power of the coefficients: in a larger volume their samples lie farther apart in memory.
         self.exponent, factor = np.polyfit(np.log(coefficients(boxes / 2)), np.log((seconds - voxels) / images), 1)
         self.factor = float(np.exp(factor))
         fitted = images * self.factor * coefficients(boxes / 2) ** self.exponent + voxels
         self.error = float(np.abs(fitted / seconds - 1).max())
-        refined = next(each for each in operations["operations"] if each["name"] in ("refine a step", "climb a step"))
+        refined = next(
+            operation
+            for operation in operations["operations"]
+            if operation["name"] in ("refine a step", "climb a step")
+        )
         # A second; POSE_STEP is that of four samples and what follows.
         self.samples = refined["gflop_s"] * 1e9 / POSE_STEP * 4
 
@@ -158,8 +162,8 @@ def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int,
     communication, steps = 0.0, marching_steps(box, LAST)
     for index in range(steps):
         images = last if index >= steps - LAST else settings.marching_images
-        each = step(cost, assumed, speed, images, box, marching_cutoff(index, box), ranks)
-        arithmetic, communication = arithmetic + each["arithmetic"], communication + each["communication"]
+        spent = step(cost, assumed, speed, images, box, marching_cutoff(index, box), ranks)
+        arithmetic, communication = arithmetic + spent["arithmetic"], communication + spent["communication"]
     return turns * (arithmetic + communication) / 3600, communication / (arithmetic + communication)
 
 
@@ -178,18 +182,18 @@ def two_processes(cost: Cost, assumed: Assumed) -> str:
     if not file.exists():
         return "The check against two processes waits for `docs/runs/distributed.json` (`benchmarks/distributed.py`)."
     runs = json.loads(file.read_text())
-    alone = {(each["training"], each["box"]): each["cpu_seconds_a_step"] for each in runs if each["ranks"] == 1}
+    alone = {(run["training"], run["box"]): run["cpu_seconds_a_step"] for run in runs if run["ranks"] == 1}
     rows: list[list[object]] = []
-    for each in runs:
-        one, measured = alone[each["training"], each["box"]], each["cpu_seconds_a_step"]
-        if each["ranks"] > 1:
-            sharpening = each["training"] == "sharpening"
-            alike = min(cost.volume(each["box"]), one) if sharpening else 0.0
-            said = alike + (one - alike) / each["ranks"]
-            training = WORDS.get(each["training"], each["training"])
-            rows.append([training, each["box"], each["ranks"], one, said, measured])
-            summed = round(summed_bytes(each["box"])) if sharpening else ""
-            rows[-1] += [f"{said / measured - 1:+.0%}", each["bytes_a_step"], summed]
+    for run in runs:
+        one, measured = alone[run["training"], run["box"]], run["cpu_seconds_a_step"]
+        if run["ranks"] > 1:
+            sharpening = run["training"] == "sharpening"
+            alike = min(cost.volume(run["box"]), one) if sharpening else 0.0
+            modelled = alike + (one - alike) / run["ranks"]
+            training = WORDS.get(run["training"], run["training"])
+            rows.append([training, run["box"], run["ranks"], one, modelled, measured])
+            summed = round(summed_bytes(run["box"])) if sharpening else ""
+            rows[-1] += [f"{modelled / measured - 1:+.0%}", run["bytes_a_step"], summed]
     head = [
         "training",
         "box (px)",
@@ -208,15 +212,18 @@ def two_processes(cost: Cost, assumed: Assumed) -> str:
     )
 
 
-def draw(cost: Cost, assumed: Assumed, speed: float) -> None:
+def plot(cost: Cost, assumed: Assumed, speed: float) -> None:
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
     ranks = np.geomspace(1, 4096, 60)
     for index, (images, label) in enumerate(((10_000, "10,000"), (PARTICLES / 2, "5 million"))):
-        steps = [step(cost, assumed, speed, images, BOX, BOX / 2, each) for each in ranks]
+        steps = [step(cost, assumed, speed, images, BOX, BOX / 2, count) for count in ranks]
         left.loglog(
-            ranks, [each["arithmetic"] for each in steps], color=f"C{index}", label=f"{label} images: computing"
+            ranks,
+            [cost_of_step["arithmetic"] for cost_of_step in steps],
+            color=f"C{index}",
+            label=f"{label} images: computing",
         )
-    left.loglog(ranks[1:], [each["communication"] for each in steps[1:]], "k--", label="communication")
+    left.loglog(ranks[1:], [cost_of_step["communication"] for cost_of_step in steps[1:]], "k--", label="communication")
     left.set(xlabel="GPUs of a half", ylabel="seconds per step", title=f"{BOX} px, all frequencies")
     left.legend(fontsize=7)
     boxes = np.array([64, 96, 128, 192, 256, 384, 512])
@@ -236,7 +243,7 @@ def draw(cost: Cost, assumed: Assumed, speed: float) -> None:
 def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
     gpu = assumed.memory_bandwidth * assumed.bandwidth_share / assumed.sample_bytes
     speed = gpu / cost.samples
-    draw(cost, assumed, speed)
+    plot(cost, assumed, speed)
     rows: list[list[object]] = []
     for gpus in RANKS:
         row: list[object] = [gpus]
@@ -307,8 +314,8 @@ def page(cost: Cost, assumed: Assumed, reading: Record) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for each in fields(Assumed):
-        parser.add_argument(f"--{each.name.replace('_', '-')}", type=float, default=each.default)
+    for assumption in fields(Assumed):
+        parser.add_argument(f"--{assumption.name.replace('_', '-')}", type=float, default=assumption.default)
     parser.add_argument("--measure", action="store_true", help="write docs/runs/volume.json and stop")
     flags = vars(parser.parse_args())
     if flags.pop("measure"):

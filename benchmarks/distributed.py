@@ -97,18 +97,18 @@ def main() -> None:
                 maps = []
                 for count in a.ranks:
                     torch.multiprocessing.spawn(process, (count, name, box, folder), nprocs=count)
-                    each = [torch.load(folder / f"{name}{count}_{i}.pt", weights_only=False) for i in range(count)]
-                    maps.append(each[0]["map"])
+                    saved = [torch.load(folder / f"{name}{count}_{i}.pt", weights_only=False) for i in range(count)]
+                    maps.append(saved[0]["map"])
                     rows.append(
                         {
                             "training": name,
-                            "box": each[0]["box"],
-                            "particles": each[0]["particles"],
+                            "box": saved[0]["box"],
+                            "particles": saved[0]["particles"],
                             "steps": steps,
                             "ranks": count,
-                            "cpu_seconds_a_step": round(max(one["cpu_seconds"] for one in each), 4),
-                            "wall_seconds_a_step": round(max(one["wall_seconds"] for one in each), 4),
-                            "bytes_a_step": each[0]["bytes"],
+                            "cpu_seconds_a_step": round(max(one["cpu_seconds"] for one in saved), 4),
+                            "wall_seconds_a_step": round(max(one["wall_seconds"] for one in saved), 4),
+                            "bytes_a_step": saved[0]["bytes"],
                             "map_difference": float(np.abs(maps[-1] - maps[0]).max() / np.abs(maps[0]).max()),
                         }
                     )

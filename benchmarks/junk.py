@@ -44,25 +44,25 @@ def make(data: Path, out: Path) -> np.ndarray:
     )
     truth, pixel_size = read_volume(data / "truth.mrc")
     rng = np.random.default_rng(SEED)
-    each = round(len(good) * SHARE / (1 - SHARE) / 3)
+    count = round(len(good) * SHARE / (1 - SHARE) / 3)
     box = good.shape[1]
     axis = np.arange(box) - box // 2
     circle = np.hypot(axis[:, None], axis) < 0.4375 * box
 
-    whole = projections(data, truth, pixel_size, each, out / "whole")
+    whole = projections(data, truth, pixel_size, count, out / "whole")
     half = truth * (axis > 0)[:, None, None]
-    halves = projections(data, half, pixel_size, each, out / "halves") * np.sqrt(SNR / whole[:, circle].var())
-    places, radii = rng.uniform(-box / 6, box / 6, (2, each, 1, 1)), rng.uniform(box / 16, box / 6, (each, 1, 1))
+    halves = projections(data, half, pixel_size, count, out / "halves") * np.sqrt(SNR / whole[:, circle].var())
+    places, radii = rng.uniform(-box / 6, box / 6, (2, count, 1, 1)), rng.uniform(box / 16, box / 6, (count, 1, 1))
     distance = (axis[:, None] - places[0]) ** 2 + (axis - places[1]) ** 2
     ice = np.exp(-distance / (2 * radii**2))
     ice *= np.sqrt(SNR / ice[:, circle].var())
-    background = patches[rng.integers(len(patches), size=3 * each)]
+    background = patches[rng.integers(len(patches), size=3 * count)]
     junk = background + np.concatenate([np.zeros_like(ice), ice, halves])
     junk -= junk[:, ~circle].mean(1)[:, None, None]
     junk /= junk[:, ~circle].std(1)[:, None, None]
 
     table = stars["particles"]
-    rows = np.concatenate([np.arange(len(good)), np.tile(np.arange(each), 3)])
+    rows = np.concatenate([np.arange(len(good)), np.tile(np.arange(count), 3)])
     order = rng.permutation(len(rows))
     columns = {name: np.array(table.texts(name))[rows][order].tolist() for name in table.columns}
     columns["rlnImageName"] = [f"{i + 1:06d}@particles.mrcs" for i in range(len(rows))]
@@ -71,7 +71,7 @@ def make(data: Path, out: Path) -> np.ndarray:
     write_star(out / "particles.star", {"optics": optics, "particles": columns})
     for name in ("noise.star", "noise.mrcs", "truth.mrc"):
         (out / name).write_bytes((data / name).read_bytes())
-    kinds = np.concatenate([np.zeros(len(good), dtype=int), np.repeat([1, 2, 3], each)])
+    kinds = np.concatenate([np.zeros(len(good), dtype=int), np.repeat([1, 2, 3], count)])
     return kinds[order]
 
 

@@ -106,9 +106,9 @@ def acts(folder: Path) -> Iterator[Record]:
 
 
 def half(folder: Path, asked: Any) -> None:
-    each = acts(folder)
+    measurements = acts(folder)
     while asked.recv():
-        asked.send(next(each))
+        asked.send(next(measurements))
 
 
 def in_turns(folders: Sequence[Path]) -> list[Record]:
@@ -118,8 +118,8 @@ def in_turns(folders: Sequence[Path]) -> list[Record]:
     """
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in folders]
-    each = list(zip(folders, pipes, strict=True))
-    processes = [context.Process(target=half, args=(folder, there), daemon=True) for folder, (_, there) in each]
+    pairs = list(zip(folders, pipes, strict=True))
+    processes = [context.Process(target=half, args=(folder, there), daemon=True) for folder, (_, there) in pairs]
     for process in processes:
         process.start()
     records: list[Record] = [{} for _ in folders]
@@ -195,14 +195,14 @@ def main() -> None:
         if not (folder / "particles.star").exists():
             make(a.data, folder, count)
         size = (folder / "particles.mrcs").stat().st_size
-        each: Record = {"particles": count, "gigabytes": size / 1e9}
-        each["plan"] = apart(planned, folder, a.data / "noise.star")
-        print(count, each["plan"], flush=True)
-        record["sizes"].append(each)
+        entry: Record = {"particles": count, "gigabytes": size / 1e9}
+        entry["plan"] = apart(planned, folder, a.data / "noise.star")
+        print(count, entry["plan"], flush=True)
+        record["sizes"].append(entry)
     folders = [a.scratch / f"particles{count}" for count in a.counts]
-    for each, measured in zip(record["sizes"], in_turns(folders), strict=True):
-        each |= measured
-        print(each, flush=True)
+    for entry, measured in zip(record["sizes"], in_turns(folders), strict=True):
+        entry |= measured
+        print(entry, flush=True)
     record["reading"] = apart(reading, folder, a.data / "noise.star") | {"particles": count}
     print(record["reading"], flush=True)
     a.out.write_text(json.dumps(record, indent=1))

@@ -166,9 +166,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
     speeds = {}
-    for each in json.loads(a.measured.read_text())["benchmarks"]:
-        seconds = each["stats"]["median"]
-        speeds[each["name"].removeprefix("test_").replace("_", " ")] = (seconds, each["extra_info"]["gflop"] / seconds)
+    for result in json.loads(a.measured.read_text())["benchmarks"]:
+        seconds = result["stats"]["median"]
+        speeds[result["name"].removeprefix("test_").replace("_", " ")] = (
+            seconds,
+            result["extra_info"]["gflop"] / seconds,
+        )
     peak = speeds.pop("peak")[1]
     operations = [
         {"name": name, "milliseconds": 1e3 * seconds, "gflop_s": speed, "share": speed / peak}

@@ -45,7 +45,7 @@ def main() -> None:
                 generator = torch.Generator().manual_seed(seed)
                 molecule = theorem1.Molecule.random(generator)
                 volume = molecule.volume() * theorem1.scale(molecule)
-                both = (images(volume, each, generator) for each in (counted, model))
+                both = (images(volume, noise, generator) for noise in (counted, model))
                 tests.append(theorem1.two_sample_test(*both, np.random.default_rng(seed)))
             cells += [round(median(value for value, _ in tests), 4)]
             cells += [f"{sum(p < theorem1.LEVEL for _, p in tests)} of {len(tests)}"]

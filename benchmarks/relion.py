@@ -159,14 +159,14 @@ def main() -> None:
         "command": " ".join(arguments),
     }
     record |= run(arguments, a.out)
-    for each in record["iterations"]:
-        maps = sorted((a.out / "run").glob(f"run_it{each['iteration']:03d}_*class001.mrc"))
+    for iteration in record["iterations"]:
+        maps = sorted((a.out / "run").glob(f"run_it{iteration['iteration']:03d}_*class001.mrc"))
         volumes = [read_volume(path)[0] for path in maps]  # one, or those of the halves
         curve, pixel_size = judge(sum(volumes) / len(volumes), pixel_size, a.data)
-        each["truth_05"] = resolution_at(curve, pixel_size, 0.5)
-        each["truth_0143"] = resolution_at(curve, pixel_size, 0.143)
-        each["truth_fsc"] = [round(float(value), 4) for value in curve]
-        print({name: value for name, value in each.items() if name != "truth_fsc"}, flush=True)
+        iteration["truth_05"] = resolution_at(curve, pixel_size, 0.5)
+        iteration["truth_0143"] = resolution_at(curve, pixel_size, 0.143)
+        iteration["truth_fsc"] = [round(float(value), 4) for value in curve]
+        print({name: value for name, value in iteration.items() if name != "truth_fsc"}, flush=True)
     (a.out / "relion.json").write_text(json.dumps(record, indent=1))
 
 

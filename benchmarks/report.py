@@ -96,7 +96,7 @@ def beside_relion() -> str:
             continue
         spent = median(record["cpu_minutes"] for record in records)
         last = other["iterations"][-1]
-        early = [each["truth_05"] for each in other["iterations"] if each["cpu_seconds"] <= 120 * spent]
+        early = [iteration["truth_05"] for iteration in other["iterations"] if iteration["cpu_seconds"] <= 120 * spent]
         row: list[object] = [f"`{name}`", median(record["truth_05"] for record in records), spent]
         words = other["command"].split()
         planned = sum(int(words[words.index(f"--sgd_{part}_iter") + 1]) for part in ("ini", "inbetween", "fin"))
@@ -116,8 +116,8 @@ def beside_relion_refined() -> str:
         ours = [(run, fine) for run in accuracy(name) if (fine := refinement(run)) is not None]
         if first is None or second is None or not ours:
             continue
-        best = min(each["truth_05"] for each in second["iterations"])
-        last = next(each for each in second["iterations"] if each["truth_05"] < best + 0.01)
+        best = min(iteration["truth_05"] for iteration in second["iterations"])
+        last = next(iteration for iteration in second["iterations"] if iteration["truth_05"] < best + 0.01)
         spent = median(run["cpu_minutes"] + fine["cpu_minutes"] for run, fine in ours)
         row: list[object] = [f"`{name}`", median(fine["truth_05"] for _, fine in ours), spent]
         seconds = first["iterations"][-1]["cpu_seconds"] + last["cpu_seconds"]
@@ -139,10 +139,10 @@ def refinements() -> str:
     rows: list[list[object]] = []
     for name in SETS:
         for record in accuracy(name):
-            each = refinement(record)
-            if each is not None:
-                row = [f"`{name}`", each["seed"], each["minutes"], each["cpu_minutes"], record["truth_05"]]
-                rows.append([*row, each["truth_05"], *(each[key] for key in keys)])
+            refined = refinement(record)
+            if refined is not None:
+                row = [f"`{name}`", refined["seed"], refined["minutes"], refined["cpu_minutes"], record["truth_05"]]
+                rows.append([*row, refined["truth_05"], *(refined[key] for key in keys)])
         for path in sorted(RUNS.glob(f"{name}_seed*/true_poses.json")):
             bound = json.loads(path.read_text())
             row = [f"`{name}`, true poses", bound["seed"], "", "", "", bound["truth_05"]]
@@ -163,10 +163,10 @@ def preferred(records: list[Record]) -> str:
     ]
     head += ["half maps, FSC 0.143, corrected (A)", "correlation of learned and true density"]
     rows: list[list[object]] = []
-    for each in records:
-        row = [each["views"], each["cpu_minutes"], each["truth_05"], each["truth_0143"]]
-        row += [each["truth_fsc"][shell] for shell in (4, 8, 12, 16)]
-        rows.append([*row, each["halves_corrected"], "" if each["correlation"] is None else each["correlation"]])
+    for run in records:
+        row = [run["views"], run["cpu_minutes"], run["truth_05"], run["truth_0143"]]
+        row += [run["truth_fsc"][shell] for shell in (4, 8, 12, 16)]
+        rows.append([*row, run["halves_corrected"], "" if run["correlation"] is None else run["correlation"]])
     return table(head, rows)
 
 
@@ -182,18 +182,18 @@ def junk_found(record: Record) -> str:
     return text + "\n\n" + table(head, rows)
 
 
-def draw_course() -> None:
+def plot_course() -> None:
     """FSC 0.5 with the truth over CPU minutes, both programs."""
     fig, panels = plt.subplots(1, len(SETS), figsize=(12, 3.6), constrained_layout=True)
     for panel, name in zip(panels, SETS, strict=True):
         for index, record in enumerate(accuracy(name)):
-            points = [(each["cpu_minutes"], each["truth_05"]) for each in record["course"]]
+            points = [(point["cpu_minutes"], point["truth_05"]) for point in record["course"]]
             points.append((record["cpu_minutes"], record["truth_05"]))
             label = "CryoGAN, half 1; last point: the map" if index == 0 else None
             panel.plot(*zip(*points, strict=True), "o-", color="C0", ms=3, lw=1, alpha=0.7, label=label)
         other = relion(f"{name}_relion")
         if other is not None:
-            points = [(each["cpu_seconds"] / 60, each["truth_05"]) for each in other["iterations"]]
+            points = [(iteration["cpu_seconds"] / 60, iteration["truth_05"]) for iteration in other["iterations"]]
             panel.plot(*zip(*points, strict=True), "s-", color="C1", ms=3, lw=1, label="RELION, initial model")
         panel.set(title=name, xlabel="CPU minutes", ylabel="FSC 0.5 with the truth (A)", yscale="log", xscale="log")
         panel.set_yticks([8, 10, 15, 20, 30, 50, 100], ["8", "10", "15", "20", "30", "50", "100"])
@@ -206,7 +206,7 @@ def draw_course() -> None:
     plt.close(fig)
 
 
-def draw_fsc() -> None:
+def plot_fsc_curves() -> None:
     """The last map's FSC with the truth, both programs."""
     fig, panels = plt.subplots(1, len(SETS), figsize=(12, 3.2), sharey=True, constrained_layout=True)
     for panel, name in zip(panels, SETS, strict=True):
@@ -241,10 +241,10 @@ def with_prior(record: Record) -> str:
     shells = range(2, 16, 2)
     head = ["simulated orientations", "correlation", *(f"shell {shell}" for shell in shells)]
     rows: list[list[object]] = []
-    for each in record["records"]:
-        correlation = "-" if each["correlation"] is None else f"{each['correlation']:.2f}"
+    for run in record["records"]:
+        correlation = "-" if run["correlation"] is None else f"{run['correlation']:.2f}"
         rows.append(
-            [WORDS.get(each["views"], each["views"]), correlation, *(float(each["fsc"][shell]) for shell in shells)]
+            [WORDS.get(run["views"], run["views"]), correlation, *(float(run["fsc"][shell]) for shell in shells)]
         )
     return table(head, rows)
 
@@ -279,12 +279,12 @@ def large(record: Record) -> list[str]:
     head += ["initial search: CPU seconds per step", "seconds"]
     head += ["frequency marching: CPU seconds per step", "seconds", "GiB, largest"]
     rows: list[list[object]] = []
-    for each in record["sizes"]:
-        row: list[object] = [f"{each['particles']:,}", each["plan"]["cpu_seconds"], each["plan"]["peak_gib"]]
-        row += [each[f"build_{name}"]["cpu_seconds"] for name in ("search", "sharpening")]
+    for size in record["sizes"]:
+        row: list[object] = [f"{size['particles']:,}", size["plan"]["cpu_seconds"], size["plan"]["peak_gib"]]
+        row += [size[f"build_{name}"]["cpu_seconds"] for name in ("search", "sharpening")]
         for name in ("search", "sharpening"):
-            row += [each[name][unit] / each[name]["steps"] for unit in ("cpu_seconds", "seconds")]
-        rows.append([*row, each["sharpening"]["peak_gib"]])
+            row += [size[name][unit] / size[name]["steps"] for unit in ("cpu_seconds", "seconds")]
+        rows.append([*row, size["sharpening"]["peak_gib"]])
     small, large = record["sizes"][0], record["sizes"][-1]
     rates = [
         f"{WORDS[name]} at {small[name][unit] / small[name]['steps'] / (large[name][unit] / large[name]['steps']):.0%} "
@@ -294,7 +294,7 @@ def large(record: Record) -> list[str]:
     ]
     reading = record["reading"]
     count = reading["images"]
-    said = ", ".join(
+    speeds = ", ".join(
         f"{what} {count / reading[key]['cpu_seconds']:,.0f} ({count / reading[key]['seconds']:,.0f} by the clock)"
         for key, what in (("file", "as they lie in the file"), ("batches", "preprocessed"), ("cache", "into a cache"))
     )
@@ -307,22 +307,22 @@ def large(record: Record) -> list[str]:
         "step rate, 3 GiB.",
         table(head, rows),
         f"Step rate relative to that with {small['particles']:,}, steps of both in turn: " + "; ".join(rates) + ".",
-        f"Images per CPU second, 64 px to {reading['box']} px: {said}. " + record.get("note", ""),
+        f"Images per CPU second, 64 px to {reading['box']} px: {speeds}. " + record.get("note", ""),
     ]
 
 
-def draw_scaling(record: Record) -> None:
+def plot_scaling(record: Record) -> None:
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
     boxes = record["boxes"]
-    left.loglog([each["box"] for each in boxes], [each["cpu_seconds"] for each in boxes], "o-", label="CPU seconds")
-    left.loglog([each["box"] for each in boxes], [each["memory_gib"] for each in boxes], "s-", label="memory, GiB")
+    left.loglog([run["box"] for run in boxes], [run["cpu_seconds"] for run in boxes], "o-", label="CPU seconds")
+    left.loglog([run["box"] for run in boxes], [run["memory_gib"] for run in boxes], "s-", label="memory, GiB")
     left.set(xlabel="box (px)", title=f"a step of frequency marching, {record['images']} images")
-    left.set_xticks([each["box"] for each in boxes], [str(each["box"]) for each in boxes])
+    left.set_xticks([run["box"] for run in boxes], [str(run["box"]) for run in boxes])
     left.minorticks_off()
     left.legend()
-    for each in record["particles"]:
-        right.plot(each["particles"], each["truth_05"], "o", color="C0")
-        right.annotate(f"{each['cpu_minutes']:.1f} min", (each["particles"], each["truth_05"]), fontsize=7)
+    for run in record["particles"]:
+        right.plot(run["particles"], run["truth_05"], "o", color="C0")
+        right.annotate(f"{run['cpu_minutes']:.1f} min", (run["particles"], run["truth_05"]), fontsize=7)
     right.set(xlabel="particles", ylabel="FSC 0.5 with the truth (A)", xscale="log", title="CPU time beside each point")
     for panel in (left, right):
         panel.grid(alpha=0.3)
@@ -464,12 +464,12 @@ def scaling_part() -> list[str]:
     if not scaling.exists():
         return []
     record = json.loads(scaling.read_text())
-    draw_scaling(record)
-    boxes = [[each["box"], each["cpu_seconds"], each["memory_gib"]] for each in record["boxes"]]
-    sizes = [[each["particles"], each["cpu_minutes"], each["truth_05"]] for each in record["particles"]]
+    plot_scaling(record)
+    boxes = [[run["box"], run["cpu_seconds"], run["memory_gib"]] for run in record["boxes"]]
+    sizes = [[run["particles"], run["cpu_minutes"], run["truth_05"]] for run in record["particles"]]
     matched = [
-        [each["particles"], each["cpu_seconds"], each["particles"] / each["cpu_seconds"], each["memory_gib"]]
-        for each in record["poses"]
+        [run["particles"], run["cpu_seconds"], run["particles"] / run["cpu_seconds"], run["memory_gib"]]
+        for run in record["poses"]
     ]
     return [
         "## How the cost grows",
@@ -498,8 +498,13 @@ def operations_part() -> list[str]:
         return []
     record = json.loads(operations.read_text())
     rows = [
-        [WORDS.get(each["name"], each["name"]), each["milliseconds"], each["gflop_s"], each["share"]]
-        for each in record["operations"]
+        [
+            WORDS.get(operation["name"], operation["name"]),
+            operation["milliseconds"],
+            operation["gflop_s"],
+            operation["share"],
+        ]
+        for operation in record["operations"]
     ]
     return [
         "## Operations",
@@ -596,7 +601,7 @@ def theorem(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    draw_course()
-    draw_fsc()
+    plot_course()
+    plot_fsc_curves()
     (DOCS / "results.md").write_text(page())
     (DOCS / "theorem.md").write_text(theorem(json.loads((RUNS / "theorem1.json").read_text())))

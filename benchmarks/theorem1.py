@@ -160,7 +160,7 @@ def two_sample_test(first: Tensor, second: Tensor, rng: np.random.Generator) -> 
     """AUC on held-out images of a ridge regression on the label, and the p-value of so large an AUC by permutation."""
     everything = torch.cat([features(first), features(second)]).double()
     label = torch.cat([torch.zeros(len(first)), torch.ones(len(second))]).double()
-    learning = torch.cat([torch.arange(len(each)) % 2 == 0 for each in (first, second)])
+    learning = torch.cat([torch.arange(len(part)) % 2 == 0 for part in (first, second)])
     deviation, mean = torch.std_mean(everything[learning], dim=0)
     everything = (everything - mean) / deviation
     x, y = everything[learning], label[learning] - label[learning].mean()
@@ -187,7 +187,7 @@ def main() -> None:
         for pair in pairs(molecule, generator):
             # The signal of a changed molecule keeps its scale; another one gets its own.
             scales = [scale(molecule), scale(pair.molecule if pair.name == "another molecule" else molecule)]
-            volumes = [each.volume() * by for each, by in zip((molecule, pair.molecule), scales, strict=True)]
+            volumes = [shown.volume() * by for shown, by in zip((molecule, pair.molecule), scales, strict=True)]
             first = images(volumes[0], generator, 1.0, pair.preferred)
             second = images(volumes[1], generator, pair.noise, pair.preferred)
             value, p = two_sample_test(first, second, rng)

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- made by docs/make_warnings.py -->\n", "<!-- end -->\n"
 
 def table() -> str:
     """Return the rows of all kinds of finding, with dots in the place of values."""
-    rows = ["| code | severity | what is said | what to do |\n", "| --- | --- | --- | --- |\n"]
+    rows = ["| code | severity | message | remedy |\n", "| --- | --- | --- | --- |\n"]
     for kind in KINDS.values():
         sentence = re.sub(r"\{\w+[^}]*\}", "...", kind.sentence)
         remedy = re.sub(r"\{\w+[^}]*\}", "...", kind.remedy)

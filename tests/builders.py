@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,18 @@ TINY: dict[str, dict[str, object]] = {
         "starts": 1,
         "critic_warmup": 4,
     },
+}
+
+# Columns of an optics table for images of 16 px, as the STAR files of `tests/particles` have them.
+TWO_GROUPS: dict[str, Any] = {
+    "rlnOpticsGroup": [1, 2],
+    "rlnOpticsGroupName": ["a", "b"],
+    "rlnImagePixelSize": [2.5] * 2,
+    "rlnImageSize": [16] * 2,
+    "rlnImageDimensionality": [2] * 2,
+    "rlnVoltage": [300.0, 200.0],
+    "rlnSphericalAberration": [2.7, 1.4],
+    "rlnAmplitudeContrast": [0.1] * 2,
 }
 
 

@@ -54,19 +54,19 @@ def number(name: str) -> int:
 def test_two_conformations_come_apart(mixed: Path, result: Result) -> None:
     true = read_star(mixed / "truth.star")["particles"].floats("rlnClassNumber").astype(int)
     found = np.zeros(len(true), dtype=int)
-    for k, each in enumerate(result.classes, 1):
-        table = read_star(each.folder / "particles.star")["particles"]
+    for k, class_map in enumerate(result.classes, 1):
+        table = read_star(class_map.folder / "particles.star")["particles"]
         assert set(table.texts("rlnClassNumber")) == {str(k)}
         assert (table.floats("rlnMaxValueProbDistribution") >= 0.5).all()
         assert set(table.texts("rlnRandomSubset")) == {"1", "2"}
         rows = [number(name) for name in table.texts("rlnImageName")]
-        assert len(rows) == each.particles
+        assert len(rows) == class_map.particles
         found[rows] = k
     assert (found > 0).all()  # each particle is in one class
     counts = np.array([[((true == i) & (found == k)).sum() for k in (1, 2)] for i in (1, 2)])
     pairs = linear_sum_assignment(-counts)
     assert counts[pairs].sum() / counts.sum() > 0.9
-    assert all(each.share == pytest.approx(0.5, abs=0.1) for each in result.classes)
+    assert all(class_map.share == pytest.approx(0.5, abs=0.1) for class_map in result.classes)
 
     truths = [read_volume(mixed / f"truth{i}.mrc")[0] for i in (1, 2)]
     for true_class, k in zip(*pairs, strict=True):
@@ -78,11 +78,11 @@ def test_two_conformations_come_apart(mixed: Path, result: Result) -> None:
 
 def test_each_class_has_the_files_of_a_run(result: Result) -> None:
     maps = []
-    for each in result.classes:
-        names = {file.name for file in each.folder.iterdir()}
+    for class_map in result.classes:
+        names = {file.name for file in class_map.folder.iterdir()}
         halves = {"half1_map_unfil.mrc", "half2_map_unfil.mrc"}
         assert {*halves, "map.mrc", "mask.mrc", "fsc.star", "fsc.csv", "open.cxc", "particles.star"} <= names
-        maps.append([read_volume(each.folder / name)[0] for name in sorted(halves)])
+        maps.append([read_volume(class_map.folder / name)[0] for name in sorted(halves)])
     # The halves' classes are paired.
     same, other = (
         np.mean([np.corrcoef(maps[i][0].ravel(), maps[j][1].ravel())[0, 1] for i, j in pairs])
@@ -96,7 +96,7 @@ def test_each_class_has_the_files_of_a_run(result: Result) -> None:
     mean = sum(weight * volume for weight, volume in zip(weights, of_half, strict=True))
     np.testing.assert_allclose(read_volume(result.folder / "half1_map_unfil.mrc")[0], mean, atol=1e-4 * mean.max())
     report = (result.folder / "report.html").read_text()
-    assert all(each.sentence in report for each in result.classes)
+    assert all(class_map.sentence in report for class_map in result.classes)
     assert "class1/" in (result.folder / "README.txt").read_text()
 
 

@@ -46,7 +46,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Run:
+def output(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command that must work; what it printed comes back."""
 
     def run(*arguments: object) -> str:
@@ -244,7 +244,7 @@ def test_patches_of_another_box(refused: Run, copied: Callable[..., Path], tmp_p
     star = copied()
     write_stack(star.parent / "noise.mrcs", np.ones((400, 16, 16), np.float32), 4.0)
     line = refused("reconstruct", star, "--noise", star.parent / "noise.star", "--out", tmp_path / "out")
-    assert "extract both alike" in line
+    assert "Extract both alike" in line
 
 
 def test_scales_that_the_view_critic_does_not_learn(refused: Run, particles: Path, tmp_path: Path) -> None:
@@ -329,9 +329,9 @@ def test_simulate_of_poses_that_are_none(refused: Run, particles: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_simulate_from_poses_without_noise(said: Run, particles: Path, tmp_path: Path) -> None:
+def test_simulate_from_poses_without_noise(output: Run, particles: Path, tmp_path: Path) -> None:
     command = ("simulate", "--volume", particles / "truth.mrc", "--poses", particles / "truth.star", "--noise", "none")
-    said(*command, "--particles", 150, "--out", tmp_path / "a")
+    output(*command, "--particles", 150, "--out", tmp_path / "a")
     files = {file.name for file in (tmp_path / "a").iterdir()}
     assert files == {"particles.mrcs", "particles.star", "truth.mrc", "truth.star"}
     clean = open_stack(tmp_path / "a" / "particles.mrcs").astype(float)
@@ -341,18 +341,18 @@ def test_simulate_from_poses_without_noise(said: Run, particles: Path, tmp_path:
     correlation = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(clean, noisy, strict=True)]
     assert min(correlation) > 0.6
     # Written and read again, the poses, shifts and CTFs are the same.
-    said(*command[:3], "--poses", tmp_path / "a" / "truth.star", *command[5:], "--out", tmp_path / "b")
+    output(*command[:3], "--poses", tmp_path / "a" / "truth.star", *command[5:], "--out", tmp_path / "b")
     again = open_stack(tmp_path / "b" / "particles.mrcs").astype(float)
     np.testing.assert_allclose(again, clean, atol=2e-3 * clean.std())
 
 
-def test_simulate_shows_several_maps_in_turn(said: Run, refused: Run, particles: Path, tmp_path: Path) -> None:
+def test_simulate_shows_several_maps_in_turn(output: Run, refused: Run, particles: Path, tmp_path: Path) -> None:
     truth = particles / "truth.mrc"
     volume, pixel_size = read_volume(truth)
     write_volume(tmp_path / "half.mrc", volume * (np.arange(32) < 16), pixel_size)
     one, other = ("--volume", truth), ("--volume", tmp_path / "half.mrc")
     for name, maps in (("mixed", (*one, *other)), ("one", one), ("other", other)):
-        said("simulate", *maps, "--particles", 9, "--noise", "none", "--out", tmp_path / name)
+        output("simulate", *maps, "--particles", 9, "--noise", "none", "--out", tmp_path / name)
     mixed, *alone = (open_stack(tmp_path / name / "particles.mrcs") for name in ("mixed", "one", "other"))
     for k in (0, 1):
         np.testing.assert_allclose(mixed[k::2], alone[k][k::2], atol=1e-4 * mixed.std())
@@ -368,21 +368,21 @@ def test_simulate_shows_several_maps_in_turn(said: Run, refused: Run, particles:
     assert not (tmp_path / "out").exists()
 
 
-def test_simulate_writes_what_reconstruct_reads(said: Run, tmp_path: Path) -> None:
+def test_simulate_writes_what_reconstruct_reads(output: Run, tmp_path: Path) -> None:
     command = ("simulate", "--box", 16, "--pixel-size", 5, "--particles", 40, "--micrographs", 4)
-    said(*command, "--seed", 5, "--out", tmp_path / "a")
+    output(*command, "--seed", 5, "--out", tmp_path / "a")
     table = read_particles(tmp_path / "a" / "particles.star")
     assert (len(table), table.box, table.pixel_size) == (40, 16, 5.0)
     assert len(read_particles(tmp_path / "a" / "noise.star", need_ctf=False)) == 40
     assert read_volume(tmp_path / "a" / "truth.mrc")[1] == pytest.approx(5.0)
-    said(*command, "--seed", 5, "--out", tmp_path / "b")
-    said(*command, "--seed", 6, "--out", tmp_path / "c")
+    output(*command, "--seed", 5, "--out", tmp_path / "b")
+    output(*command, "--seed", 6, "--out", tmp_path / "c")
     a, b, c = ((tmp_path / name / "particles.mrcs").read_bytes()[1024:] for name in "abc")
     assert a == b
     assert a != c
 
 
-def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
+def test_align_and_fsc(output: Run, tmp_path: Path) -> None:
     box, pixel_size = 32, 4.0
     reference = phantom(box, pixel_size, 3)
     reference = reference.copy()
@@ -391,13 +391,13 @@ def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
     write_volume(tmp_path / "reference.mrc", reference, pixel_size)
     write_volume(tmp_path / "moved.mrc", moved, pixel_size)
     aligned = tmp_path / "aligned.mrc"
-    text = said("align", tmp_path / "moved.mrc", tmp_path / "reference.mrc", "--out", aligned)
+    text = output("align", tmp_path / "moved.mrc", tmp_path / "reference.mrc", "--out", aligned)
     assert "Correlation 0.9" in text
     volume, written_pixel = read_volume(aligned)
     assert written_pixel == pytest.approx(pixel_size)
     assert np.corrcoef(volume.ravel(), reference.ravel())[0, 1] > 0.97
 
-    text = said("fsc", tmp_path / "reference.mrc", aligned, "--out", tmp_path / "fsc")
+    text = output("fsc", tmp_path / "reference.mrc", aligned, "--out", tmp_path / "fsc")
     assert {file.name for file in (tmp_path / "fsc").iterdir()} == {"fsc.star", "fsc.csv", "fsc.xml", "fsc.png"}
     assert "unmasked" in text
     assert "0.143" in text
@@ -411,16 +411,16 @@ def test_align_and_fsc(said: Run, tmp_path: Path) -> None:
         table.floats("rlnFourierShellCorrelationUnmaskedMaps"), [float(row["unmasked"]) for row in rows], atol=1e-6
     )
     write_volume(tmp_path / "mask.mrc", np.ones((box,) * 3, np.float32), pixel_size)
-    text = said(
+    text = output(
         "fsc", tmp_path / "reference.mrc", aligned, "--mask", tmp_path / "mask.mrc", "--out", tmp_path / "masked"
     )
     assert all(name in text for name in ("unmasked", "masked", "phase-randomised", "corrected"))
 
 
-def test_align_takes_maps_of_another_box(said: Run, tmp_path: Path) -> None:
+def test_align_takes_maps_of_another_box(output: Run, tmp_path: Path) -> None:
     write_volume(tmp_path / "small.mrc", phantom(32, 4.0, 3), 4.0)
     write_volume(tmp_path / "large.mrc", np.pad(phantom(32, 4.0, 3), 4), 4.0)
-    said("align", tmp_path / "large.mrc", tmp_path / "small.mrc", "--out", tmp_path / "aligned.mrc")
+    output("align", tmp_path / "large.mrc", tmp_path / "small.mrc", "--out", tmp_path / "aligned.mrc")
     volume, pixel_size = read_volume(tmp_path / "aligned.mrc")
     assert volume.shape == (32, 32, 32)
     assert pixel_size == pytest.approx(4.0)
@@ -432,7 +432,7 @@ def test_fsc_of_maps_that_do_not_fit(refused: Run, tmp_path: Path) -> None:
     write_volume(tmp_path / "a.mrc", noise, 4.0)
     write_volume(tmp_path / "b.mrc", noise, 5.0)
     write_volume(tmp_path / "c.mrc", noise[:12, :12, :12], 4.0)
-    assert "resample" in refused("fsc", tmp_path / "a.mrc", tmp_path / "b.mrc", "--out", tmp_path / "out")
+    assert "Resample" in refused("fsc", tmp_path / "a.mrc", tmp_path / "b.mrc", "--out", tmp_path / "out")
     refused("fsc", tmp_path / "a.mrc", tmp_path / "c.mrc", "--out", tmp_path / "out")
     refused("fsc", tmp_path / "a.mrc", tmp_path / "none.mrc", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -444,10 +444,10 @@ def test_a_map_without_voxel_size(refused: Run, tmp_path: Path) -> None:
     assert "voxel size" in line
 
 
-def test_settings_are_grouped_in_the_help(said: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_grouped_in_the_help(output: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     for verb in ("reconstruct", "check", "submit"):
-        text = said(verb, "--help")
+        text = output(verb, "--help")
         titles = [text.index(f"─ {title} ─") for title in GROUPS]
         assert titles == sorted(titles)
         assert text.index("─ Matching critic ─") < text.index("--orientations INT") < text.index("─ Classes ─")
@@ -465,10 +465,10 @@ def test_old_flags_work_with_a_note(particles: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == f"Note: {tmp_path / 'old.toml'}: views is now orientations.\n"
 
 
-def test_help_and_version(said: Run) -> None:
-    assert "reconstruct" in said("--help")
-    assert "--symmetry" in said("reconstruct", "--help")
-    assert said("--version").strip()
+def test_help_and_version(output: Run) -> None:
+    assert "reconstruct" in output("--help")
+    assert "--symmetry" in output("reconstruct", "--help")
+    assert output("--version").strip()
 
 
 def test_the_command_is_installed() -> None:
@@ -491,12 +491,12 @@ def test_python_has_what_the_package_promises() -> None:
         _ = cryogan.reconstrut
 
 
-@pytest.mark.parametrize("name", [each for each in cryogan.__all__ if each != "InputError"])
+@pytest.mark.parametrize("name", [name for name in cryogan.__all__ if name != "InputError"])
 def test_what_the_package_has_is_typed_and_documented(name: str) -> None:
     thing = getattr(cryogan, name)
     parameters = inspect.signature(thing).parameters.values()
     if name != "Settings":  # whose fields are all typed and described, see test_config.py
-        assert all(each.annotation is not inspect.Parameter.empty for each in parameters)
+        assert all(parameter.annotation is not inspect.Parameter.empty for parameter in parameters)
     assert len(thing.__doc__) > 20
     page = (Path(__file__).parents[1] / "docs" / "api.rst").read_text()
     assert name == "Settings" or re.search(rf"cryogan\.[\w.]*\.{name}$", page, re.MULTILINE)
@@ -504,10 +504,10 @@ def test_what_the_package_has_is_typed_and_documented(name: str) -> None:
 
 @pytest.mark.skipif(shutil.which("relion_image_handler") is None, reason="RELION is not installed")
 @pytest.mark.parametrize("box", [24, 32])
-def test_flip_hand_is_relions(box: int, said: Run, tmp_path: Path) -> None:
+def test_flip_hand_is_relions(box: int, output: Run, tmp_path: Path) -> None:
     volume = np.random.default_rng(0).standard_normal((box, box, box)).astype(np.float32)
     write_volume(tmp_path / "map.mrc", volume, 3.0)
-    said("flip-hand", tmp_path / "map.mrc", "--out", tmp_path / "ours.mrc")
+    output("flip-hand", tmp_path / "map.mrc", "--out", tmp_path / "ours.mrc")
     command = ["relion_image_handler", "--i", "map.mrc", "--o", "theirs.mrc", "--invert_hand"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
     ours, pixel_size = read_volume(tmp_path / "ours.mrc")
@@ -515,11 +515,11 @@ def test_flip_hand_is_relions(box: int, said: Run, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours, read_volume(tmp_path / "theirs.mrc")[0])
 
 
-def test_symmetrise_finds_the_axes_of_a_turned_map(said: Run, tmp_path: Path) -> None:
+def test_symmetrise_finds_the_axes_of_a_turned_map(output: Run, tmp_path: Path) -> None:
     volume = phantom(32, 4.0, 1)
     turned = Alignment(Rotation.random(random_state=3).as_matrix(), np.array([3.0, -2.0, 1.0]), False, 1.0, 1.0)
     write_volume(tmp_path / "map.mrc", turned.apply(volume, 4.0), 4.0)
-    assert "correlate 1.00" in said("symmetrise", tmp_path / "map.mrc", "D2", "--out", tmp_path / "out.mrc")
+    assert "correlate 1.00" in output("symmetrise", tmp_path / "map.mrc", "D2", "--out", tmp_path / "out.mrc")
     found, _ = read_volume(tmp_path / "out.mrc")
     inside = found[1:, 1:, 1:]
     np.testing.assert_allclose(inside, inside[::-1, ::-1, :], atol=1e-4 * found.max())
@@ -527,21 +527,21 @@ def test_symmetrise_finds_the_axes_of_a_turned_map(said: Run, tmp_path: Path) ->
     assert curve[1:10].min() > 0.9
 
 
-def test_check_says_what_is_in_the_files(particles: Path, said: Run, tmp_path: Path) -> None:
-    text = said("check", particles / "particles.star", "--symmetry", "D2", "--picture", tmp_path / "particles.png")
+def test_check_says_what_is_in_the_files(particles: Path, output: Run, tmp_path: Path) -> None:
+    text = output("check", particles / "particles.star", "--symmetry", "D2", "--picture", tmp_path / "particles.png")
     assert "400 particles of 20 micrographs" in text
     assert "300 kV, Cs 2.7 mm" in text
     assert re.search(r"background +mean -?\S+, s.d. 1", text)
     assert "0 of 400 images have one beyond" in text
     assert "about" in text
     assert [f"Theorem 1, {number}" in text for number in (1, 2, 3, 4)] == [True] * 4
-    assert "Warning: No background patches" in text
+    assert "Warning: There are no background patches" in text
     assert "No symmetry" not in text
     assert (tmp_path / "particles.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_check_doubts_dark_protein_and_filtered_noise(particles: Path, said: Run, tmp_path: Path) -> None:
-    text = said("check", particles / "particles.star", "--noise", particles / "noise.star", "--invert")
+def test_check_doubts_dark_protein_and_filtered_noise(particles: Path, output: Run, tmp_path: Path) -> None:
+    text = output("check", particles / "particles.star", "--noise", particles / "noise.star", "--invert")
     assert "Warning: The particles look dark on bright" in text
     assert "No symmetry is imposed" in text
     folder = tmp_path / "filtered"
@@ -549,7 +549,7 @@ def test_check_doubts_dark_protein_and_filtered_noise(particles: Path, said: Run
     images = np.fft.rfft2(np.asarray(open_stack(folder / "noise.mrcs"), dtype=float))
     k = np.hypot(np.fft.fftfreq(32, 1 / 32)[:, None], np.arange(17))
     overwrite(folder / "noise.mrcs", np.fft.irfft2(images * np.where(k < 8, 1, 0.01)).astype(np.float32))
-    text = said("check", folder / "particles.star", "--noise", folder / "noise.star", "--symmetry", "D2")
+    text = output("check", folder / "particles.star", "--noise", folder / "noise.star", "--symmetry", "D2")
     assert "the images may have been filtered" in text
 
 
@@ -557,8 +557,8 @@ def test_check_refuses_what_reconstruct_refuses(refused: Run, copied: Callable[.
     assert "no CTF" in refused("check", copied(("_rlnDefocusU", "_rlnSomething")))
 
 
-def test_doctor_names_the_installation(said: Run) -> None:
-    text = said("doctor")
+def test_doctor_names_the_installation(output: Run) -> None:
+    text = output("doctor")
     assert f"cryogan   {cryogan.__version__}" in text
     assert f"torch {torch.__version__}" in text
     assert "cpu" in text

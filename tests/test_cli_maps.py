@@ -1,6 +1,7 @@
 """The commands that read and write maps: their place, axes, grids and masks."""
 
 import gzip
+import shutil
 from pathlib import Path
 
 import mrcfile
@@ -114,6 +115,17 @@ def test_fsc_refuses_what_is_no_mask(
     z, y, x = np.indices(volume.shape) - BOX // 2
     write_volume(tmp_path / "map.mrc", volume, PIXEL_SIZE)
     write_volume(tmp_path / "mask.mrc", mask((x**2 + y**2 + z**2 < 100).astype(np.float32)), pixel_size)
-    maps = (tmp_path / "map.mrc", tmp_path / "map.mrc")
+    shutil.copy(tmp_path / "map.mrc", tmp_path / "other.mrc")
+    maps = (tmp_path / "map.mrc", tmp_path / "other.mrc")
     assert message in refusal(capsys, "fsc", *maps, "--mask", tmp_path / "mask.mrc", "--out", tmp_path / "fsc")
+    assert not (tmp_path / "fsc").exists()
+
+
+def test_fsc_of_a_map_with_itself_is_refused(
+    volume: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volume(tmp_path / "half1.mrc", volume, PIXEL_SIZE)
+    (tmp_path / "half2.mrc").symlink_to("half1.mrc")
+    said = refusal(capsys, "fsc", tmp_path / "half1.mrc", tmp_path / "half2.mrc", "--out", tmp_path / "fsc")
+    assert "half1.mrc is given twice. Give the two half maps." in said
     assert not (tmp_path / "fsc").exists()

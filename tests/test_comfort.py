@@ -79,10 +79,10 @@ def answers(
         for example in examples(verb):
             quick = QUICK.split() if verb == "reconstruct" and "--resume" not in example else []
             main([*example, *quick, "--quiet", *([] if "--json" in example else ["--json"])])
-            said = capsys.readouterr()
-            assert said.err == ""
-            assert len(said.out.splitlines()) == 1
-            objects.append(json.loads(said.out))
+            output = capsys.readouterr()
+            assert output.err == ""
+            assert len(output.out.splitlines()) == 1
+            objects.append(json.loads(output.out))
         return objects
 
     return of
@@ -91,9 +91,9 @@ def answers(
 def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str, Any]]], place: Path) -> None:
     told = {verb: answers(verb) for verb in VERBS}
     for objects in told.values():
-        for each in objects:
+        for record in objects:
             for name in ("map", "particles", "report", "noise", "folder", "truth"):
-                assert name not in each or (place / each[name]).exists()
+                assert name not in record or (place / record[name]).exists()
     assert "torch" in told["doctor"][0]["facts"]["packages"]
     assert "120 particles" in told["check"][0]["facts"]["particles"]
     assert all(isinstance(doubt, str) for doubt in told["check"][0]["doubts"])
@@ -123,8 +123,8 @@ def _explains_itself(run: Path) -> None:
         assert hidden or any(fnmatch.fnmatch(file, pattern) for pattern in [*patterns, "refined/*", "poses/*"]), file
     files = text[: text.index("Commands")]
     for name in re.findall(r"^  (\S.*)$", files, re.MULTILINE):
-        for each in name.split(", "):
-            assert (run / each).exists(), each
+        for file in name.split(", "):
+            assert (run / file).exists(), file
     verbs = re.findall(r"^  cryogan (\S+) ", text, re.MULTILINE)
     assert verbs == ["reconstruct", "watch", "figures", "refine", "poses"]
     assert set(verbs) <= set(app)
@@ -145,9 +145,9 @@ def test_errors_in_json(
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--json"])
     assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.err == ""
-    (line,) = said.out.splitlines()
+    output = capsys.readouterr()
+    assert output.err == ""
+    (line,) = output.out.splitlines()
     assert list(json.loads(line)) == ["error"]
     assert word in json.loads(line)["error"]
 
@@ -168,11 +168,11 @@ def on_a_terminal(environment: dict[str, str]) -> str:
     command = [sys.executable, "-m", "cryogan.cli", "fsc", "no.mrc", "no.mrc", "--out", "out"]
     done = subprocess.run(command, stderr=theirs, env=clean | {"TERM": "xterm"} | environment)
     os.close(theirs)
-    said = os.read(ours, 10000).decode()
+    output = os.read(ours, 10000).decode()
     os.close(ours)
     assert done.returncode == 2
-    assert "no.mrc: cannot be read" in said
-    return said
+    assert "no.mrc: cannot be read" in output
+    return output
 
 
 def test_no_color_is_honoured() -> None:

@@ -225,12 +225,12 @@ def test_a_prior_on_the_views_is_read_at_the_start(particles: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"none\.star: cannot be read"):
         read_inputs(star, None, None, resolve("default", None, {"pose_prior": tmp_path / "none.star"}))
     write_star(tmp_path / "views.star", {"views": {"rlnAngleRot": [20.0], "rlnAngleTilt": [90.0]}})
-    for critic, said in {"matching": "turned into the map's frame", "wasserstein": "in whose frame the map"}.items():
+    for critic, output in {"matching": "turned into the map's frame", "wasserstein": "in whose frame the map"}.items():
         chosen = resolve(
             "default", None, {"pose_prior": str(tmp_path / "views.star"), "critic": critic, "symmetry": "C2"}
         )
         plan, _, remarks, _ = read_inputs(star, None, None, chosen)
-        assert any(remark.code == "pose-prior" and said in remark.sentence for remark in remarks)
+        assert any(remark.code == "pose-prior" and output in remark.sentence for remark in remarks)
         plan.write(tmp_path)
         assert Plan.read(tmp_path) == plan
         _, simulator = build_simulator(plan, 16, star, 1, 0)
@@ -250,7 +250,7 @@ def test_an_epoch_is_a_pass_of_the_critic(particles: Path) -> None:
     assert plan.stages == (usual(32, round(3 * (len(images) // 2) / 8)),)
 
 
-def test_the_view_critic_searches_from_zero_then_sharpens(particles: Path) -> None:
+def test_the_matching_critic_searches_from_zero_then_marches(particles: Path) -> None:
     chosen = {"starts": 3, "search_steps": 7, "marching_steps": 2}
     plan, *_ = read_inputs(particles / "particles.star", None, None, resolve("default", None, chosen))
     # Cut-offs 11.25, 14.1 and 16 of 16 shells, then two more at 16.

@@ -52,7 +52,7 @@ def test_the_launcher_is_found() -> None:
     assert (step.rank, step.size, step.local_rank, step.address) == (5, 8, 1, "gpu07")
     assert Launch.detect(SRUN | {"SLURM_PROCID": "0"}) == Launch(0, 8, 1, "gpu07", step.port)
     others = [Launch.detect(SRUN | change) for change in ({"SLURM_JOB_ID": "1235"}, {"SLURM_STEP_ID": "1"})]
-    assert len({each.port for each in [step, *others] if each is not None}) == 3
+    assert len({launch.port for launch in [step, *others] if launch is not None}) == 3
     assert Launch.detect(SRUN | {"MASTER_ADDR": "here", "MASTER_PORT": "5"}) == Launch(5, 8, 1, "here", 5)
 
 
@@ -99,11 +99,11 @@ def test_what_all_processes_refuse_is_said_by_one(
     with pytest.raises(SystemExit) as ended:
         main(["reconstruct", str(particles / "particles.star"), "--out", str(tmp_path / "out"), *arguments.split()])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     if rank > 0:
-        assert said == ""
+        assert output == ""
     else:
-        assert ("bogus" if arguments else "3 processes cannot be shared out to two half maps") in said
+        assert ("bogus" if arguments else "3 processes cannot be shared out to two half maps") in output
     assert not (tmp_path / "out").exists()
 
 
@@ -151,7 +151,7 @@ def test_bad_input_is_said_once(particles: Path, tmp_path: Path) -> None:
     err = ended(process := cryogan("reconstruct", tmp_path / "no.star", "--out", tmp_path / "out", processes=2))
     assert process.returncode == 1  # torchrun's, for a process that ends with 2
     assert re.findall(r"^cryogan: .*", err, re.MULTILINE) == [
-        f"cryogan: {tmp_path / 'no.star'}: cannot be read (No such file or directory); check the path."
+        f"cryogan: {tmp_path / 'no.star'}: cannot be read (No such file or directory). Check the path."
     ]
     assert "exitcode  : 2" in err
     assert not (tmp_path / "out").exists()
@@ -193,11 +193,11 @@ def test_a_process_that_waits_sees_that_another_was_killed(particles: Path, tmp_
 def test_out_of_time_and_in_one_process_out_of_memory(particles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     all_four = ranks(4, *inputs(particles), "--out", out, "--max-minutes", 0.5001, short={1: 4})
-    said = [ended(each) for each in all_four]
-    assert [each.returncode for each in all_four] == [0] * 4, said
-    assert said[0].count("Half 1 at box 16 ran out of memory and goes on with 4 images at a time") == 1
-    assert said[0].count("--max-minutes ended the run after") == 1
-    assert said[1:] == [""] * 3
+    output = [ended(process) for process in all_four]
+    assert [process.returncode for process in all_four] == [0] * 4, output
+    assert output[0].count("Half 1 at box 16 ran out of memory and continues with 4 images at a time") == 1
+    assert output[0].count("--max-minutes ended the run after") == 1
+    assert output[1:] == [""] * 3
     assert read_volume(out / "map.mrc")[0].any()
 
 
@@ -205,10 +205,10 @@ def test_out_of_time_and_in_one_process_out_of_memory(particles: Path, tmp_path:
 def test_a_process_without_memory_ends_the_job(particles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     all_four = ranks(4, *inputs(particles), "--out", out, short={3: 0})
-    said = [ended(each) for each in all_four]
-    assert [each.returncode for each in all_four] == [2] * 4, said
-    assert said[3].startswith("cryogan: Rank 3 (half 2): Out of memory: give a smaller --box")
-    assert said[1:3] == ["", ""]
+    output = [ended(process) for process in all_four]
+    assert [process.returncode for process in all_four] == [2] * 4, output
+    assert output[3].startswith("cryogan: Rank 3 (half 2): Out of memory. Give a smaller --box")
+    assert output[1:3] == ["", ""]
     assert "Out of memory" in (out / "log.txt").read_text()
     assert (out / "half1.pt").exists()
 
@@ -224,8 +224,8 @@ def test_a_process_that_fails_says_why(particles: Path, tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     err = ended(job := cryogan("reconstruct", "--resume", out, processes=4))
     assert job.returncode == 1
-    (said,) = re.findall("^cryogan: .*", err, re.MULTILINE)
-    assert re.fullmatch(rf"cryogan: Rank [23] \(half 2\): {checkpoint} is not a checkpoint .*", said)
+    (output,) = re.findall("^cryogan: .*", err, re.MULTILINE)
+    assert re.fullmatch(rf"cryogan: Rank [23] \(half 2\): {checkpoint} is not a checkpoint .*", output)
     assert "half2.pt is not a checkpoint" in (out / "log.txt").read_text()
 
 
@@ -256,8 +256,8 @@ def test_a_stopped_job_goes_on_without_a_launcher(how: str, particles: Path, tmp
         (out / "stop").touch()
     err = ended(job)
     assert "Traceback (most recent call last):\n  File" not in err.partition("torch")[0]
-    assert f"Stopped; go on with: cryogan reconstruct --resume {out}" in (out / "log.txt").read_text()
-    assert err.count("Stopped; go on with") == 1
+    assert f"Stopped. Go on with: cryogan reconstruct --resume {out}" in (out / "log.txt").read_text()
+    assert err.count("Stopped. Go on with") == 1
     assert all((out / f"half{half}.pt").exists() for half in (1, 2))
     err = ended(job := cryogan("reconstruct", "--resume", out))
     assert job.returncode == 0, err

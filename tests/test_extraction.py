@@ -108,9 +108,9 @@ def test_examples_in_the_help(
     (example,) = examples("extract-noise")
     monkeypatch.chdir(project)
     main([*example, "--quiet", "--json"])
-    said = capsys.readouterr()
-    assert json.loads(said.out) == {"folder": "noise", "noise": "noise/noise.star"}
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"folder": "noise", "noise": "noise/noise.star"}
+    assert output.err == ""
     assert len(read_particles(project / "noise" / "noise.star", need_ctf=False)) > 5
 
 
@@ -161,8 +161,8 @@ def test_patches_from_anywhere_hold_no_broken_pixel(project: Path) -> None:
     columns = {"rlnDefocusU": [9e3] * 2, "rlnDefocusV": [9e3] * 2, "rlnDefocusAngle": [0.0] * 2}
     names = {"rlnMicrographName": ["Micrographs/m0.mrc", "Micrographs/m1.tif"], "rlnOpticsGroup": [1] * 2}
     write_star(project / "ctf.star", {"optics": optics, "micrographs": names | columns})
-    said = project / "said.txt"
-    with said.open("w") as file:
+    output = project / "said.txt"
+    with output.open("w") as file:
         console = Console(file=file, width=200)
         star = extract_patches(project / "ctf.star", project / "out", box=64, overlap=0.0, console=console)
     table = read_star(star)["particles"]
@@ -171,7 +171,7 @@ def test_patches_from_anywhere_hold_no_broken_pixel(project: Path) -> None:
     assert (x - 32).min() >= 20
     assert (y + 32).max() <= SIDE - 70
     left_out = np.count_nonzero(~of_tiff) - len(x)  # both have the same grid but for its corner
-    number = int(re.search(r"(\d+) patches with blank, repeated or NaN pixels were left out", said.read_text())[1])
+    number = int(re.search(r"(\d+) patches with blank, repeated or NaN pixels were left out", output.read_text())[1])
     assert abs(number - left_out) <= 8
     pixels = np.concatenate([open_stack(stack) for stack in read_particles(star).stacks[1:]])
     np.testing.assert_allclose([pixels.mean(), pixels.std()], [0, 1], atol=0.1)
@@ -212,7 +212,7 @@ def test_bad_micrographs_are_named(project: Path) -> None:
     with pytest.raises(InputError, match=r"m1\.tif: cannot be read as TIFF"):
         read_micrograph(project / "Micrographs" / "m1.tif")
     write_stack(project / "movie.mrc", np.zeros((3, 8, 8), dtype=np.float32), 1.0)
-    with pytest.raises(InputError, match="give the sum of the movie"):
+    with pytest.raises(InputError, match="Give the sum of the movie"):
         read_micrograph(project / "movie.mrc")
 
 

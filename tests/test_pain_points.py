@@ -25,6 +25,7 @@ from cryogan.refinement.refine import refine
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
 from cryogan.run.messages import Message
+from cryogan.run.outcome import Outcome
 from cryogan.run.plan import Plan
 from cryogan.run.processes import train_half
 from cryogan.run.reconstruct import resume
@@ -177,18 +178,18 @@ def run(particles: Path, tmp_path: Path) -> Iterator[Path]:
 def told(run: Path) -> list[Message]:
     messages: queue.Queue[Message] = queue.Queue()
     train_half(run, 2, messages)  # type: ignore[arg-type]
-    return [message for message in messages.queue if message.kind != "record"]
+    return [message for message in messages.queue if message.record is None]
 
 
 def test_smaller_batches_are_said_once_a_stage(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forgetful(monkeypatch, TemplateBank, "log_likelihood_ratios", 40)
     *remarks, last = told(run)
-    assert last.kind == "finished"
+    assert last.outcome is Outcome.FINISHED
     findings = [message.finding for message in remarks if message.finding is not None]
     assert [finding.code for finding in findings] == ["smaller-batches", "smaller-batches"]
     assert (
         findings[0].sentence
-        == "Half 2 at box 32 ran out of memory and goes on with 25 images at a time, to the same result."
+        == "Half 2 at box 32 ran out of memory and continues with 25 images at a time. The result is the same."
     )
 
 
@@ -206,8 +207,8 @@ def test_no_memory_for_one_image_ends_in_one_line(error: Exception, run: Path, m
 
     monkeypatch.setattr(TemplateBank, "log_likelihood_ratios", fail)
     (last,) = told(run)
-    assert last.kind == "failed"
-    assert re.match(r"Out of memory: give a smaller --box", last.text)
+    assert last.outcome is Outcome.FAILED
+    assert re.match(r"Out of memory\. Give a smaller --box", last.text)
 
 
 def test_other_errors_are_no_lack_of_memory(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +231,8 @@ def test_a_map_that_is_not_finite_ends_the_run_with_the_remedy(run: Path, monkey
 
     monkeypatch.setattr(Templates, "matched", poisoned)
     (last,) = told(run)
-    assert last.kind == "failed"
-    assert "Half 2: the map is not finite after step 1; lower the rates" in last.text
+    assert last.outcome is Outcome.FAILED
+    assert "Half 2: the map is not finite after step 1. Lower the rates" in last.text
     assert not list((run / "snapshots").iterdir())
 
 
@@ -253,11 +254,11 @@ def test_a_run_that_was_begun_on_another_device_does_not_change_it(run: Path) ->
     file = run / "run.toml"
     file.write_text(file.read_text().replace('device = "cpu"', 'device = "cuda"'))
     for verb in (resume, refine):
-        with pytest.raises(InputError, match=r"no device 'cuda' here; go on where there is one, or .*run\.toml"):
+        with pytest.raises(InputError, match=r"no device 'cuda' here\. Go on where there is one, or .*run\.toml"):
             verb(run)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused(particles: Path) -> None:
-    with pytest.raises(InputError, match="There is no device 'cuda' here; use --device cpu"):
+    with pytest.raises(InputError, match=r"There is no device 'cuda' here\. Use --device cpu"):
         planned(particles, device="cuda")

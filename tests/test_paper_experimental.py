@@ -78,7 +78,7 @@ def test_shifts_begin_with_the_second_stage_and_the_coarse_map_stays(particles: 
     [
         ({"critic": "matching", "learn_scales": False}, "--smoothing needs --critic wasserstein"),
         ({"stable_epochs": 0.0}, "--free-beyond needs --stable-epochs"),
-        ({"free_beyond": 7.0}, r"nothing finer than 8\.00 A; give a larger --box"),
+        ({"free_beyond": 7.0}, r"nothing finer than 8\.00 A\. Give a larger --box"),
     ],
 )
 def test_what_cannot_be_kept_apart_is_refused(changes: dict[str, object], message: str, particles: Path) -> None:

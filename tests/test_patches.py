@@ -173,7 +173,7 @@ def test_simulated_patches_are_like_those_of_micrographs(clear: Path) -> None:
     border[4:-4, 4:-4] = False
     for region in (border, ~border):
         assert (fake[:, region].var() / real[:, region].var()).item() == pytest.approx(1, abs=0.08)
-    strengths = [each.var((1, 2)).log().numpy() for each in (real, fake)]
+    strengths = [images.var((1, 2)).log().numpy() for images in (real, fake)]
     assert ks_2samp(*strengths).pvalue > 0.01
     # The same test sees half as many particles again.
     crowded = simulated(clear, 1.5 * DENSITY, 4000).var((1, 2)).log().numpy()
@@ -220,18 +220,18 @@ def test_a_map_without_picking(noisy: Path) -> None:
     )
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
     plan, _, findings, _ = read_inputs(*files, None, s)
-    assert any("0.50 particles have their centre in a patch" in finding.sentence for finding in findings)
+    assert any("On average 0.50 particles have their centre in a patch" in finding.sentence for finding in findings)
     training = build_trainer(plan, 0, files[0], 1)
     truth = np.pad(read_volume(noisy / "data" / "truth.mrc")[0], (PATCH - PARTICLE) // 2)
 
-    def agreement() -> np.ndarray:
+    def fsc_with_truth() -> np.ndarray:
         found = training.result().numpy()
         return fsc(align(found, truth, PIXEL, seed=0).apply(found, PIXEL), truth)
 
-    ball = agreement()
+    ball = fsc_with_truth()
     for _ in training.run():
         pass
-    grown = agreement()
+    grown = fsc_with_truth()
     assert ball[4:8].mean() < 0.3
     assert grown[1:7].min() > 0.5
 
@@ -269,7 +269,7 @@ def test_reconstruct_from_patches(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"critic": "wasserstein"}, "needs --critic matching"),
         ({"learn_poses": True}, "--learn-poses needs picked particles"),
@@ -279,9 +279,9 @@ def test_reconstruct_from_patches(
         ({"mask_diameter": 150.0}, "is at most 144 A"),
     ],
 )
-def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], said: str) -> None:
+def test_settings_that_do_not_go_together(noisy: Path, settings: dict[str, object], message: str) -> None:
     files = [noisy / "patches" / name for name in ("particles.star", "noise.star")]
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_inputs(*files, None, Settings(**{"particles_per_um2": DENSITY, "particle_diameter": DIAMETER} | settings))
 
 

@@ -26,12 +26,12 @@ from cryogan.particles.halves import divide
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.refine import find_poses, refine
 from cryogan.rotations import euler_to_rotations
+from cryogan.run.folder import MapFolder
 from cryogan.run.inputs import read_inputs
 from cryogan.run.plan import Plan
 from cryogan.validation import fsc, low_pass
 
 PIXEL, SEED = 4.0, 3
-HALF_MAPS = ("half1_map_unfil.mrc", "half2_map_unfil.mrc")
 QUIET = Console(quiet=True)
 
 
@@ -55,10 +55,10 @@ def finished(folder: Path, particles: Path) -> Path:
     write_particles(folder / "particles.star", images.table, random_subset=divide(images.table, SEED).subset)
     truth, _ = read_volume(particles / "truth.mrc")
     generator = np.random.default_rng(0)
-    for name in HALF_MAPS:
+    for path in MapFolder(folder).half_maps:
         noise = low_pass(generator.standard_normal(truth.shape), PIXEL, 16.0)
         map_ = low_pass(truth, PIXEL, 14.0) + 0.02 * truth.std() / noise.std() * noise
-        write_volume(folder / name, map_.astype(np.float32), PIXEL)
+        write_volume(path, map_.astype(np.float32), PIXEL)
     return folder
 
 
@@ -98,8 +98,10 @@ def test_refinement_reaches_the_nyquist_frequency(refined: Path, particles: Path
 
 
 def test_every_file_is_there(refined: Path) -> None:
-    for name in (*HALF_MAPS, "map.mrc", "mask.mrc", "fsc.star", "fsc.csv", "particles.star", "particles.cs"):
-        assert (refined / name).stat().st_size > 1000
+    folder = MapFolder(refined)
+    curves, particles = (folder.fsc_star, folder.fsc_csv), (folder.particles, folder.cryosparc_particles)
+    for path in (*folder.half_maps, folder.map, folder.mask, *curves, *particles):
+        assert path.stat().st_size > 1000
     for name in ("fsc", "margins", "view_distribution", "scores", "worst_particles"):
         assert (refined / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -181,10 +183,12 @@ def test_relion_goes_on_from_our_map_and_poses(refined: Path, project: Path, tmp
 
 @needs_relion
 def test_relion_postprocess_takes_half_maps_and_mask(run: Path, refined: Path, tmp_path: Path) -> None:
-    command = f"relion_postprocess --i {run / HALF_MAPS[0]} --mask {refined / 'mask.mrc'} --angpix {PIXEL} --o post/"
+    command = (
+        f"relion_postprocess --i {MapFolder(run).half_map(1)} --mask {refined / 'mask.mrc'} --angpix {PIXEL} --o post/"
+    )
     (tmp_path / "post").mkdir()
-    said = relion(tmp_path, *command.split())
-    assert float(re.search(r"FINAL RESOLUTION:\s*([\d.]+)", said)[1]) < 16
+    output = relion(tmp_path, *command.split())
+    assert float(re.search(r"FINAL RESOLUTION:\s*([\d.]+)", output)[1]) < 16
     assert list(tmp_path.glob("post/*masked.mrc"))
 
 

@@ -124,7 +124,7 @@ PROVOKED: dict[str, Callable[[Path], None]] = {
     "image stack": no_stack,
     "multiplied by their CTF": premultiplied,
     "no patch comes": other_micrographs,
-    "extract both alike": other_box,
+    "Extract both alike": other_box,
     "too few": too_few,
     "not an empty folder": not_empty,
     "Another process": at_work,

@@ -139,7 +139,7 @@ def opened(browser: Browser) -> Iterator[Open]:
 
     def note(page: Page, server: Server) -> None:
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda output: complaints.append(output.text) if output.type == "error" else None)
         own = f"http://127.0.0.1:{server.port}/"
         page.on("request", lambda asked: None if asked.url.startswith((own, "data:")) else complaints.append(asked.url))
 
@@ -547,7 +547,7 @@ def test_importing_the_page_loads_nothing_of_the_training() -> None:
 def test_what_cannot_be_watched_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, word in (
         (["watch", str(tmp_path)], "is not the folder of a run"),
-        (["watch", str(server.run), "--port", str(server.port)], "give another --port"),
+        (["watch", str(server.run), "--port", str(server.port)], "Give another --port"),
     ):
         with pytest.raises(SystemExit) as refused:
             main(arguments)

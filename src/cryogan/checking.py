@@ -16,12 +16,12 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.errors import Finding
 from cryogan.fourier import radial_power, shells
-from cryogan.grids import centred_radius
 from cryogan.parallel.cores import available_cores
 from cryogan.particles import ParticleImages, open_stack
+from cryogan.particles.background import PlaneFit, outside_circle
 from cryogan.particles.findings import NOTES
 from cryogan.physics.simulator import Simulator
-from cryogan.report import plot_particles
+from cryogan.report.figures import plot_particles
 from cryogan.run import warnings
 from cryogan.run.build import build_simulator
 from cryogan.run.inputs import read_inputs
@@ -34,6 +34,7 @@ LOW_A = 100.0
 FILTERED = 0.03  # of the median power: real noise has over 0.3 in its weakest shell
 UNSEEN = 0.01  # mean CTF^2 of a shell, or |C1 + C2|, below which a frequency counts as not transferred
 LISTED = 5  # resolutions at most that a sentence names
+STRONG_RAMP = 0.3  # s.d. of the background at the edge of the box; 0.6 made a wrong map
 LEAST_DISK_GIB = 2.0
 
 
@@ -51,7 +52,7 @@ class Report:
 
     @property
     def doubts(self) -> list[str]:
-        """Sentences, each a reason to look again before a run."""
+        """Sentences of the warnings and errors."""
         return warnings.doubts(self.findings)
 
 
@@ -84,11 +85,12 @@ def check(
     read = next(found.sentence for found in findings if found.code == warnings.IMAGES_READ.code)
     shown = {kind.code for kind in (warnings.CONTRAST, *NOTES)}
     notes = {found.code: found.sentence for found in findings if found.code in shown}
-    facts = {settings.kind: read, "halves": plan.halves} | _optics(images) | _pixels(images) | notes | _cost(plan)
+    pixels, kept_gradient = _pixels(images, settings.keep_gradient)
+    facts = {settings.kind: read, "halves": plan.halves} | _optics(images) | pixels | notes | _cost(plan)
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
     theorem, doubts = _theorem_1(plan)
-    findings = [*doubts, *findings]
+    findings = [*doubts, *kept_gradient, *findings]
     if settings.symmetry.upper() == "C1":
         findings.append(warnings.NO_SYMMETRY())
     if noise is None:
@@ -112,24 +114,30 @@ def _optics(images: ParticleImages) -> dict[str, str]:
     }
 
 
-def _pixels(images: ParticleImages) -> dict[str, str]:
+def _pixels(images: ParticleImages, keep_gradient: bool) -> tuple[dict[str, str], list[Finding]]:
     """The background of the files' pixels, before any normalisation, and outliers among them."""
     table = images.table
     rows = images.spread(PROBED)
-    sides = np.array([header.shape[2] for header in table.headers])[table.stack_index[rows]]
+    sides = table.file_boxes[rows]
     rows, side = rows[sides == sides[0]], int(sides[0])
-    pixel_size = table.pixel_size if table.pixel_sizes is None else table.pixel_sizes[rows[0]]
-    radius = -1.0 if images.radius_A is None else min(images.radius_A / pixel_size, side / 2)
-    outside = centred_radius(side) > radius
+    pixel_size = table.file_pixel_sizes[rows[0]]
+    outside = outside_circle(side, None if images.radius_A is None else min(images.radius_A / pixel_size, side / 2))
     pixels = np.stack([open_stack(table.stacks[table.stack_index[r]])[table.image_index[r]] for r in rows])
     pixels = pixels.astype(np.float32)  # sums of float16 overflow
-    background = pixels[:, outside].astype(np.float64)
+    background = pixels.reshape(len(rows), -1)[:, outside].astype(np.float64)
     deviation = np.abs(pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
     hot = int((deviation.max((1, 2)) > HOT_DEVIATIONS).sum())
-    return {
+    facts = {
         "background": f"mean {background.mean():.3g}, s.d. {background.std(axis=1).mean():.3g} (of {len(rows)} images)",
         "hot pixels": f"{hot} of {len(rows)} images have one beyond {HOT_DEVIATIONS:.0f} s.d.",
     }
+    if images.radius_A is None:  # patches with particles anywhere
+        return facts, []
+    # White noise loses as much of its s.d. as pixels grow, and a ramp nothing.
+    ramp = PlaneFit(side, outside).median_ramp(pixels) * float(images.pixel_size / pixel_size)
+    fact = f"{ramp:.2f} s.d. of the background at the edge of the box, at the working pixel size"
+    facts["gradient"] = f"{fact} (median of {len(rows)} images); it is {'kept' if keep_gradient else 'subtracted'}"
+    return facts, [warnings.GRADIENT_KEPT(ramp=ramp)] if keep_gradient and ramp > STRONG_RAMP else []
 
 
 def _cost(plan: Plan) -> dict[str, str]:
@@ -137,7 +145,7 @@ def _cost(plan: Plan) -> dict[str, str]:
     cores = available_cores()
     minutes, gib = plan.cost.minutes(cores), plan.cost.memory_gib
     return {
-        "device": plan.machine.removeprefix("Device: ").removesuffix("."),
+        "device": plan.hardware,
         "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",
     }
 

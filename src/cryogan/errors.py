@@ -1,4 +1,4 @@
-"""What a user is told: the exceptions, and findings about the input and the result."""
+"""Exceptions, and findings about the input and the result, with their sentences for users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Finding:
 
     Attributes:
         code: a stable name for programs, such as `dark-particles`.
-        severity: "note": a fact; "warning": a reason to look again; "error": the result cannot be used.
+        severity: "note": a fact; "warning": a likely problem; "error": the result cannot be used.
         values: the numbers and names in the sentence.
         sentence: for people, with the remedy if there is one.
     """
@@ -29,11 +29,11 @@ KINDS: dict[str, "Kind"] = {}
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that a user may be told.
+    """A kind of finding, defined once with its sentence.
 
     Attributes:
         code: a stable name for programs.
-        severity: "note": a fact; "warning": a reason to look again; "error": the result cannot be used.
+        severity: "note": a fact; "warning": a likely problem; "error": the result cannot be used.
         sentence: what was found, with the values in braces.
         remedy: what to do about it; empty where nothing needs to be done.
     """
@@ -67,7 +67,7 @@ class InputError(Exception):
 
 
 class RankFailed(InputError):
-    """The same in one process of a distributed job, which says it itself; the others keep silent."""
+    """An `InputError` in one process of a distributed job, which reports it; the other processes stay silent."""
 
 
 class Interrupted(Exception):

@@ -24,21 +24,12 @@ from cryogan.particles.micrographs import (
     read_micrographs,
     whole_places,
 )
+from cryogan.particles.relion import CTF_COLUMNS
 from cryogan.particles.resample import fourier_crop
-from cryogan.report import plot_places
+from cryogan.particles.table import CTF_DEFAULTS, CTF_REQUIRED
+from cryogan.report.figures import plot_places
 
 NOISE_SHARE = 10  # patches for each background patch
-CTF_COLUMNS = (
-    "rlnDefocusU",
-    "rlnDefocusV",
-    "rlnDefocusAngle",
-    "rlnVoltage",
-    "rlnSphericalAberration",
-    "rlnAmplitudeContrast",
-    "rlnPhaseShift",
-    "rlnCtfBfactor",
-    "rlnCtfScalefactor",
-)
 PARTICLE_FRACTION = 0.5  # of the box: a particle's diameter, where it is not given
 
 
@@ -77,9 +68,11 @@ class _PatchSet:
             for column, value in columns.items():
                 self.rows[column].append(value)
 
-    def write(self, name: str, optics: dict[str, list[object]]) -> None:
-        """Write the table as a STAR file of this name."""
-        write_star(self.folder / name, {"optics": optics, "particles": dict(self.rows)})
+    def write(self, name: str, optics: dict[str, list[object]]) -> Path:
+        """Write the table as a STAR file of this name, and return its path."""
+        path = self.folder / name
+        write_star(path, {"optics": optics, "particles": dict(self.rows)})
+        return path
 
 
 def extract_noise(
@@ -133,14 +126,14 @@ def extract_noise(
             noise.add(name, found, patches, {"rlnOpticsGroup": 1})
     if not len(noise):
         raise InputError(
-            f"{micrographs}: no micrograph has room for a patch of {side} px; give a smaller --particle-diameter."
+            f"{micrographs}: no micrograph has room for a patch of {side} px. Give a smaller --particle-diameter."
         )
-    noise.write("noise.star", _optics(table.pixel_size, box))
+    star = noise.write("noise.star", _optics(table.pixel_size, box))
     wanted = sum(len(places[name]) for name in files)
-    _print(console, f"{len(noise)} patches for {wanted} particles of {len(files)} micrographs: {out / 'noise.star'}")
+    _print(console, f"{len(noise)} patches for {wanted} particles of {len(files)} micrographs: {star}")
     if crowded := files.keys() - set(noise.rows["rlnMicrographName"]):
         _print(console, f"No room in {len(crowded)} micrographs: {', '.join(sorted(crowded))}")
-    return out / "noise.star"
+    return star
 
 
 def extract_patches(
@@ -164,7 +157,7 @@ def extract_patches(
         out: new or empty folder.
         box: side of a patch, pixels of the micrographs, even.
         overlap: fraction of its side by which a patch overlaps its neighbour.
-        seed: of the random corners at which the grids begin.
+        seed: seed of the random corners at which the grids begin.
         data_dir: another folder in which to look for the micrographs.
         console: where progress and the result are printed; default: standard error.
 
@@ -190,20 +183,19 @@ def extract_patches(
         grid = grid_places(micrograph.shape, box, overlap, generator)
         places = grid[whole_places(grid, broken, box)]
         left_out += len(grid) - len(places)
-        quiet = quiet_places(micrograph, broken, np.zeros((0, 2)), box, 0.0, max(1, len(places) // NOISE_SHARE))
+        quiet = _background_places(micrograph, broken, box, len(places))
         of_micrograph = {column: values[number] for column, values in columns.items()}
         for patch_set, centres in ((patches, places), (noise, quiet)):
             if len(centres):
                 patch_set.add(images.names[number], centres, cut(micrograph, centres, box), of_micrograph)
     if not len(patches) or not len(noise):
         raise InputError(f"{micrographs}: no patch of {box} px is free of blank, repeated and NaN pixels.")
-    patches.write("particles.star", optics)
-    noise.write("noise.star", optics)
-    made = f"{len(patches)} patches of {len(images.names)} micrographs: {out / 'particles.star'}"
-    _print(console, f"{made}; {len(noise)} of background: {out / 'noise.star'}")
+    particle_star, noise_star = patches.write("particles.star", optics), noise.write("noise.star", optics)
+    made = f"{len(patches)} patches of {len(images.names)} micrographs: {particle_star}"
+    _print(console, f"{made}; {len(noise)} of background: {noise_star}")
     if left_out:
         _print(console, f"{left_out} patches with blank, repeated or NaN pixels were left out.")
-    return out / "particles.star"
+    return particle_star
 
 
 def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
@@ -213,7 +205,7 @@ def _side(path: Path, images: Micrographs, table: ParticleTable) -> int:
     if side < box:
         raise InputError(
             f"{path}: the micrographs' pixels ({images.pixel_size:.3f} A) are coarser than the particles' "
-            f"({table.pixel_size:.3f} A); give the micrographs that the particles were extracted from."
+            f"({table.pixel_size:.3f} A). Give the micrographs that the particles were extracted from."
         )
     return side
 
@@ -230,7 +222,7 @@ def _require_inside(
             x, y = centres[outside][0]
             raise InputError(
                 f"{path}: {outside.sum()} of the {len(centres)} particles of {name} lie outside it (the first at x "
-                f"{x:g}, y {y:g}; it has {width} x {height} px); give the micrographs that the coordinates were picked "
+                f"{x:g}, y {y:g}; it has {width} x {height} px). Give the micrographs that the coordinates were picked "
                 "in, at that pixel size."
             )
 
@@ -246,12 +238,20 @@ def _normalised(file: Path, box: int) -> tuple[NDArray[np.float32], NDArray[np.b
     """A micrograph of mean 0 and s.d. 1 over its good pixels, and where it is broken."""
     micrograph, broken = fill_broken(read_micrograph(file))
     if min(micrograph.shape) < box:
-        raise InputError(f"{file}: is smaller than a patch of {box} px; give a smaller --box.")
+        raise InputError(f"{file}: is smaller than a patch of {box} px. Give a smaller --box.")
     good = micrograph[~broken] if broken.any() else micrograph
     if good.size:  # of equal pixels none is good
         micrograph -= good.mean(dtype=np.float64)
         micrograph /= good.std(dtype=np.float64)
     return micrograph, broken
+
+
+def _background_places(
+    micrograph: NDArray[np.float32], broken: NDArray[np.bool_], box: int, patches: int
+) -> NDArray[np.int64]:
+    """Centres (n, 2) of the places of lowest variance, a tenth as many as there are patches but at least one."""
+    nowhere = np.zeros((0, 2))  # particles to avoid
+    return quiet_places(micrograph, broken, nowhere, box, 0.0, max(1, patches // NOISE_SHARE))
 
 
 def _picked(
@@ -262,7 +262,7 @@ def _picked(
     if not files:
         raise InputError(
             f"{micrographs}: none of its micrographs is named in {particles} (first: {images.names[0]!r}, "
-            f"there {next(iter(places))!r}); give files of the same project."
+            f"there {next(iter(places))!r}). Give files of the same project."
         )
     return files
 
@@ -283,13 +283,14 @@ def _print(console: Console, text: str) -> None:
 def _ctf(path: Path, images: Micrographs, box: int) -> tuple[dict[str, list[str]], dict[str, list[object]]]:
     """CTF columns of the N micrographs, and an optics table for their patches."""
     held = [images.table] + ([] if images.optics is None else [images.optics])
-    missing = [name for name in CTF_COLUMNS[:6] if not any(name in block for block in held)]
+    missing = [name for key in CTF_REQUIRED if not any((name := CTF_COLUMNS[key]) in block for block in held)]
     if missing:
         raise InputError(
-            f"{path}: no CTF: _{', _'.join(missing)} missing; estimate it and give that file, in RELION "
+            f"{path}: no CTF: _{', _'.join(missing)} missing. Estimate it and give that file, in RELION "
             "micrographs_ctf.star."
         )
-    columns = {name: images.table.texts(name) for name in CTF_COLUMNS if name in images.table}
+    names = [CTF_COLUMNS[key] for key in (*CTF_REQUIRED, *CTF_DEFAULTS)]
+    columns = {name: images.table.texts(name) for name in names if name in images.table}
     optics = _optics(images.pixel_size, box)
     if images.optics is not None:
         columns["rlnOpticsGroup"] = images.table.texts("rlnOpticsGroup")
@@ -317,7 +318,7 @@ def _optics(pixel_size: float, box: int) -> dict[str, list[object]]:
 def _coordinates(path: Path, table: ParticleTable) -> dict[str, NDArray[np.float64]]:
     """Coordinates (n, 2) x, y of the particles, by micrograph."""
     if table.star is None:
-        raise InputError(f"{path}: give a RELION STAR file; .cs files hold no coordinates in pixels.")
+        raise InputError(f"{path}: .cs files hold no coordinates in pixels. Give a RELION STAR file.")
     block = next(block for block in table.star.values() if "rlnImageName" in block)
     names = np.array(block.texts("rlnMicrographName"))
     both = np.stack([block.floats("rlnCoordinateX"), block.floats("rlnCoordinateY")], axis=1)

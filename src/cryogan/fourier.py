@@ -55,7 +55,7 @@ class Disc:
     Args:
         box: D.
         cutoff: cycles per box, at most D / 2; frequencies below it are in the disc.
-        device: of the tensors.
+        device: device of the tensors.
 
     Attributes:
         frequencies: (2, K) kx and ky, cycles per box.

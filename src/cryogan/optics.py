@@ -23,8 +23,8 @@ def ctf_phase(k2: Values, wavelength_A: Values, defocus_A: Values, cs_mm: Values
 
     Args:
         k2: squared spatial frequency, 1/A^2.
-        wavelength_A: of the electrons.
-        defocus_A: in the direction of k, positive is underfocus.
+        wavelength_A: wavelength of the electrons.
+        defocus_A: defocus in the direction of k, positive is underfocus.
         cs_mm: spherical aberration.
         constant: phase shift and asin(amplitude contrast), radians.
     """

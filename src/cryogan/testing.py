@@ -22,7 +22,7 @@ def assert_adjoint(
 
     Args:
         forward: linear, such as a projector.
-        backward: to be its adjoint, such as a back-projector.
+        backward: function that should be its adjoint, such as a back-projector.
         example: an input of `forward`; its shape, data type and device are used, its values are not.
         generator: source of x and y, on the example's device.
         rtol: tolerance, relative to the product of the norms of forward(x) and y.
@@ -55,7 +55,7 @@ def assert_standard_noise(noise: Noise, rows: Tensor, *, generator: torch.Genera
         noise: the model.
         rows: (B,) int64, particles for which it is asked; a few hundred, as the mean is compared with `tolerance`.
         generator: source of the noise.
-        tolerance: on mean and s.d. over all pixels of all images.
+        tolerance: tolerance on mean and s.d. over all pixels of all images.
 
     Raises:
         AssertionError: one of these is not so; the message says which.

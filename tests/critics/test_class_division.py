@@ -51,7 +51,7 @@ def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None
     simulator, phi = experiment.simulator(600, 3), experiment.phi
     with torch.no_grad():
         parts = [slice(start, start + 200) for start in (0, 200, 400)]  # of each conformation, and of noise
-        images = [simulator(simulator.projector.transform(x), phi[each]) for x, each in zip(maps, parts, strict=True)]
+        images = [simulator(simulator.projector.transform(x), phi[part]) for x, part in zip(maps, parts, strict=True)]
     mixed = replace(experiment, images=torch.cat(images))
     training = mixed.trainer(FrequencyMarching, 7, orientations=500, classes=3, class_steps=3)
     training.volume.start_from(maps.mean(0))
@@ -61,14 +61,14 @@ def test_classes_divide_along_what_varies_most(experiment: "Experiment") -> None
         classes = training.class_result()
         assert classes is not None
         found = classes.probabilities.argmax(1)
-        return np.array([np.bincount(found[each], minlength=len(training.classes)) for each in parts])
+        return np.array([np.bincount(found[part], minlength=len(training.classes)) for part in parts])
 
     # First the images that show nothing.
     two = counts(until=2)
     empty = two[2].argmax()
     assert two[2, empty] > 190
     assert two[:2, empty].sum() < 60
-    powers = sorted(float(each.square().sum()) for each in training.class_result().maps)
+    powers = sorted(float(density.square().sum()) for density in training.class_result().maps)
     assert powers[0] < 0.5 * powers[1]
     # Then the conformations.
     three = counts(until=5)

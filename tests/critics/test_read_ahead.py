@@ -60,7 +60,7 @@ def test_passes_and_saved_places_are_those_of_the_images_that_were_used() -> Non
             state = {name: value.clone() for name, value in ours.state_dict().items()}
             other = sampler(Numbered())
             other.load_state_dict(state)
-            after = [[following(each)[1].tolist() for _ in range(7)] for each in (ours, other)]
+            after = [[following(passes)[1].tolist() for _ in range(7)] for passes in (ours, other)]
             assert after[0] == after[1]
             ours.load_state_dict(state)  # what was read ahead is not taken
     for start in range(0, len(order) - COUNT, COUNT):

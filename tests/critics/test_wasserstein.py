@@ -347,7 +347,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_good(with_old: bool, tmp_path: P
     (line,) = done.stdout.splitlines()
     assert str(path) in line
     assert "--resume" in line
-    assert ("the last one is good" in line) == with_old
+    assert ("The last one is good" in line) == with_old
     assert [file.name for file in tmp_path.iterdir()] == (["half1.pt"] if with_old else [])
     if with_old:
         assert torch.equal(load_checkpoint(path, CPU)["x"], torch.arange(5))
@@ -361,7 +361,7 @@ def test_a_checkpoint_replaces_the_last(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_a_folder_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is none yet"):
+    with pytest.raises(InputError, match="There is none yet"):
         save_checkpoint(tmp_path / "no" / "half1.pt", {"x": torch.tensor(1)})
 
 

@@ -46,6 +46,19 @@ def test_images_are_those_of_the_files(table: ParticleTable, tmp_path: Path, box
         assert ours.table.stacks == table.stacks  # what is written names the originals
 
 
+@pytest.mark.parametrize("keep_gradient", [False, True])
+def test_a_gradient_is_subtracted_before_or_kept(table: ParticleTable, tmp_path: Path, keep_gradient: bool) -> None:
+    raw = np.array(open_stack(table.stacks[0]), dtype=np.float32)
+    raw += raw.std() * np.linspace(-1, 1, raw.shape[-1], dtype=np.float32)
+    write_stack(table.stacks[0], raw, table.pixel_size)
+    table = read_particles(table.source)
+    stack, _ = make(table, tmp_path / "cache", keep_gradient=keep_gradient)
+    rows = np.arange(20)
+    direct = ParticleImages(table, BOX, RADIUS, keep_gradient=keep_gradient)
+    ours = ParticleImages(table, BOX, RADIUS, cropped=stack, keep_gradient=keep_gradient)
+    np.testing.assert_allclose(ours.batch(rows), direct.batch(rows), rtol=1e-3, atol=5e-3)  # float16
+
+
 def test_unusable_images_are_dropped_from_both(table: ParticleTable, tmp_path: Path) -> None:
     mapped = open_stack(table.stacks[0])
     raw = np.memmap(table.stacks[0], dtype=mapped.dtype, mode="r+", offset=1024, shape=mapped.shape)
@@ -61,13 +74,14 @@ def test_unusable_images_are_dropped_from_both(table: ParticleTable, tmp_path: P
 def test_it_is_made_once_and_anew_when_an_input_changes(table: ParticleTable, tmp_path: Path) -> None:
     stack, _ = make(table, tmp_path)
     assert make(table, tmp_path) == (stack, [])
-    others = {make(table, tmp_path, **change)[0] for change in ({"box": 8}, {"radius_A": 40.0}, {"invert": True})}
+    changes = ({"box": 8}, {"radius_A": 40.0}, {"invert": True}, {"keep_gradient": True})
+    others = {make(table, tmp_path, **change)[0] for change in changes}
     others.add(make(table.select(np.arange(100)), tmp_path)[0])
     raw = np.array(open_stack(table.stacks[0]))
     write_stack(table.stacks[0], raw[::-1], table.pixel_size)
     table = read_particles(table.source)
     others.add(make(table, tmp_path)[0])
-    assert len(others | {stack}) == 6
+    assert len(others | {stack}) == 7
     with pytest.raises(InputError, match="has changed since it was cropped"):
         ParticleImages(table, BOX, RADIUS, cropped=stack)
 
@@ -111,9 +125,9 @@ def test_what_the_cache_says_is_usable_is_not_looked_at_again(table: ParticleTab
 def test_checked_images_are_read_when_they_are_asked_for(table: ParticleTable) -> None:
     images = ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0, checked=True)
     table.stacks[0].unlink()
-    with pytest.raises(InputError, match="bring the file back"):
+    with pytest.raises(InputError, match="Bring the file back"):
         images.batch(np.arange(3))
-    with pytest.raises(InputError, match="bring the file back"):
+    with pytest.raises(InputError, match="Bring the file back"):
         ParticleImages(table, BOX, RADIUS, memory_limit_bytes=0)
 
 

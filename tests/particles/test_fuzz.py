@@ -202,10 +202,10 @@ def test_damaged_files_are_read_or_refused(kind: str, examples: int, valid: dict
             try:
                 reader(path)
             except InputError as refused:
-                said = str(refused)
-                said.encode()  # a terminal can show it
-                assert len(said.splitlines()) == 1
-                assert len(said) < 2000
+                output = str(refused)
+                output.encode()  # a terminal can show it
+                assert len(output.splitlines()) == 1
+                assert len(output) < 2000
             finally:
                 _, peak = tracemalloc.get_traced_memory()
                 tracemalloc.stop()

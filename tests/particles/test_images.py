@@ -93,7 +93,7 @@ def test_background_has_mean_0_and_deviation_1(make_table: Callable[..., Particl
 def test_images_come_in_the_order_of_rows(make_table: Callable[..., ParticleTable]) -> None:
     first, second = random_images(4), random_images(3, seed=1)
     table = make_table(first, second)
-    images = ParticleImages(table, SIDE, RADIUS)
+    images = ParticleImages(table, SIDE, RADIUS, keep_gradient=True)
     rows = np.array([6, 0, 3, 3, 1])
     stacks = {"a.mrcs": first, "b.mrcs": second}
     raw = np.stack([stacks[table.stacks[table.stack_index[r]].name][table.image_index[r]] for r in rows])
@@ -121,6 +121,56 @@ def test_invert_is_the_negative(make_table: Callable[..., ParticleTable]) -> Non
     rows = np.arange(4)
     plain, inverted = ParticleImages(table, 16, RADIUS), ParticleImages(table, 16, RADIUS, invert=True)
     np.testing.assert_array_equal(inverted.batch(rows), -plain.batch(rows))
+
+
+def slopes(side: int, a: float, b: float, c: float) -> np.ndarray:
+    """a + b x + c y, x and y in pixels from side // 2."""
+    y, x = np.indices((side, side)) - side // 2
+    return (a + b * x + c * y).astype(np.float32)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(("side", "box"), [(24, 24), (24, 16), (25, 24), (25, 14)])
+def test_a_plane_added_to_an_image_changes_nothing(
+    make_table: Callable[..., ParticleTable], side: int, box: int, invert: bool
+) -> None:
+    first, second = (random_images(count, side, seed) / 7 for count, seed in ((3, 0), (2, 1)))
+    rows = np.arange(5)
+    without = ParticleImages(make_table(first, second), box, RADIUS, invert).batch(rows)
+    first += slopes(side, 2.0, 0.05, -0.1)
+    second += slopes(side, -1.0, -0.2, 0.03)
+    tilted = make_table(first, second)
+    np.testing.assert_allclose(ParticleImages(tilted, box, RADIUS, invert).batch(rows), without, atol=1e-5)
+    kept = ParticleImages(tilted, box, RADIUS, invert, keep_gradient=True).batch(rows)
+    assert np.abs(kept - without).max() > 0.5
+
+
+def test_the_gradient_that_is_kept_is_that_of_the_file(make_table: Callable[..., ParticleTable]) -> None:
+    images = random_images(3) + slopes(SIDE, 0, 2.0, 0)
+    kept = ParticleImages(make_table(images, images), SIDE, RADIUS, keep_gradient=True).batch(np.arange(6))
+    raw = fourier_crop(images, SIDE)
+    outside = background(raw, RADIUS / PIXEL).astype(np.float64)
+    expected = (raw - outside.mean(axis=1)[:, None, None]) / outside.std(axis=1)[:, None, None]
+    for image in kept:
+        assert min(np.abs(image - other).max() for other in expected) < 1e-4
+
+
+def test_patches_with_particles_anywhere_keep_their_gradient(make_table: Callable[..., ParticleTable]) -> None:
+    images = random_images(2) + slopes(SIDE, 0, 2.0, 0)
+    table = make_table(images, images)
+    rows = np.arange(4)
+    seen = ParticleImages(table, 16, None).batch(rows)
+    np.testing.assert_array_equal(seen, ParticleImages(table, 16, None, keep_gradient=True).batch(rows))
+    for image in seen:
+        assert min(np.abs(image - other).max() for other in fourier_crop(images, 16)) < 1e-4
+
+
+def test_an_image_that_is_a_plane_outside_the_circle_is_not_usable(make_table: Callable[..., ParticleTable]) -> None:
+    """What rounding leaves of it would pass for noise."""
+    images = random_images(3)
+    y, x = np.indices((SIDE, SIDE)) - SIDE // 2
+    images[1][np.hypot(x, y) > 6] = slopes(SIDE, 40.0, 1.1, -0.7)[np.hypot(x, y) > 6]
+    assert ParticleImages(make_table(images, random_images(1)), 16, RADIUS).dropped == 1
 
 
 def test_an_odd_box_loses_its_last_row_and_column(make_table: Callable[..., ParticleTable]) -> None:

@@ -77,7 +77,7 @@ def test_compressed_maps_are_read(tmp_path: Path, volume: np.ndarray, compress: 
     np.testing.assert_array_equal(back, volume)
     assert pixel_size == pytest.approx(PIXEL_SIZE, rel=1e-6)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"v\.map: cannot be decompressed .*; copy it again"):
+    with pytest.raises(InputError, match=r"v\.map: cannot be decompressed .*\. Copy it again"):
         read_volume(path)
 
 
@@ -90,12 +90,12 @@ def test_other_compressions_are_named(tmp_path: Path, volume: np.ndarray) -> Non
 
 def test_volumes_that_cannot_be_used(tmp_path: Path, volume: np.ndarray) -> None:
     write_volume(tmp_path / "v.mrc", np.zeros((4, 4, 6)), 1.0)
-    with pytest.raises(InputError, match="the box is 6 x 4 x 4 voxels; give a cubic volume"):
+    with pytest.raises(InputError, match=r"the box is 6 x 4 x 4 voxels\. Give a cubic volume"):
         read_volume(tmp_path / "v.mrc")
     write_volume(tmp_path / "w.mrc", np.zeros((4, 4, 4)), 0.0)
-    with pytest.raises(InputError, match=r"w\.mrc: the voxel size is 0; set it.*--force_header_angpix"):
+    with pytest.raises(InputError, match=r"w\.mrc: the voxel size is 0\. Set it.*--force_header_angpix"):
         read_volume(tmp_path / "w.mrc")
-    with pytest.raises(InputError, match=r"x\.mrc: the voxels are 1 x 1 x 2 A; resample"):
+    with pytest.raises(InputError, match=r"x\.mrc: the voxels are 1 x 1 x 2 A\. Resample"):
         read_volume(write(tmp_path / "x.mrc", volume, cella=np.array((8, 8, 16), dtype="f4,f4,f4")))
     with pytest.raises(InputError, match=r"y\.mrc: the cell's angles are 90, 90, 120 degrees"):
         read_volume(write(tmp_path / "y.mrc", volume, cellb=np.array((90, 90, 120), dtype="f4,f4,f4")))

@@ -142,7 +142,7 @@ def test_compressed_stacks_are_refused_with_the_remedy(
 def test_a_truncated_stack_says_what_is_whole(tmp_path: Path) -> None:
     path = write_raw(tmp_path / "a.mrcs", np.zeros((100, 8, 8), "f4"), extended=80)
     path.write_bytes(path.read_bytes()[: 1024 + 80 + 37 * 256 + 200])
-    with pytest.raises(InputError, match=r"a\.mrcs: holds 37 whole images of 100; copy it again"):
+    with pytest.raises(InputError, match=r"a\.mrcs: holds 37 whole images of 100\. Copy it again"):
         open_stack(path)
     write_raw(path, np.zeros((100, 8, 8), "f4"))
     path.write_bytes(path.read_bytes()[:-1])
@@ -154,7 +154,7 @@ def test_a_truncated_stack_says_what_is_whole(tmp_path: Path) -> None:
 def test_unsupported_modes(tmp_path: Path, data: np.ndarray, mode: int) -> None:
     path = write_raw(tmp_path / "a.mrcs", data.astype("f4"))
     patch(path, MODE, np.int32(mode).tobytes())
-    with pytest.raises(InputError, match=rf"a\.mrcs: MRC mode {mode} is not supported.*convert it"):
+    with pytest.raises(InputError, match=rf"a\.mrcs: MRC mode {mode} is not supported.*Convert it"):
         open_stack(path)
 
 

@@ -2,26 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from builders import TWO_GROUPS
 from cryogan.errors import InputError
 from cryogan.particles import read_particles, read_star, write_particles, write_stack, write_star, write_volume
 
 Make = Callable[..., Path]
-
-TWO_GROUPS: dict[str, Any] = {
-    "rlnOpticsGroup": [1, 2],
-    "rlnOpticsGroupName": ["a", "b"],
-    "rlnImagePixelSize": [2.5] * 2,
-    "rlnImageSize": [16] * 2,
-    "rlnImageDimensionality": [2] * 2,
-    "rlnVoltage": [300.0, 200.0],
-    "rlnSphericalAberration": [2.7, 1.4],
-    "rlnAmplitudeContrast": [0.1] * 2,
-}
 
 
 def test_an_optics_group_that_is_defined_twice_is_refused(make_star: Make) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from cryogan.particles import ParticleImages, ParticleTable, crop, read_particles, write_stack
+from cryogan.particles import ParticleImages, ParticleTable, crop, open_stack, read_particles, write_stack
 from cryogan.particles.resample import Resampler
 
 Make = Callable[..., Path]
@@ -83,6 +83,18 @@ def mixed(make_star: Make, tmp_path: Path) -> ParticleTable:
         "rlnOpticsGroup": np.repeat(range(1, groups + 1), 3).tolist(),
     }
     return read_particles(make_star(optics, particles))
+
+
+def test_planes_are_subtracted_on_each_grid(mixed: ParticleTable) -> None:
+    rows = np.arange(12)
+    without = ParticleImages(mixed, 18, RADIUS).batch(rows)
+    for number, (box, pixel_size) in enumerate(GRIDS):
+        path = next(path for path in mixed.stacks if path.name == f"{number}.mrcs")
+        y, x = np.indices((box, box)) / box
+        write_stack(path, np.array(open_stack(path)) + (0.3 * x - 0.5 * y).astype(np.float32), pixel_size)
+    tilted = read_particles(mixed.source)
+    np.testing.assert_allclose(ParticleImages(tilted, 18, RADIUS).batch(rows), without, rtol=2e-5, atol=2e-3)
+    assert np.abs(ParticleImages(tilted, 18, RADIUS, keep_gradient=True).batch(rows) - without).max() > 0.5
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.lib.recfunctions
 import pytest
 
+from builders import TWO_GROUPS
 from cryogan.errors import InputError
 from cryogan.particles import open_stack, read_particles, read_star, write_particles, write_stack
 
@@ -120,7 +121,7 @@ def test_truncated_stack(make_star: Make, tmp_path: Path) -> None:
     path = make_star()
     stack = tmp_path / "stack.mrcs"
     stack.write_bytes(stack.read_bytes()[: 1024 + 4 * 1024 + 1])
-    with pytest.raises(InputError, match=r"stack\.mrcs: holds 4 whole images of 6; copy it again"):
+    with pytest.raises(InputError, match=r"stack\.mrcs: holds 4 whole images of 6\. Copy it again"):
         read_particles(path)
 
 
@@ -187,18 +188,6 @@ def test_bad_star_files(make_star: Make, optics: dict[str, Any], particles: dict
         read_particles(path)
 
 
-GROUPS: dict[str, Any] = {
-    "rlnOpticsGroup": [1, 2],
-    "rlnOpticsGroupName": ["a", "b"],
-    "rlnImagePixelSize": [2.5] * 2,
-    "rlnImageSize": [16] * 2,
-    "rlnImageDimensionality": [2] * 2,
-    "rlnVoltage": [300.0, 200.0],
-    "rlnSphericalAberration": [2.7, 1.4],
-    "rlnAmplitudeContrast": [0.1] * 2,
-}
-
-
 def test_images_that_are_not_square(make_star: Make, tmp_path: Path) -> None:
     write_stack(tmp_path / "wide.mrcs", np.ones((2, 16, 8)), 2.5)
     path = make_star({"rlnImageSize": None}, {"rlnImageName": ["1@stack.mrcs"] * 5 + ["2@wide.mrcs"]})
@@ -209,7 +198,7 @@ def test_images_that_are_not_square(make_star: Make, tmp_path: Path) -> None:
 def test_boxes_and_pixel_sizes_that_differ_get_a_common_grid(make_star: Make, tmp_path: Path) -> None:
     write_stack(tmp_path / "coarse.mrcs", np.ones((2, 12, 12)), 4.0)
     names = ["1@stack.mrcs"] * 4 + ["1@coarse.mrcs", "2@coarse.mrcs"]
-    optics = GROUPS | {"rlnImagePixelSize": [2.5, 4.0], "rlnImageSize": [16, 12]}
+    optics = TWO_GROUPS | {"rlnImagePixelSize": [2.5, 4.0], "rlnImageSize": [16, 12]}
     table = read_particles(make_star(optics, {"rlnImageName": names, "rlnOpticsGroup": [1] * 4 + [2] * 2}))
     assert (table.box, table.pixel_size) == (12, 4.0)  # as wide as the widest box, 48 A; as coarse as the coarsest
     assert table.pixel_sizes is not None
@@ -310,12 +299,12 @@ def spread_over_files(path: Path, *fields: str, rows: slice = slice(None), name:
     """Move fields of a .cs file to another one beside it, which has them in another order of rows."""
     records = np.load(path)
     uid = np.arange(100, 100 + len(records), dtype=np.uint64)
-    kept = [each for each in records.dtype.names if each not in (*fields, "uid")]
+    kept = [column for column in records.dtype.names if column not in (*fields, "uid")]
     for file, names, order in ((path, kept, slice(None)), (path.with_name(name), fields, slice(None, None, -1))):
         table = np.zeros(len(records), [("uid", "u8"), *((n, *records.dtype.fields[n][:1]) for n in names)])
         table["uid"] = uid
-        for each in names:
-            table[each] = records[each]
+        for column in names:
+            table[column] = records[column]
         with file.open("wb") as out:
             np.save(out, table[order][rows if file != path else slice(None)])
 

@@ -222,7 +222,7 @@ def test_same_seed_same_images_other_seed_others() -> None:
     assert not torch.equal(images(3)[0], images(3)[1])
 
 
-def test_draw_gives_every_particles_ctf() -> None:
+def test_sampling_gives_every_particles_ctf() -> None:
     simulator = make_simulator(WhiteNoise(BOX), 0)
     phi = simulator.sample(500)
     assert len(phi) == 500

@@ -62,7 +62,7 @@ def test_names_are_read_with_tolerance(name: str, same: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "C0", "D0", "C", "X7", "D2h", "C-1", "I5", "O2", "C1.5", "C100"])
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"Unknown symmetry .* give C1, Cn, Dn, T, O, I"):
+    with pytest.raises(InputError, match=r"Unknown symmetry .* Give C1, Cn, Dn, T, O, I"):
         point_group(name)
 
 

@@ -84,7 +84,7 @@ def test_a_patch_is_the_sum_of_its_particles(particle: Tensor) -> None:
     patch = one.clean(spectrum, together)
     assert patch.shape == (1, BOX, BOX)
     torch.testing.assert_close(patch, torch.stack(alone).sum(0))
-    assert all(each.abs().max() > 0.02 * patch.abs().max() for each in alone)
+    assert all(image.abs().max() > 0.02 * patch.abs().max() for image in alone)
     none = Unpicked(torch.zeros(0, 3, 3), torch.zeros(0, 2), torch.tensor([2]), patch=torch.zeros(0, dtype=torch.int64))
     assert (one.clean(spectrum, none) == 0).all()
 

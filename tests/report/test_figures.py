@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from cryogan.errors import InputError
-from cryogan.report import (
+from cryogan.report.figures import (
     plot_fsc,
     plot_fsc_over_time,
     plot_gallery,
@@ -92,7 +92,7 @@ def test_surface_has_its_upper_part_up():
 
 
 @pytest.mark.parametrize(
-    "draw",
+    "plot",
     [
         lambda path: plot_fsc(path, FREQUENCY, {}, PIXEL_SIZE_A),
         lambda path: plot_fsc(path, FREQUENCY, {"short": CURVE[1:]}, PIXEL_SIZE_A),
@@ -104,7 +104,7 @@ def test_surface_has_its_upper_part_up():
         lambda path: plot_progress(path, [{"minutes": 1.0}]),
     ],
 )
-def test_nothing_to_draw_is_said(tmp_path, draw):
+def test_nothing_to_plot_is_refused(tmp_path, plot):
     with pytest.raises(InputError):
-        draw(tmp_path / "figure.png")
+        plot(tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """The training of one half: stages, checkpoints, and how it ends."""
 
+import dataclasses
 import itertools
 import os
 import queue
@@ -15,6 +16,7 @@ import torch
 from builders import prepared, tiny
 from cryogan.parallel.launch import STOPPING
 from cryogan.particles import read_volume
+from cryogan.run.build import build_trainer
 from cryogan.run.folder import Outcome, RunFolder
 from cryogan.run.messages import Message
 from cryogan.run.plan import Plan
@@ -30,7 +32,7 @@ class StopAfter(queue.Queue[Message]):
 
     def put(self, item: Message, block: bool = True, timeout: float | None = None) -> None:
         super().put(item, block, timeout)
-        self._left -= item.kind == "record"
+        self._left -= item.record is not None
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -61,17 +63,17 @@ def test_a_half_is_resumed_within_and_between_stages(critic: str, particles: Pat
     assert [(stage.box, stage.steps) for stage in Plan.read(whole).stages] == [(first, 5), (first, 5), (32, 4)]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(whole, 2, undisturbed)  # type: ignore[arg-type]
-    assert last(undisturbed).kind == "finished", last(undisturbed).text
+    assert last(undisturbed).outcome is Outcome.FINISHED, last(undisturbed).text
     # Half 2, as half 1 draws pictures, which takes longer than these steps.
     told: list[float] = []
     for steps in (2, 3, 2, 5):  # within a stage, at its end, within the next, within the last
         stopped = StopAfter(steps)
         train_half(parts, 2, stopped)  # type: ignore[arg-type]
-        assert last(stopped).kind == "stopped", last(stopped).text
+        assert last(stopped).outcome is Outcome.STOPPED, last(stopped).text
         told += [m.record["step"] for m in stopped.queue if m.record is not None]
     again: queue.Queue[Message] = queue.Queue()
     train_half(parts, 2, again)  # type: ignore[arg-type]
-    assert last(again).kind == "finished", last(again).text
+    assert last(again).outcome is Outcome.FINISHED, last(again).text
     told += [m.record["step"] for m in again.queue if m.record is not None]
     assert told == list(range(1, 15))  # no step twice, none left out
     final = "snapshots/half2_final.mrc"
@@ -110,7 +112,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     folders = [prepared(tmp_path / name, copied().parent, chosen) for name in ("whole", "parts")]
     undisturbed: queue.Queue[Message] = queue.Queue()
     train_half(folders[0], 2, undisturbed)  # type: ignore[arg-type]
-    assert last(undisturbed).kind == "finished", last(undisturbed).text
+    assert last(undisturbed).outcome is Outcome.FINISHED, last(undisturbed).text
 
     stack = copied().parent / "particles.mrcs"
     whole, status = stack.read_bytes(), stack.stat()
@@ -122,7 +124,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     }
     spoilt = Spoiling(step, spoil[spoiling])
     train_half(folders[1], 2, spoilt)  # type: ignore[arg-type]
-    assert last(spoilt).kind == "failed"
+    assert last(spoilt).outcome is Outcome.FAILED
     assert "particles.mrcs: " + ("cannot be read" if spoiling == "gone" else "has changed") in last(spoilt).text
     assert "--resume" in last(spoilt).text
 
@@ -130,7 +132,7 @@ def test_a_stack_that_changes_under_a_run_is_named(
     os.utime(stack, ns=times)
     again: queue.Queue[Message] = queue.Queue()
     train_half(folders[1], 2, again)  # type: ignore[arg-type]
-    assert last(again).kind == "finished", last(again).text
+    assert last(again).outcome is Outcome.FINISHED, last(again).text
     maps = [read_volume(RunFolder(folder).final(2))[0] for folder in folders]
     np.testing.assert_array_equal(*maps)
 
@@ -148,7 +150,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     written: list[tuple[bytes, bytes]] = []
     messages = Spoiling(3, lambda: written.append((latest.read_bytes(), (folder / "half2.pt").read_bytes())))
     train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "finished", last(messages).text
+    assert last(messages).outcome is Outcome.FINISHED, last(messages).text
     minutes = [message.record["minutes"] for message in messages.queue if message.record is not None]
     assert minutes == sorted(minutes)
     assert minutes[0] > 0
@@ -166,11 +168,28 @@ def test_a_half_ends_in_time_with_the_map_that_it_has(critic: str, particles: Pa
 
 
 @pytest.mark.usefixtures("handlers")
+def test_a_trial_that_time_cuts_short_leaves_the_map_of_a_whole_one(particles: Path, tmp_path: Path) -> None:
+    chosen = tiny(search_steps=5, marching_steps=1)
+    folder = prepared(tmp_path / "run", particles, chosen)
+    train_half(folder, 2, StopAfter(7))  # type: ignore[arg-type]
+    saved = torch.load(folder / "half2.pt")
+    assert (saved["best_stage"], saved["stage"], saved["training"]["step"]) == (0, 1, 2)
+    plan = dataclasses.replace(Plan.read(folder), settings=chosen.model_copy(update={"max_minutes": 0.5001}))
+    plan.write(folder)
+    messages: queue.Queue[Message] = queue.Queue()
+    train_half(folder, 2, messages)  # type: ignore[arg-type]
+    assert last(messages).outcome is Outcome.OUT_OF_TIME, last(messages).text
+    whole = build_trainer(plan, 0, RunFolder(folder).particles, 2)
+    whole.load_state_dict(saved["best"])
+    np.testing.assert_array_equal(read_volume(RunFolder(folder).final(2))[0], whole.result().numpy())
+
+
+@pytest.mark.usefixtures("handlers")
 def test_a_spoilt_checkpoint_ends_in_one_line(particles: Path, tmp_path: Path) -> None:
     folder = prepared(tmp_path / "run", particles, tiny())
     (folder / "half2.pt").write_bytes(bytes(3000))
     messages: queue.Queue[Message] = queue.Queue()
     train_half(folder, 2, messages)  # type: ignore[arg-type]
-    assert last(messages).kind == "failed"
+    assert last(messages).outcome is Outcome.FAILED
     assert "half2.pt is not a checkpoint" in last(messages).text
     assert "\n" not in last(messages).text

@@ -22,20 +22,20 @@ def made(folder: Path, snr: float) -> Path:
     return folder / "particles.star"
 
 
-def said(particles: Path, noise: Path | None = None, settings: Settings = SETTINGS) -> dict[str, str]:
+def sentences(particles: Path, noise: Path | None = None, settings: Settings = SETTINGS) -> dict[str, str]:
     """The findings, by name."""
     return {finding.code: finding.sentence for finding in read_inputs(particles, noise, None, settings).findings}
 
 
 @pytest.mark.parametrize(("invert", "contrast"), [(False, "bright"), (True, "dark")])
 def test_the_contrast_is_said(tmp_path: Path, invert: bool, contrast: str) -> None:
-    findings = said(made(tmp_path / "set", 1.0), settings=SETTINGS.model_copy(update={"invert": invert}))
+    findings = sentences(made(tmp_path / "set", 1.0), settings=SETTINGS.model_copy(update={"invert": invert}))
     assert f"Protein contrast: {contrast} (z = " in findings["contrast"]
     assert ("dark-particles" in findings) == invert
 
 
 def test_noise_has_no_contrast(tmp_path: Path) -> None:
-    findings = said(made(tmp_path / "set", 1e-6))
+    findings = sentences(made(tmp_path / "set", 1e-6))
     assert "contrast" not in findings
     assert "dark-particles" not in findings
     assert "not sure" in findings["contrast-not-sure"]
@@ -67,15 +67,15 @@ def test_a_cs_file_states_the_sign_where_the_images_do_not(tmp_path: Path) -> No
         records[name] = values
     with (tmp_path / "particles.cs").open("wb") as file:
         np.save(file, records)
-    assert "dark-particles" in said(tmp_path / "particles.cs")
-    inverted = said(tmp_path / "particles.cs", settings=SETTINGS.model_copy(update={"invert": True}))
+    assert "dark-particles" in sentences(tmp_path / "particles.cs")
+    inverted = sentences(tmp_path / "particles.cs", settings=SETTINGS.model_copy(update={"invert": True}))
     assert "dark-particles" not in inverted
     assert "Protein contrast: bright" in inverted["contrast"]
 
 
 def test_no_micrograph_names_are_said(tmp_path: Path) -> None:
     star = made(tmp_path / "set", 1.0)
-    assert "each particle has one" in said(star, star.with_name("noise.star"))["noise-patches"]
+    assert "each particle has one" in sentences(star, star.with_name("noise.star"))["noise-patches"]
     for name in ("particles.star", "noise.star"):
         blocks = {
             key: {c: block.texts(c) for c in block.columns} for key, block in read_star(star.with_name(name)).items()
@@ -83,7 +83,7 @@ def test_no_micrograph_names_are_said(tmp_path: Path) -> None:
         for columns in blocks.values():
             columns.pop("rlnMicrographName", None)
         write_star(star.with_name(name), blocks)
-    findings = said(star, star.with_name("noise.star"))
+    findings = sentences(star, star.with_name("noise.star"))
     assert "noise-patches" not in findings
     assert re.match("Neither the particles nor the 200 background patches name", findings["no-micrograph-names"])
 
@@ -95,4 +95,4 @@ def test_images_blank_in_part_are_counted(tmp_path: Path) -> None:
     images[3, :, 20:] = 0.0
     images[5, :11] = images[5, 11]
     np.memmap(star.with_name("particles.mrcs"), stack.dtype, "r+", 1024, stack.shape)[:] = images
-    assert said(star)["images-dropped"].startswith("2 images are constant, blank in part, or hold NaN")
+    assert sentences(star)["images-dropped"].startswith("2 images are constant, blank in part, or hold NaN")

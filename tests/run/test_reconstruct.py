@@ -174,9 +174,9 @@ def test_a_run_from_a_cache_is_the_same(particles: Path, tmp_path: Path) -> None
         for name, cache in (("cached", tmp_path / "cache"), ("direct", None))
     ]
     assert sorted(path.name[:6] for path in (tmp_path / "cache").glob("*.mrcs")) == ["noise_", "partic"]
-    cached, direct = (read_volume(each.folder / "map.mrc")[0] for each in done)
+    cached, direct = (read_volume(result.folder / "map.mrc")[0] for result in done)
     assert np.corrcoef(cached.ravel(), direct.ravel())[0, 1] > 0.995  # float16
-    texts = [(each.folder / "particles.star").read_text() for each in done]
+    texts = [(result.folder / "particles.star").read_text() for result in done]
     assert texts[0] == texts[1]  # it names the original images
 
 

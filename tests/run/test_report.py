@@ -71,7 +71,7 @@ def test_missing_views_are_said() -> None:
     coverage = np.ones(768)
     coverage[:100] = 0.1
     (found,) = judge_views(coverage)
-    assert found.sentence.startswith("Views are missing: 13% of all directions")
+    assert found.sentence.startswith("Views are missing (preferred orientation): 13% of the directions")
 
 
 def course(plan: Plan, change: float, steps: int | None = None) -> list[dict[str, float]]:

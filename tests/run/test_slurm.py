@@ -47,7 +47,7 @@ SRUN = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
 from pathlib import Path
 
-here, options = Path(sys.argv[0]).parent, [each for each in sys.argv[1:] if each.startswith("--")]
+here, options = Path(sys.argv[0]).parent, [option for option in sys.argv[1:] if option.startswith("--")]
 assert options[:3] == ["--cpus-per-task=1", "--kill-on-bad-exit=1", "--wait=0"]
 tasks, codes, size = [], dict(), os.environ["SLURM_NTASKS"]
 
@@ -136,7 +136,7 @@ def test_a_script_asks_for_what_each_process_needs(
     script = capsys.readouterr().out
     asked = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
     assert {"--ntasks=8", "--cpus-per-task=3", "--gpus-per-task=1", "--mem-per-cpu=2731M"} <= set(asked)
-    assert not any(each.startswith("--mem=") for each in asked)  # of a node, and nobody knows how many
+    assert not any(option.startswith("--mem=") for option in asked)  # of a node, and nobody knows how many
     assert "{ exec srun --cpus-per-task=3 --kill-on-bad-exit=1 --wait=0 " in script
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     submitted(particles, tmp_path / "out", *options)
@@ -146,12 +146,12 @@ def test_a_script_asks_for_what_each_process_needs(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--processes", "3"], "--processes 3 cannot be shared out to two half maps"),
         (["--processes", "0"], "--processes 0 cannot be shared out"),
-        (["--processes", "102"], "start at most 100 processes"),
-        (["--processes", "2", "--device", "cuda", "--gpus", "2"], "each process has one GPU; give --gpus 1"),
+        (["--processes", "102"], "Start at most 100 processes"),
+        (["--processes", "2", "--device", "cuda", "--gpus", "2"], "each process has one GPU. Give --gpus 1"),
         (["--processes", "2", "--device", "cuda"], "--gpus and --device cuda go together"),
         (["--processes", "2", "--mem", "half"], "--mem half is no size"),
         (["--seeds", "1", "1"], "--seeds needs different numbers"),
@@ -164,7 +164,7 @@ def test_a_script_asks_for_what_each_process_needs(
 )
 def test_bad_input_is_not_submitted(
     options: list[str],
-    said: str,
+    message: str,
     particles: Path,
     tmp_path: Path,
     slurm_stand_in: Path,
@@ -173,7 +173,7 @@ def test_bad_input_is_not_submitted(
     with pytest.raises(SystemExit) as ended:
         submitted(particles, tmp_path / "out", *options)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not (slurm_stand_in / "arguments").exists()
 
@@ -247,7 +247,7 @@ def test_no_process_leaves_before_all_have_written(
     wait_until(lambda: code.exists() and code.read_text() != "", "the end")
     assert (run / "half2.pt").exists()
     assert int(code.read_text()) in (130, 137)  # srun's: that of rank 0, or of one that it killed after that
-    assert (slurm_stand_in / "said0").read_text().count("Stopped; go on with") == 1
+    assert (slurm_stand_in / "said0").read_text().count("Stopped. Go on with") == 1
     assert (slurm_stand_in / "scontrol.said").read_text() == "requeue 7_0\n"
 
 
@@ -364,7 +364,7 @@ def test_slurm_runs_cancels_and_requeues(particles: Path, tmp_path: Path, capsys
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
     subprocess.run(["scancel", f"{job}_1"], check=True)
     wait_until(lambda: "1 CANCELLED" in states() and "0 PENDING" in states(), "one cancelled, one pending")
-    assert "go on with" in (out / "seed2" / "log.txt").read_text()
+    assert "Go on with" in (out / "seed2" / "log.txt").read_text()
     assert all((out / f"seed{seed}" / f"half{half}.pt").exists() for seed in (5, 2) for half in (1, 2))
     let_begin(f"{job}_0")
     wait_until(lambda: "0 COMPLETED" in states(), "the first task done")
@@ -405,12 +405,12 @@ def test_slurm_stops_several_processes_and_goes_on(
 
     def stop(then: str, *command: str) -> None:
         """Give the command when both halves have gone on for a step; both end with a checkpoint."""
-        last, before, times = steps_of(run), written() or [0, 0], output().count("Stopped; go on with")
+        last, before, times = steps_of(run), written() or [0, 0], output().count("Stopped. Go on with")
         wait_until(lambda: all(steps_of(run).get(half, 0) > last.get(half, 0) for half in (1, 2)), f"a step, {then}")
         subprocess.run(command, check=True)
         wait_until(lambda: state() == then, then)
         assert all(map(operator.gt, written(), before))
-        assert output().count("Stopped; go on with") == times + 1, output()
+        assert output().count("Stopped. Go on with") == times + 1, output()
 
     stop("PENDING", "scontrol", "requeue", task)  # as preempted
     let_begin(task)

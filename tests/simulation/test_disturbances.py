@@ -332,9 +332,9 @@ def test_float32_stacks_are_the_float16_ones_before_rounding(tmp_path: Path) -> 
         ({"junk_empty": 0.6, "junk_broken": 0.6}, {}, "sum to 1.2"),
         ({"ice_gradient": 1.0}, {"noise": "none"}, "relative to the noise"),
         ({"snr_spread": 1.0}, {"noise": "none"}, "relative to the noise"),
-        ({"ice_gradient": 1.0}, {"write_micrographs": True}, "leave out --write-micrographs"),
+        ({"ice_gradient": 1.0}, {"write_micrographs": True}, "Leave out --write-micrographs"),
         ({"neighbours": 1.0}, {"write_micrographs": True, "particles_per_um2": 9.0}, "by chance"),
-        ({"preferred_views": 1.0}, {"poses": Path("poses.star")}, "leave out one"),
+        ({"preferred_views": 1.0}, {"poses": Path("poses.star")}, "Leave out one"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

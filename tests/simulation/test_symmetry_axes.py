@@ -87,5 +87,5 @@ def test_options_of_a_model_without_one_are_refused(tmp_path: Path, capsys: pyte
         with pytest.raises(SystemExit) as caught:
             main(["simulate", option, "C4", "--out", str(tmp_path / "set")])
         assert caught.value.code == 2
-        assert "give it with --model" in capsys.readouterr().err
+        assert "Give it with --model" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()

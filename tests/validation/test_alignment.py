@@ -141,7 +141,7 @@ def test_unusable_input_is_refused():
         align(np.zeros((16, 16, 16)), volume, PIXEL)
     with pytest.raises(InputError, match="constant"):
         align(volume, np.ones((16, 16, 16)), PIXEL)
-    with pytest.raises(InputError, match="resample"):
+    with pytest.raises(InputError, match="Resample"):
         align(volume, phantom(18), PIXEL)
     with pytest.raises(InputError, match="hands"):
         align(volume, volume, PIXEL, hands=())

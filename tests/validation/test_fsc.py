@@ -1,8 +1,6 @@
-import csv
 import shutil
 import subprocess
 from pathlib import Path
-from xml.etree import ElementTree
 
 import mrcfile
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 from scipy import ndimage
 
 from cryogan.errors import InputError
-from cryogan.particles import read_star
 from cryogan.validation import (
     fsc,
     fsc_curves,
@@ -19,7 +16,6 @@ from cryogan.validation import (
     resolution_at,
     soft_mask,
     spherical_mask,
-    write_fsc,
 )
 
 
@@ -168,7 +164,7 @@ def test_resolution_without_a_crossing():
 
 def test_unusable_input_is_refused():
     volume = white(0, 8)
-    with pytest.raises(InputError, match="resample"):
+    with pytest.raises(InputError, match="Resample"):
         fsc(volume, white(0, 10))
     with pytest.raises(InputError, match="cubic"):
         fsc(volume[0], volume[0])
@@ -182,26 +178,3 @@ def test_unusable_input_is_refused():
         resolution_at(np.ones(5), 1.0, 0.5, box=10)
     with pytest.raises(InputError, match="finite"):
         resolution_at([1, np.nan], 1.0, 0.5)
-
-
-def test_files_hold_the_curves(tmp_path):
-    """fsc.xml by EMDB's schema: one element fsc with coordinates, each of an x in 1/A and a y."""
-    common = ndimage.gaussian_filter(white(0, 16), 1.0)
-    half1, half2 = common + 0.05 * white(1, 16), common + 0.05 * white(2, 16)
-    curves = fsc_curves(half1, half2, 2.0, spherical_mask(16, 2.0, 8.0, 4.0))
-    write_fsc(tmp_path, curves)
-    assert {file.name for file in tmp_path.iterdir()} == {"fsc.star", "fsc.csv", "fsc.xml"}
-    root = ElementTree.parse(tmp_path / "fsc.xml").getroot()
-    assert root.tag == "fsc"
-    assert set(root.attrib) == {"title", "xaxis", "yaxis"}
-    assert root.attrib["xaxis"] == "Resolution (A-1)"
-    assert {tuple(child.tag for child in coordinate) for coordinate in root} == {("x", "y")}
-    assert {coordinate.tag for coordinate in root} == {"coordinate"}
-    x, y = (np.array([float(coordinate.findtext(name)) for coordinate in root]) for name in "xy")
-    np.testing.assert_allclose(x, np.arange(9) / 32, atol=1e-6)
-    np.testing.assert_allclose(y, curves.corrected, atol=1e-6)
-    with (tmp_path / "fsc.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    np.testing.assert_allclose([float(row["corrected"]) for row in rows], curves.corrected)
-    table = read_star(tmp_path / "fsc.star")["fsc"]
-    np.testing.assert_allclose(table.floats("rlnFourierShellCorrelationUnmaskedMaps"), curves.unmasked, atol=1e-6)

@@ -60,7 +60,7 @@ def test_nearly_whole_grids_agree_with_whole_ones():
 
 
 def test_unusable_grids_are_refused():
-    with pytest.raises(InputError, match="choose a box of 4 or more voxels"):
+    with pytest.raises(InputError, match="Choose a box of 4 or more voxels"):
         resample(blob(32, 4.0), 4.0, 2, 4.0)
     with pytest.raises(InputError, match=r"\(it is 1.60\)"):
         resample(blob(32, 4.0), 4.0, 64, 0.1)

@@ -102,23 +102,30 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
         seed: Seed of the random phases.
     """
     from cryogan.particles import read_volume
-    from cryogan.report import plot_fsc
-    from cryogan.validation import fsc_curves, resolution_at, write_fsc
+    from cryogan.report.figures import plot_fsc
+    from cryogan.run.folder import MapFolder, RunFolder
+    from cryogan.run.fsc_files import write_fsc
+    from cryogan.validation import fsc_curves, resolution_at
 
+    for run in (RunFolder(path.parent) for path in (half1, half2) if not path.exists()):
+        if run.is_run:
+            run.require_finished()
     (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
     if abs(other / pixel_size - 1) > 1e-4:
-        raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}; resample one with cryogan align.")
+        raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}. Resample one with cryogan align.")
+    if half1.resolve() == half2.resolve():
+        raise InputError(f"{half1} is given twice. Give the two half maps.")
     window = None
     if mask is not None:
         window, other = read_volume(mask)
         if abs(other / pixel_size - 1) > 1e-4:
             raise InputError(
-                f"{mask} has {other:.4f} A/px, {half1} {pixel_size:.4f}; make the mask from these maps, or correct its "
+                f"{mask} has {other:.4f} A/px, {half1} {pixel_size:.4f}. Make the mask from these maps, or correct its "
                 f"header with relion_image_handler --force_header_angpix {pixel_size:.4f}."
             )
     curves = fsc_curves(first, second, pixel_size, window, seed)
     out.mkdir(parents=True, exist_ok=True)
-    write_fsc(out, curves)
+    write_fsc(MapFolder(out), curves)
     shown = {"unmasked": curves.unmasked}
     if mask is not None:
         shown |= {"masked": curves.masked, "phase-randomised": curves.phase_randomised, "corrected": curves.corrected}

@@ -114,7 +114,7 @@ class MapSource(BaseModel):
         if self.model is not None and self.volume:
             raise InputError("Give --model or --volume, not both.")
         if self.model is None and (self.symmetry is not None or self.chains or self.without_chains):
-            raise InputError("--symmetry, --chains and --without-chains are of an atomic model; give it with --model.")
+            raise InputError("--symmetry, --chains and --without-chains are of an atomic model. Give it with --model.")
         if self.volume:
             return self._of_files()
         made = phantom(self.box, self.pixel_size, seed) if self.model is None else self._of_model(self.model)
@@ -136,7 +136,7 @@ class MapSource(BaseModel):
 
         densities, headers = zip(*map(read_map, self.volume), strict=True)
         if len({(density.shape, header.pixel_size) for density, header in zip(densities, headers, strict=True)}) > 1:
-            raise InputError("The maps given with --volume differ in box or pixel size; resample them.")
+            raise InputError("The maps given with --volume differ in box or pixel size. Resample them.")
         return np.concatenate([density[None] for density in densities]), headers[0]
 
 

@@ -18,9 +18,10 @@ def poses_command(run: Path, *, out: Path | None = None, console: Say = None) ->
         out: Folder for particles.star, particles.cs and pictures. Default: poses in the run's folder.
     """
     from cryogan.refinement.refine import find_poses
+    from cryogan.run.folder import MapFolder
 
-    folder = find_poses(run, out, console=console)
-    return Answer({"folder": folder, "particles": folder / "particles.star"})
+    folder = MapFolder(find_poses(run, out, console=console))
+    return Answer({"folder": folder.path, "particles": folder.particles})
 
 
 @app.command(name="refine", help_epilogue=examples("cryogan refine run"))
@@ -52,10 +53,13 @@ def held_out_command(run: Path, *, console: Say = None) -> Answer:
 
 def of_refinement(result: "Refined") -> dict[str, Any]:
     """A refinement for a program to read."""
+    from cryogan.run.folder import MapFolder
+
+    folder = MapFolder(result.folder)
     return {
-        "folder": result.folder,
-        "map": result.folder / "map.mrc",
-        "particles": result.folder / "particles.star",
+        "folder": folder.path,
+        "map": folder.map,
+        "particles": folder.particles,
         "resolution_A": result.resolution,
         "resolution_unmasked_A": result.resolution_unmasked,
     }

@@ -56,7 +56,7 @@ def reconstruct_command(
             return None
         if resume_from is not None:
             if particles or out or noise or data_dir or cache or preset or config or given(settings):
-                raise InputError("--resume takes its particles and settings from the run's folder; give nothing else.")
+                raise InputError("--resume takes its particles and settings from the run's folder. Give nothing else.")
             result = resume(resume_from, console=console, job=job)
             chosen = Plan.read(resume_from).settings
         elif particles is None or out is None:
@@ -89,16 +89,17 @@ def _of_run(result: "Result") -> dict[str, Any]:
     from cryogan.run.folder import RunFolder
     from cryogan.run.held_out import read_held_out
 
-    held_out = read_held_out(RunFolder(result.folder))
+    folder = RunFolder(result.folder)
+    held_out = read_held_out(folder)
     findings = [*result.findings, *(held_out.findings if held_out else [])]
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes
     ]
     return {
-        "folder": result.folder,
-        "map": result.folder / "map.mrc",
-        "report": result.folder / "report.html",
+        "folder": folder.path,
+        "map": folder.map,
+        "report": folder.report,
         "resolution_A": result.resolution,
         "resolution_unmasked_A": result.resolution_unmasked,
         "correlation_of_halves": result.alignment.correlation,

@@ -88,6 +88,7 @@ class ParticleSettings(Group):
         description="Diameter of the circle that holds the particle; outside is background. Default: 0.875 of the box.",
     )
     invert: bool = Field(False, description="Multiply the particles by -1, for protein darker than its surroundings.")
+    keep_gradient: bool = Field(False, description="Do not subtract a plane fitted to the background of each image.")
     particles_per_um2: float | None = Field(
         None,
         gt=0,

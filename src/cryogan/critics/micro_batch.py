@@ -1,4 +1,4 @@
-"""As many images at once as the memory holds."""
+"""Batches that are processed in smaller parts where memory runs out."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,7 +8,7 @@ import torch
 from cryogan.errors import InputError
 
 T = TypeVar("T")
-OUT_OF_MEMORY = "Out of memory: give a smaller --box, fewer --orientations, or a machine with more; then run again."
+OUT_OF_MEMORY = "Out of memory. Give a smaller --box or fewer --orientations, or use more memory, then run again."
 
 
 class MicroBatch:

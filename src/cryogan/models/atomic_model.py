@@ -50,7 +50,7 @@ class AtomicModel:
         coordinates = np.array([site.atom.pos.tolist() for site in model.all()])
         mass = _masses(model)
         if not mass.sum() > 0:
-            raise InputError(f"{path}: all atoms have occupancy 0 and so no density; restore the occupancies.")
+            raise InputError(f"{path}: all atoms have occupancy 0 and so no density. Restore the occupancies.")
         coordinates -= mass @ coordinates / mass.sum()
         return cls(path, model, coordinates)
 
@@ -115,24 +115,24 @@ class AtomicModel:
             smallest = 2 * math.ceil(radius_A / pixel_size_A) + 2
             raise InputError(
                 f"{self.path}: the model needs {2 * radius_A:.0f} A but a box of {box} px at {pixel_size_A:g} A/px "
-                f"holds {box * pixel_size_A:.0f} A; use a box of at least {smallest} px or a larger pixel size."
+                f"holds {box * pixel_size_A:.0f} A. Use a box of at least {smallest} px or a larger pixel size."
             )
 
 
 def _read_model(path: Path) -> gemmi.Model:
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; give the path of an mmCIF or PDB model.")
+        raise InputError(f"{path}: there is no such file. Give the path of an mmCIF or PDB model.")
     try:
         structure = gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, LookupError, OSError) as error:
         reason = " ".join(str(error).split())
-        problem = f"{path}: not readable as mmCIF or PDB ({reason}); download the model again."
+        problem = f"{path}: not readable as mmCIF or PDB ({reason}). Download the model again."
         raise InputError(problem) from error
     structure.setup_entities()
     structure.remove_waters()
     structure.remove_empty_chains()
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
-        raise InputError(f"{path}: the file holds no atoms besides water; give an mmCIF or PDB model.")
+        raise InputError(f"{path}: the file holds no atoms besides water. Give an mmCIF or PDB model.")
     return structure[0]
 
 
@@ -146,7 +146,7 @@ def _choose_chains(path: Path, model: gemmi.Model, kept: Collection[str], left_o
         if name in left_out or (kept and name not in kept):
             model.remove_chain(name)
     if len(model) == 0:
-        raise InputError(f"{path}: no chain is left; keep one.")
+        raise InputError(f"{path}: no chain is left. Keep one.")
 
 
 def _masses(model: gemmi.Model) -> NDArray[np.float64]:

@@ -45,7 +45,7 @@ def phantom(box: int, pixel_size_A: float, seed: int) -> NDArray[np.float32]:
     """
     require_positive(box=box, pixel_size_A=pixel_size_A)
     if box < 16:
-        raise InputError(f"A phantom in a box of {box} px would show no structure; use at least 16 px.")
+        raise InputError(f"A phantom in a box of {box} px would show no structure. Use at least 16 px.")
     rng = np.random.default_rng(seed)
     radius_A = 0.325 * box * pixel_size_A
     centres, radii = _domains(rng)  # in units of the assembly's radius

@@ -20,4 +20,4 @@ def require_positive(**sizes: float) -> None:
     """
     for name, value in sizes.items():
         if not value > 0:
-            raise InputError(f"{name} is {value}, but a size must be positive; give a value above 0.")
+            raise InputError(f"{name} is {value}, but a size must be positive. Give a value above 0.")

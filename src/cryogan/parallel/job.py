@@ -1,4 +1,4 @@
-"""All processes of a distributed run: who trains which half, and what they tell each other."""
+"""All processes of a distributed run: which half each of them trains, and their messages."""
 
 import json
 import os
@@ -21,15 +21,15 @@ _WAITING_SECONDS = 0.1  # between looks at whether all processes are there
 
 
 class Job:
-    """The processes of a distributed run: a group for each half map, and a store for what they tell each other.
+    """The processes of a distributed run: a group for each half map, and a store for their messages.
 
     Args:
         launch: which of the processes this is.
 
     Attributes:
-        rank: of this process among all, from 0.
+        rank: rank of this process among all, from 0.
         size: number of processes.
-        local_rank: of this process among those of its machine.
+        local_rank: rank of this process among those of its machine.
         half: 1 or 2, that this process trains.
 
     Raises:
@@ -46,8 +46,8 @@ class Job:
             dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=_NO_LIMIT)
         except RuntimeError as error:
             raise InputError(
-                f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}); "
-                "set MASTER_ADDR and MASTER_PORT to a host and a free port."
+                f"The processes do not meet at {launch.address}:{launch.port} ({str(error).splitlines()[0]}). "
+                "Set MASTER_ADDR and MASTER_PORT to a host and a free port."
             ) from error
         self._taken = 0
 
@@ -55,7 +55,7 @@ class Job:
         """Return the processes of this one's half; all processes have to call this.
 
         Args:
-            device: on which they train.
+            device: device on which they train.
         """
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         middle = self.size // 2
@@ -138,7 +138,7 @@ def joined() -> Iterator[Job | None]:
     """Join the processes that a launcher has started, for the length of the block.
 
     Of several processes that fail, the first says why: its exception is raised there, as `RankFailed` if it is not
-    rank 0; the others raise SystemExit. That the run was stopped is said by rank 0 alone, in words and by its exit
+    rank 0; the others raise SystemExit. That the run was stopped is reported by rank 0 alone, with its message and exit
     code; the other processes have done what they were asked to and exit with 0.
 
     Yields:

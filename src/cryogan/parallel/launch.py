@@ -1,4 +1,4 @@
-"""What launchers (torchrun, srun) tell a process: which one of a distributed job it is, and when to stop."""
+"""The place of a process in a distributed job, and when it has to stop, as launchers (torchrun, srun) set them."""
 
 import os
 import re
@@ -21,7 +21,7 @@ class Launch:
         size: number of processes.
         local_rank: among the processes of this machine.
         address: host where rank 0 is met.
-        port: of that host.
+        port: port of that host.
     """
 
     rank: int

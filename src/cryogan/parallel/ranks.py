@@ -36,10 +36,10 @@ class Ranks:
     """The processes that train one half map, as one of them sees them.
 
     Args:
-        group: of torch.distributed; None: one process, for which nothing here does anything.
+        group: process group of torch.distributed; None: one process, for which nothing here does anything.
 
     Attributes:
-        index: of this process, from 0.
+        index: index of this process, from 0.
         count: number of processes.
     """
 

@@ -86,7 +86,7 @@ def apply_even(ctf: dict[str, Column], rows: NDArray[np.bool_], coefficients: Co
     Args:
         ctf: columns (N,), changed in place; new arrays are put in, the given ones stay.
         rows: (N,) the group's.
-        coefficients: in RELION's order.
+        coefficients: coefficients in RELION's order.
 
     Returns:
         The terms that are left.
@@ -117,7 +117,7 @@ def split_odd(coefficients: Column, voltage: float, cs: float) -> tuple[dict[str
     """Split the odd Zernike terms of an optics group into what the physics models and what is left.
 
     Args:
-        coefficients: in RELION's order.
+        coefficients: coefficients in RELION's order.
         voltage: kV.
         cs: spherical aberration, mm.
 

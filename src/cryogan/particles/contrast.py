@@ -38,20 +38,13 @@ class ContrastReport:
         sign: +1 protein is bright, -1 dark, 0 not sure.
         z: root of the difference of chi squared between both signs, positive if bright fits better.
         count: images that were looked at.
-        reason: why it is not sure, or whence the sign comes if not from the images; else empty.
+        reason: why it is not sure, or where the sign comes from if not from the images; otherwise empty.
     """
 
     sign: int
     z: float
     count: int
     reason: str = ""
-
-    def __str__(self) -> str:
-        """One line for a report."""
-        word = {1: "bright", -1: "dark", 0: "not sure"}[self.sign]
-        return f"protein contrast: {word} (z = {self.z:+.1f} from {self.count} images" + (
-            f"; {self.reason})" if self.reason else ")"
-        )
 
 
 def contrast_sign(images: ParticleImages, count: int = 1000, stated: int | None = None) -> ContrastReport:

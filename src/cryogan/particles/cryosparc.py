@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.particles.aberrations import Aberrations, from_cryosparc, used_columns
 from cryogan.particles.cryosparc_tables import Joined, join, load
+from cryogan.particles.stacks import Where
 from cryogan.particles.table import CTF_REQUIRED, Metadata, ParticleTable, assemble
 
 # key -> field, factor to the table's unit
@@ -61,11 +62,10 @@ def read_cs_particles(path: Path, data_dir: Path | None, need_ctf: bool, found: 
     # The micrograph is not required, but pairs noise patches with particles.
     joined = join(path, load(path), [*required, MICROGRAPH])
     fields = _Fields(path, joined.columns)
-    for names, what in ((_BLOB_FIELDS, "no"), (required, "no CTF:")):
+    for names, problem in ((_BLOB_FIELDS, "no {}"), (required, "no CTF: {} missing")):
         missing = [name for name in names if name not in fields]
         if missing:
-            lacking = " missing" if what.endswith(":") else ""
-            raise InputError(f"{path}: {what} {', '.join(missing)}{lacking}. {_where_to_find(joined)}")
+            raise InputError(f"{path}: {problem.format(', '.join(missing))}. {_where_to_find(joined)}")
 
     def where(row: int) -> str:
         return f"{path}, row {row + 1}"
@@ -128,7 +128,7 @@ def _where_to_find(joined: Joined) -> str:
     return text
 
 
-def _sign(fields: _Fields, where: Any) -> int | None:
+def _sign(fields: _Fields, where: Where) -> int | None:
     """Return blob/sign: 1 for protein bright in the images, -1 for dark."""
     if "blob/sign" not in fields:
         return None

@@ -42,7 +42,7 @@ def write_cs_particles(
     columns = _source_columns(table, source) if source is not None and source.suffix.lower() == ".cs" else None
     if columns is None:
         columns = _new_columns(table, dark)
-    sizes = table.pixel_sizes if table.pixel_sizes is not None else np.full(len(table), table.pixel_size)
+    sizes = table.file_pixel_sizes
     # What another refinement says of its poses does not hold for these.
     columns = {name: values for name, values in columns.items() if not name.startswith("alignments3D/")}
     columns |= {
@@ -72,14 +72,13 @@ def _source_columns(table: ParticleTable, source: Path) -> dict[str, NDArray[Any
 
 def _new_columns(table: ParticleTable, dark: bool) -> dict[str, NDArray[Any]]:
     count, names = len(table), [str(stack.resolve()).encode() for stack in table.stacks]
-    boxes = np.array([header.shape[2] for header in table.headers], dtype=np.uint32)[table.stack_index]
-    sizes = table.pixel_sizes if table.pixel_sizes is not None else np.full(count, table.pixel_size)
+    boxes = table.file_boxes.astype(np.uint32)
     columns: dict[str, NDArray[Any]] = {
         "uid": (table.source_row + 1).astype(np.uint64) if table.uids is None else table.uids,
         "blob/path": np.array(names)[table.stack_index],
         "blob/idx": table.image_index.astype(np.uint32),
         "blob/shape": np.stack([boxes, boxes], axis=1),
-        "blob/psize_A": sizes.astype(np.float32),
+        "blob/psize_A": table.file_pixel_sizes.astype(np.float32),
         "blob/sign": np.full(count, -1 if dark else 1, dtype=np.float32),
         MICROGRAPH: table.micrographs.astype(np.bytes_),
     }

@@ -32,22 +32,25 @@ def crop(
     invert: bool,
     folder: Path,
     progress: Callable[[float], None] = lambda _: None,
+    *,
+    keep_gradient: bool = False,
 ) -> Path:
     """Downsample a table's images once, as `ImageReader` does, to a stack (.mrcs, float16) in `folder`.
 
-    The stack's name holds a digest of the images' places, of their files' sizes and times, and of box, radius and sign:
-    where one of them changes, another stack is made. A stack that is there already is used, and one that was left
-    half-made is continued; the checksum of each `CHUNK` of images says how much of it is whole. Images that cannot be
-    used are zero. Beside the stack, `.npz` says which image is where, and `.json` the progress and which images cannot
-    be used.
+    The stack's name holds a digest of the images' places, of their files' sizes and times, and of box, radius, sign and
+    `keep_gradient`: where one of them changes, another stack is made. A stack that is there already is used, and one
+    that was left half-made is continued; the checksum of each `CHUNK` of images says how much of it is whole. Images
+    that cannot be used are zero. Beside the stack, `.npz` says which image is where, and `.json` the progress and which
+    images cannot be used.
 
     Args:
         table: N particles.
         box: working box, pixels.
-        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        radius_A: radius of the circle, A, outside which there is background; None: patches with particles anywhere.
         invert: whether protein is dark.
         folder: made if it is absent; several runs may share it.
         progress: called with the share of the images that is done.
+        keep_gradient: whether the plane fitted to each image's background is not subtracted.
 
     Returns:
         The stack.
@@ -55,15 +58,9 @@ def crop(
     Raises:
         InputError: as `ImageReader` does.
     """
-    reader = ImageReader(table, box, radius_A, invert)
+    reader = ImageReader(table, box, radius_A, invert, keep_gradient)
     files = _states(table)
-    digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert]).encode())
-    digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
-    for name in sorted(CORRECTED & table.ctf.keys()):
-        digest.update(name.encode() + table.ctf[name].tobytes())
-    if table.pixel_sizes is not None:
-        digest.update(table.pixel_sizes.tobytes())
-    stack = folder / f"{table.source.stem}_{box}px_{digest.hexdigest()[:16]}.mrcs"
+    stack = folder / f"{table.source.stem}_{box}px_{_digest(table, files, box, radius_A, invert, keep_gradient)}.mrcs"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(stack.with_suffix(".lock"), wait=True):
         notes = stack.with_suffix(".json")
@@ -134,6 +131,24 @@ def in_stack(table: ParticleTable, stack: Path) -> tuple[ParticleTable, NDArray[
         ctf={name: values for name, values in table.ctf.items() if name not in CORRECTED},
     )
     return placed, usable[rows]
+
+
+def _digest(
+    table: ParticleTable,
+    files: list[list[str | int]],
+    box: int,
+    radius_A: float | None,
+    invert: bool,
+    keep_gradient: bool,
+) -> str:
+    """Return 16 digits that change with all that the cropped images depend on."""
+    digest = hashlib.sha256(json.dumps([FORMAT, files, box, radius_A, invert, keep_gradient]).encode())
+    digest.update(table.stack_index.tobytes() + table.image_index.tobytes())
+    for name in sorted(CORRECTED & table.ctf.keys()):
+        digest.update(name.encode() + table.ctf[name].tobytes())
+    if table.pixel_sizes is not None:
+        digest.update(table.pixel_sizes.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _index(stack: Path) -> Path:

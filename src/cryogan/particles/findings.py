@@ -28,7 +28,7 @@ TREFOIL = Kind(
 PHASE_FLIPPED = Kind(
     "phase-flipped",
     "note",
-    "{file}: the phases of {images} of {of} images were flipped. Those of simulated images are too.",
+    "{file}: the phases of {images} of {of} images were flipped. Those of simulated images are flipped, too.",
 )
 ABERRATIONS_WEAK = Kind(
     "aberrations-weak",
@@ -52,17 +52,17 @@ ABERRATIONS_STRONG = Kind(
 B_FACTOR_OF_TILT_SERIES = Kind(
     "b-factor-of-tilt-series",
     "error",
-    "{file}: the B-factor of the CTF is negative for {particles} of {of} particles, down to {least_A2:g} A^2, by which "
-    "the CTF would grow {growth:.2g}-fold. Warp and M write decay with a minus, for the images of a tilt series, which "
-    "are not supported.",
+    "{file}: the B-factor of the CTF is negative for {particles} of {of} particles, down to {least_A2:g} A^2, which "
+    "would amplify the CTF {growth:.2g}-fold. Warp and M write decay with a minus sign, for the images of a tilt "
+    "series, which are not supported.",
     "Give 2-D particles, or remove the column.",
 )
 B_FACTOR_NEGATIVE = Kind(
     "b-factor-negative",
     "warning",
-    "{file}: the B-factor of the CTF is negative for {particles} of {of} particles, down to {least_A2:g} A^2, by which "
-    "their CTF grows up to {growth:.2g}-fold.",
-    "Remove the column if that is not meant.",
+    "{file}: the B-factor of the CTF is negative for {particles} of {of} particles, down to {least_A2:g} A^2, which "
+    "amplifies their CTF up to {growth:.2g}-fold.",
+    "Remove the column if this is not intended.",
 )
 TILT_SERIES = Kind(
     "tilt-series",
@@ -110,7 +110,7 @@ BLOB_SIGN_BRIGHT = Kind(
 )
 
 NOTES = (EVEN_ZERNIKE, MAGNIFICATION, BEAM_TILT, TREFOIL, PHASE_FLIPPED, ABERRATIONS_WEAK, GRIDS, BLOB_SIGN)
-"""What is no reason to look again, and yet shown by `cryogan check`."""
+"""Notes that `cryogan check` shows among its facts."""
 
 
 def _doubtful(code: str, problem: str, remedy: str) -> Kind:
@@ -119,10 +119,12 @@ def _doubtful(code: str, problem: str, remedy: str) -> Kind:
     return Kind(code, "warning", sentence, remedy)
 
 
-CS_NEGATIVE = _doubtful("cs-negative", "is negative", "That is right with an aberration corrector only.")
+CS_NEGATIVE = _doubtful("cs-negative", "is negative", "This is right only with an aberration corrector.")
 CS_LARGE = _doubtful("cs-large", "is above 10 mm", "Check that it is in mm.")
 CS_SMALL = _doubtful(
-    "cs-small", "is below 0.01 mm", "If it is in metres, multiply it by 1000. It is right with an aberration corrector."
+    "cs-small",
+    "is below 0.01 mm",
+    "If it is in metres, multiply it by 1000. It is right only with an aberration corrector.",
 )
 OVERFOCUS = _doubtful(
     "overfocus", "is negative (overfocus)", "Underfocus is positive here. Remove these rows if the fit failed."

@@ -21,13 +21,14 @@ class ParticleImages:
     Args:
         table: the particles.
         box: working box, pixels.
-        radius_A: of the circle, A, outside which there is background; None: patches with particles anywhere.
+        radius_A: radius of the circle, A, outside which there is background; None: patches with particles anywhere.
         invert: whether protein is dark.
         memory_limit_bytes: up to this the images are held in memory; beyond it every batch is read and preprocessed
             anew, to the same numbers.
         cropped: a stack that `crop` has made of this table, or of one that holds it, to read instead of the files.
         checked: that no image is unusable. Otherwise images that are not held are all read once, to find the unusable
             ones, unless `cropped` says which these are.
+        keep_gradient: whether the plane fitted to each image's background is not subtracted.
 
     Attributes:
         table: the particles that are left.
@@ -49,13 +50,15 @@ class ParticleImages:
         memory_limit_bytes: int = MEMORY_LIMIT,
         cropped: Path | None = None,
         checked: bool = False,
+        *,
+        keep_gradient: bool = False,
     ) -> None:
         usable = np.ones(len(table), dtype=np.bool_) if checked else None
         if cropped is None:
-            self._reader = ImageReader(table, box, radius_A, invert)
+            self._reader = ImageReader(table, box, radius_A, invert, keep_gradient)
         else:
             placed, usable = in_stack(table, cropped)
-            self._reader = ImageReader(placed, box, radius_A)
+            self._reader = ImageReader(placed, box, radius_A, keep_gradient=True)  # none is left to subtract
         self.box, self.radius_A = box, radius_A
         self.cropped_odd = table.pixel_sizes is None and table.box % 2 == 1
         self.pixel_size = self._reader.pixel_size

@@ -25,7 +25,7 @@ class MapHeader:
 
     Attributes:
         pixel_size: A.
-        origin: of the first voxel, A along x, y and z.
+        origin: position of the first voxel, A along x, y and z.
         start: number of the first voxel along x, y and z (`nxstart` and so on).
     """
 
@@ -80,7 +80,7 @@ def _content(path: Path) -> tuple[bytes, int]:
     try:
         content, written = path.read_bytes(), path.stat().st_mtime_ns
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
     command = compression(content)
     if command is None:
         return content, written
@@ -89,7 +89,7 @@ def _content(path: Path) -> tuple[bytes, int]:
     try:
         return _READERS[command](content), written
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: cannot be decompressed ({error}); copy it again.") from None
+        raise InputError(f"{path}: cannot be decompressed ({error}). Copy it again.") from None
 
 
 def _describe(path: Path, header: MrcHeader) -> MapHeader:
@@ -100,22 +100,22 @@ def _describe(path: Path, header: MrcHeader) -> MapHeader:
             f"{path}: columns, rows and sections are the axes {header.axes}; they must be 1, 2 and 3 once."
         )
     if not depth == height == width:
-        raise InputError(f"{path}: the box is {width} x {height} x {depth} voxels; give a cubic volume.")
+        raise InputError(f"{path}: the box is {width} x {height} x {depth} voxels. Give a cubic volume.")
     size = header.voxel_size[0]
     if not size > 0:
         raise InputError(
-            f"{path}: the voxel size is {size:g}; set it, "
+            f"{path}: the voxel size is {size:g}. Set it, "
             f"e.g. relion_image_handler --i {path} --o fixed.mrc --force_header_angpix 1.23 (your value)."
         )
     if any(other > 0 and abs(other / size - 1) > _CUBIC for other in header.voxel_size):
         raise InputError(
-            f"{path}: the voxels are {' x '.join(f'{length:g}' for length in header.voxel_size)} A; resample the map "
+            f"{path}: the voxels are {' x '.join(f'{length:g}' for length in header.voxel_size)} A. Resample the map "
             "to cubic voxels, or correct its header with relion_image_handler --force_header_angpix."
         )
     if any(angle > 0 and abs(angle - 90) > _RIGHT_ANGLE_TOLERANCE for angle in header.angles):
         raise InputError(
-            f"{path}: the cell's angles are {', '.join(f'{angle:g}' for angle in header.angles)} degrees; "
-            "resample the map to a cubic cell."
+            f"{path}: the cell's angles are {', '.join(f'{angle:g}' for angle in header.angles)} degrees. "
+            "Resample the map to a cubic cell."
         )
     x, y, z = (header.start[header.axes.index(axis)] for axis in (1, 2, 3))
     return MapHeader(size, header.origin, (x, y, z))

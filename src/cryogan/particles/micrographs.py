@@ -14,8 +14,9 @@ from scipy import ndimage
 from cryogan.errors import InputError
 from cryogan.particles.blank import broken_pixels
 from cryogan.particles.mrc import open_stack, read_header
+from cryogan.particles.stacks import find_file
 from cryogan.particles.star import StarTable, read_star
-from cryogan.particles.table import common_pixel_size, find_file
+from cryogan.particles.table import common_pixel_size
 
 _BINS = 32  # along a patch's side, for its variance
 
@@ -52,13 +53,13 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
     blocks = read_star(path)
     table = next((block for block in blocks.values() if "rlnMicrographName" in block), None)
     if table is None or not len(table):
-        raise InputError(f"{path}: no block has rows of _rlnMicrographName; give a micrograph STAR file.")
+        raise InputError(f"{path}: no block has rows of _rlnMicrographName. Give a micrograph STAR file.")
     names = table.texts("rlnMicrographName")
     _, first = np.unique(names, return_index=True)
     if len(first) < len(names):
         row = int(np.setdiff1d(np.arange(len(names)), first)[0])
         raise InputError(
-            f"{table.where(row)}: the micrograph {names[row][:200]} is named twice; remove one of the rows."
+            f"{table.where(row)}: the micrograph {names[row][:200]} is named twice. Remove one of the rows."
         )
     folders = [*path.absolute().parents, *([] if data_dir is None else [data_dir])]
     files = []
@@ -66,7 +67,7 @@ def read_micrographs(path: Path, data_dir: Path | None = None) -> Micrographs:
         found = find_file(name, folders)
         if found is None:
             raise InputError(
-                f"{table.where(row)}: the micrograph {name[:200]} was not found; name its folder with --data-dir."
+                f"{table.where(row)}: the micrograph {name[:200]} was not found. Name its folder with --data-dir."
             )
         files.append(found)
     optics = blocks.get("optics")
@@ -84,7 +85,7 @@ def _pixel_size(path: Path, table: StarTable, optics: StarTable | None, first: P
         return common_pixel_size(sizes, table.where)
     if not _is_tiff(first) and read_header(first).pixel_size > 0:
         return read_header(first).pixel_size
-    raise InputError(f"{path}: no pixel size; add _rlnMicrographPixelSize (A) to data_optics.")
+    raise InputError(f"{path}: no pixel size. Add _rlnMicrographPixelSize (A) to data_optics.")
 
 
 def read_micrograph(path: Path) -> NDArray[np.float32]:
@@ -140,12 +141,12 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read as TIFF ({error}); copy it again, or convert it to MRC.")
+    return InputError(f"{path}: cannot be read as TIFF ({error}). Copy it again, or convert it to MRC.")
 
 
 def _require_one(path: Path, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or shape[0] != 1:
-        raise InputError(f"{path}: is not one image (shape {shape}); give the sum of the movie.")
+        raise InputError(f"{path}: is not one image (shape {shape}). Give the sum of the movie.")
 
 
 def fill_broken(micrograph: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -178,7 +179,7 @@ def grid_places(shape: tuple[int, ...], side: int, overlap: float, generator: np
 
     Args:
         shape: (H, W) of the micrograph.
-        side: of a patch, pixels.
+        side: side of a patch, pixels.
         overlap: fraction of its side, 0 to below 1, by which a patch overlaps its neighbour.
         generator: for the corner.
 
@@ -210,8 +211,8 @@ def quiet_places(
         micrograph: (H, W), finite.
         broken: (H, W), pixels that are no measurement; see `fill_broken`.
         particles: centres (m, 2) x, y, pixels.
-        side: of a patch, pixels.
-        radius: of a particle, pixels.
+        side: side of a patch, pixels.
+        radius: radius of a particle, pixels.
         count: the most patches to return.
 
     Returns:

@@ -29,12 +29,12 @@ class MrcHeader:
 
     Attributes:
         shape: (sections, rows, columns), as stored: (N, H, W) of a stack of N images.
-        dtype: of the values, with byte order.
+        dtype: data type of the values, with byte order.
         offset: bytes before the values.
         axes: which of x (1), y (2) and z (3) columns, rows and sections are.
         voxel_size: A along x, y and z; 0 if not given.
         angles: between the cell's axes, degrees; 0 if not given.
-        origin: of the first voxel, A along x, y and z.
+        origin: position of the first voxel, A along x, y and z.
         start: number of the first column, row and section.
         written: size in bytes and time in nanoseconds of the file's last change, as the header was read.
     """
@@ -74,14 +74,14 @@ def read_header(path: Path | str) -> MrcHeader:
             status = os.fstat(file.fileno())
             raw = file.read(HEADER_BYTES)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Check the path.") from None
     if (command := compression(raw)) is not None:
         raise InputError(f"{path}: is compressed. Decompress it ({command} -k {path}) and give the name it then has.")
     header = parse_header(path, raw, (status.st_size, status.st_mtime_ns))
     if header.axes != AXES_XYZ:
         raise InputError(
-            f"{path}: its columns, rows and sections are the axes {header.axes}, not x, y, z = {AXES_XYZ}; "
-            "write the stack again with x along columns and y along rows."
+            f"{path}: its columns, rows and sections are the axes {header.axes}, not x, y, z = {AXES_XYZ}. "
+            "Write the stack again with x along columns and y along rows."
         )
     return header
 
@@ -96,13 +96,13 @@ def parse_header(path: Path, raw: bytes, written: tuple[int, int]) -> MrcHeader:
         InputError: as `read_header`, but for the axes.
     """
     if len(raw) < HEADER_BYTES:
-        raise InputError(f"{path}: is shorter than an MRC header ({len(raw)} bytes); copy it again.")
+        raise InputError(f"{path}: is shorter than an MRC header ({len(raw)} bytes). Copy it again.")
     header, order = _in_byte_order(path, raw)
     width, height, count = int(header["nx"]), int(header["ny"]), int(header["nz"])
     mode = int(header["mode"])
     if mode not in _MODES:
         raise InputError(
-            f"{path}: MRC mode {mode} is not supported (only 0, 1, 2, 6 and 12 are); convert it to float, "
+            f"{path}: MRC mode {mode} is not supported (only 0, 1, 2, 6 and 12 are). Convert it to float, "
             "e.g. with relion_image_handler."
         )
     kind = "u1" if mode == 0 and _bytes_are_unsigned(header, np.frombuffer(raw, f"{order}i4")) else _MODES[mode]
@@ -110,7 +110,7 @@ def parse_header(path: Path, raw: bytes, written: tuple[int, int]) -> MrcHeader:
     offset = HEADER_BYTES + int(header["nsymbt"])
     whole = max(written[0] - offset, 0) // (width * height * dtype.itemsize)
     if whole < count:
-        raise InputError(f"{path}: holds {whole} whole images of {count}; copy it again.")
+        raise InputError(f"{path}: holds {whole} whole images of {count}. Copy it again.")
     x, y, z = (_voxel_size(float(header["cella"][axis]), int(header[f"m{axis}"])) for axis in "xyz")
     axes = (int(header["mapc"]), int(header["mapr"]), int(header["maps"]))
     return MrcHeader(
@@ -140,7 +140,7 @@ def _in_byte_order(path: Path, raw: bytes) -> tuple[np.void, Literal["<", ">"]]:
         sides_fit = 0 < header["nx"] < _LARGEST_SIDE and 0 < header["ny"] < _LARGEST_SIDE and header["nz"] > 0
         if sides_fit and 0 <= header["mode"] < _LARGEST_SIDE and header["nsymbt"] >= 0:
             return header, order
-    raise InputError(f"{path}: is not an MRC file (no sensible sizes in its header); give a .mrc or .mrcs.")
+    raise InputError(f"{path}: is not an MRC file (no sensible sizes in its header). Give a .mrc or .mrcs.")
 
 
 def _bytes_are_unsigned(header: np.void, words: NDArray[np.int32]) -> bool:
@@ -184,7 +184,7 @@ def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArra
     Args:
         path: the stack.
         header: as it was read before.
-        indices: of the n images, from 0.
+        indices: indices of the n images, from 0.
 
     Returns:
         (n, H, W) in the file's dtype and byte order.
@@ -201,7 +201,7 @@ def read_images(path: Path, header: MrcHeader, indices: Iterable[int]) -> NDArra
             for image, index in zip(images, chosen, strict=True):
                 file.seek(header.offset + int(index) * image.nbytes)
                 if file.readinto(image.view(np.uint8)) != image.nbytes:
-                    raise InputError(f"{path}: image {index + 1} is cut off; copy the file again.")
+                    raise InputError(f"{path}: image {index + 1} is cut off. Copy the file again.")
     except OSError as error:
         raise _lost(path, error) from None
     return images
@@ -222,13 +222,13 @@ def require_unchanged(path: Path, header: MrcHeader) -> None:
 def _require_unchanged(path: Path, header: MrcHeader, status: os.stat_result) -> None:
     if (status.st_size, status.st_mtime_ns) != header.written:
         raise InputError(
-            f"{path}: has changed since it was first read ({header.written[0]} bytes then, {status.st_size} now); "
-            "put the old file back and go on with --resume, or start a new run."
+            f"{path}: has changed since it was first read ({header.written[0]} bytes then, {status.st_size} now). "
+            "Put the old file back and go on with --resume, or start a new run."
         )
 
 
 def _lost(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be read ({error.strerror}); bring the file back and go on with --resume.")
+    return InputError(f"{path}: cannot be read ({error.strerror}). Bring the file back and go on with --resume.")
 
 
 def write_stack(path: Path | str, images: NDArray[Any], pixel_size: float, dtype: DTypeLike = np.float32) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.grids import centred_radius
+from cryogan.particles.background import PlaneFit, outside_circle
 from cryogan.particles.blank import blank_in_part
 from cryogan.particles.correction import Columns, correct
 from cryogan.particles.mrc import read_images
@@ -15,6 +15,7 @@ from cryogan.particles.resample import Resampler, fourier_crop
 from cryogan.particles.table import ParticleTable
 
 _SCAN_BATCH = 256
+_ROUNDING = 1e-5  # of the background's range: what is left of a plane by the rounding of float32
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class _Grid:
     box: int  # even
     pixel_size: float  # A
     background: NDArray[np.int64]
+    plane: PlaneFit | None  # to subtract
     resample: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -31,16 +33,18 @@ class ImageReader:
     """The images of a particle table at the working box, read and preprocessed each time.
 
     Each image is cropped to an even box (an odd one loses its last row and column, which leaves the centre
-    at box // 2), corrected for magnification, beam tilt and trefoil (see `correct`), Fourier-cropped to `box`,
-    multiplied by -1 if `invert`, and shifted and scaled so that the pixels outside the circle of radius_A (about pixel
-    box // 2) have mean 0 and s.d. 1. Images of another width or pixel size than the table's common grid are resampled
-    to it.
+    at box // 2), freed of the plane fitted to its background, corrected for magnification, beam tilt and trefoil (see
+    `correct`), Fourier-cropped to `box`, multiplied by -1 if `invert`, and shifted and scaled so that its background
+    has mean 0 and s.d. 1. Background are the pixels outside the circle of radius_A about pixel box // 2. Images of
+    another width or pixel size than the table's common grid are resampled to it.
 
     Args:
         table: N particles.
         box: working box, pixels, even.
-        radius_A: of the circle, A; with None (patches, with particles anywhere) shift and scale stay as in the file.
+        radius_A: of the circle, A; with None (patches, with particles anywhere) shift, scale and gradient stay as in
+            the file.
         invert: whether protein is dark.
+        keep_gradient: whether the plane fitted to each image's background is not subtracted.
 
     Attributes:
         pixel_size: A, at the working box.
@@ -51,7 +55,14 @@ class ImageReader:
             cannot be read or its stack has changed since the table was read.
     """
 
-    def __init__(self, table: ParticleTable, box: int, radius_A: float | None, invert: bool = False) -> None:
+    def __init__(
+        self,
+        table: ParticleTable,
+        box: int,
+        radius_A: float | None,
+        invert: bool = False,
+        keep_gradient: bool = False,
+    ) -> None:
         even_box = table.box - table.box % 2
         if box % 2 or not 2 <= box <= even_box:
             raise InputError(
@@ -61,8 +72,10 @@ class ImageReader:
         self.table, self.box, self.radius_A = table, box, radius_A
         self.cropped_odd = table.pixel_sizes is None and table.box % 2 == 1
         self.pixel_size = table.pixel_size * even_box / box
+        # Where particles may be anywhere, a fitted plane would follow them: there is no background to fit it to.
+        self._subtracts_plane = radius_A is not None and not keep_gradient
         self._sign = np.float32(-1 if invert else 1)
-        self._background = _outside_circle(box, radius_A and radius_A / self.pixel_size)
+        self._background = outside_circle(box, radius_A and radius_A / self.pixel_size)
         if radius_A is not None and not 0 < radius_A <= box / 2 * self.pixel_size:
             raise InputError(
                 f"{table.source}: a circle of radius {radius_A:g} A does not fit the box of "
@@ -81,16 +94,19 @@ class ImageReader:
 
     def _grid(self, side: int, pixel_size: float) -> _Grid:
         radius = None if self.radius_A is None else min(self.radius_A / pixel_size, side / 2)
-        background = _outside_circle(side, radius)
+        background = outside_circle(side, radius)
+        plane = PlaneFit(side, background) if self._subtracts_plane else None
         if abs(side * pixel_size / (self.box * self.pixel_size) - 1) < 1e-6 and self.box <= side:
-            return _Grid(side, pixel_size, background, lambda images: fourier_crop(images, self.box))
+            return _Grid(side, pixel_size, background, plane, lambda images: fourier_crop(images, self.box))
         margin = side // 2 if radius is None else int(side / 2 - radius)
-        return _Grid(side, pixel_size, background, Resampler(side, pixel_size, self.box, self.pixel_size, margin))
+        resampler = Resampler(side, pixel_size, self.box, self.pixel_size, margin)
+        return _Grid(side, pixel_size, background, plane, resampler)
 
     def read(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read images, and say which are usable.
 
-        Not usable are images with NaN or infinite values, constant outside the circle, or blank in part.
+        Not usable are images with NaN or infinite values, constant or nothing but a plane outside the circle, or blank
+        in part.
 
         Args:
             rows: (B,) of the table.
@@ -127,8 +143,11 @@ class ImageReader:
         good = np.isfinite(raw).all(axis=(1, 2))
         raw[~good] = 0
         # Judged before the crop, whose ringing would pass for noise around a masked particle.
-        outside = np.take(raw.reshape(len(raw), -1), grid.background, axis=1)
-        good &= (outside.max(axis=1) > outside.min(axis=1)) & ~blank_in_part(raw)
+        spread = _spread(raw, grid.background)
+        good &= (spread > 0) & ~blank_in_part(raw)
+        if grid.plane is not None:
+            raw = grid.plane.subtract(raw)
+            good &= _spread(raw, grid.background) > _ROUNDING * spread
         images = grid.resample(correct(raw, ctf, grid.pixel_size))
         # np.take, unlike a mask, lays out each image's pixels in one run: no sum depends on the batch.
         background = np.take(images.reshape(len(images), -1), self._background, axis=1).astype(np.float64)
@@ -142,6 +161,7 @@ class ImageReader:
         return normalised.astype(np.float32), good
 
 
-def _outside_circle(box: int, radius: float | None) -> NDArray[np.int64]:
-    """Return flat indices of the pixels farther than `radius` pixels from (box // 2, box // 2); of all for None."""
-    return np.flatnonzero(centred_radius(box) > (-1 if radius is None else radius))
+def _spread(images: NDArray[np.float32], pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the range (B,) of the values of images (B, D, D) at flat indices of pixels."""
+    values: NDArray[np.float32] = np.ptp(np.take(images.reshape(len(images), -1), pixels, axis=1), axis=1)
+    return values

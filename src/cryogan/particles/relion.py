@@ -25,15 +25,13 @@ PARTICLE_COLUMNS = {
     "b_factor": "rlnCtfBfactor",
     "scale": "rlnCtfScalefactor",
 }
+CTF_COLUMNS = OPTICS_COLUMNS | PARTICLE_COLUMNS
 MAGNIFICATION_COLUMNS = {f"magnification_{name}": f"rlnMagMat{name}" for name in ("00", "01", "10", "11")}
 TILT_COLUMNS = {"beam_tilt_x": "rlnBeamTiltX", "beam_tilt_y": "rlnBeamTiltY"}
 UID_COLUMN = "cryosparcUid"
-_COLUMNS = OPTICS_COLUMNS | PARTICLE_COLUMNS
+SUBSET = "rlnRandomSubset"
 _FLIPPED = ("rlnCtfDataArePhaseFlipped", "rlnCtfDataAreCtfPhaseFlipped")
 _MOST_DIGITS = 18  # of an image's number, held in 64 bits
-
-
-SUBSET = "rlnRandomSubset"
 
 
 class _Columns:
@@ -81,7 +79,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
         _refuse_premultiplied(path, columns)
     pixel_sizes = _pixel_sizes(path, columns, need_ctf)
     image_index, stack_names = _image_names(particles)
-    ctf = {key: values for key, name in _COLUMNS.items() if (values := columns.floats(name)) is not None}
+    ctf = {key: values for key, name in CTF_COLUMNS.items() if (values := columns.floats(name)) is not None}
     aberrations: tuple[Aberrations, ...] = ()
     if all(key in ctf and np.isfinite(ctf[key]).all() for key in CTF_REQUIRED) and (ctf["voltage"] > 0).all():
         with np.errstate(all="ignore"):  # what is not finite is refused later
@@ -96,7 +94,7 @@ def read_star_particles(path: Path, data_dir: Path | None, need_ctf: bool, found
             ctf=ctf,
             micrographs=np.array(particles.columns.get("rlnMicrographName", [""] * len(particles)), dtype=np.str_),
             where=particles.where,
-            names={key: columns.shown(name) for key, name in _COLUMNS.items()},
+            names={key: columns.shown(name) for key, name in CTF_COLUMNS.items()},
             aberrations=aberrations,
             star=blocks,
             uids=_uids(particles),
@@ -226,7 +224,7 @@ def _group_rows(particles: StarTable, optics: StarTable) -> NDArray[np.int64]:
 
 
 def _check_ctf_columns(path: Path, columns: _Columns) -> None:
-    missing = [_COLUMNS[key] for key in CTF_REQUIRED if _COLUMNS[key] not in columns]
+    missing = [CTF_COLUMNS[key] for key in CTF_REQUIRED if CTF_COLUMNS[key] not in columns]
     if not missing:
         return
     listed = ", ".join(f"_{name}" for name in missing)

@@ -10,6 +10,7 @@ from cryogan.particles.relion import (
     MAGNIFICATION_COLUMNS,
     OPTICS_COLUMNS,
     PARTICLE_COLUMNS,
+    SUBSET,
     TILT_COLUMNS,
     UID_COLUMN,
     particle_block,
@@ -56,7 +57,7 @@ def write_particles(
     if random_subset is not None:
         if len(random_subset) != count or not np.isin(random_subset, (1, 2)).all():
             raise ValueError(f"random_subset must hold {count} values of 1 or 2")
-        particles["rlnRandomSubset"] = [int(half) for half in random_subset]
+        particles[SUBSET] = [int(half) for half in random_subset]
     _convert_origins(table, particles)
     particles |= {name: values.tolist() for name, values in (columns or {}).items()}
     write_star(path, {"optics": optics, "particles": particles})
@@ -82,21 +83,18 @@ def _of_source(table: ParticleTable) -> tuple[Columns, Columns | None]:
 
 def _convert_origins(table: ParticleTable, particles: Columns) -> None:
     """Turn origins in pixels, of RELION 3.0, into those in A; beside an optics table RELION reads no others."""
-    sizes = table.pixel_sizes if table.pixel_sizes is not None else np.full(len(table), table.pixel_size)
     for old, new in _ORIGINS_3_0.items():
         values = particles.pop(old, None)
         if values is not None and new not in particles:
-            particles[new] = (np.array([float(str(value)) for value in values]) * sizes).tolist()
+            particles[new] = (np.array([float(str(value)) for value in values]) * table.file_pixel_sizes).tolist()
 
 
 def _make_optics(table: ParticleTable) -> tuple[Columns, list[object]]:
     """Return an optics table with a group for each set of constants, and the group of each particle."""
     names = {key: name for key, name in _CONSTANTS.items() if key in table.ctf}
     constants = {name: table.ctf[key] for key, name in names.items()}
-    sizes = table.pixel_sizes if table.pixel_sizes is not None else np.full(len(table), table.pixel_size)
-    boxes = np.array([header.shape[2] for header in table.headers])[table.stack_index]
     odd = [table.ctf[key] for key in ("trefoil_y", "trefoil_x")] if "trefoil_x" in table.ctf else []
-    whole = np.stack([*constants.values(), sizes, boxes, *odd], axis=1)
+    whole = np.stack([*constants.values(), table.file_pixel_sizes, table.file_boxes, *odd], axis=1)
     groups, members = np.unique(whole, axis=0, return_inverse=True)
     numbers = range(1, len(groups) + 1)
     optics: Columns = {

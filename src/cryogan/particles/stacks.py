@@ -153,7 +153,7 @@ def require_images(
         if count == side:
             raise InputError(
                 f"{where(row)}: {stack} is a volume ({side} voxels a side), not an image. Subtomograms are not "
-                "supported; give 2-D particles."
+                "supported. Give 2-D particles."
             )
         raise InputError(
             f"{where(row)}: the image has no number, and {stack} holds {count} images. Write it as "

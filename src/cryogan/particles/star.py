@@ -23,7 +23,7 @@ class StarTable:
 
     Attributes:
         path: the file.
-        name: of the block, without `data_`.
+        name: name of the block, without `data_`.
         columns: N strings for each column, by its name without the leading underscore.
         lines: the N numbers of the lines in the file, from 1.
     """

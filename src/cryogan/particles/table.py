@@ -21,7 +21,6 @@ from cryogan.particles.stacks import (
     require_names,
     square_boxes,
 )
-from cryogan.particles.stacks import find_file as find_file
 from cryogan.particles.star import StarTable
 
 CTF_REQUIRED = (
@@ -66,7 +65,7 @@ class ParticleTable:
         tubes: str (N,), the helical tube of each segment; None where there are none.
         subset: (N,) the half, 1 or 2, that the file puts each particle in; None where it has no halves.
         blob_sign: 1 if the file says that protein is bright, -1 if dark, None if it says nothing (.cs only).
-        findings: what is doubtful in the file.
+        findings: notes and warnings about the file.
         image_folders: where the stacks were found; given to `read_particles` as `found`, it finds them again for a
             file that was written elsewhere.
     """
@@ -95,6 +94,16 @@ class ParticleTable:
 
     def __len__(self) -> int:
         return len(self.stack_index)
+
+    @property
+    def file_boxes(self) -> NDArray[np.int64]:
+        """Sides (N,) of the images in their files, pixels."""
+        return np.array([header.shape[2] for header in self.headers], dtype=np.int64)[self.stack_index]
+
+    @property
+    def file_pixel_sizes(self) -> NDArray[np.float64]:
+        """Pixel sizes (N,) of the images in their files, A."""
+        return np.full(len(self), self.pixel_size) if self.pixel_sizes is None else self.pixel_sizes
 
     def image_names(self) -> list[str]:
         """Return the N names of the images, as RELION writes them: 000001@stack.mrcs."""
@@ -209,11 +218,7 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         pixel_size=pixel_size,
         box=box,
         pixel_sizes=None if alike else pixel_sizes,
-        ctf={
-            **{key: given.ctf.get(key, np.full(count, np.nan)) for key in CTF_REQUIRED},
-            **{key: given.ctf.get(key, np.full(count, default)) for key, default in CTF_DEFAULTS.items()},
-            **{key: values for key, values in given.ctf.items() if key not in (*CTF_REQUIRED, *CTF_DEFAULTS)},
-        },
+        ctf=_all_ctf_columns(given.ctf, count),
         aberrations=given.aberrations,
         micrographs=given.micrographs,
         source=given.source,
@@ -227,6 +232,13 @@ def assemble(given: Metadata, need_ctf: bool, data_dir: Path | None, found: Sequ
         findings=(*doubts, *([] if alike else [_grid_finding(given.source, boxes, pixel_sizes, box, pixel_size)])),
         image_folders=located.folders,
     )
+
+
+def _all_ctf_columns(ctf: Mapping[str, NDArray[np.float64]], count: int) -> dict[str, NDArray[np.float64]]:
+    """Return the CTF's columns (N,), with NaN or the default for those that the file lacks."""
+    defaults = dict.fromkeys(CTF_REQUIRED, np.nan) | CTF_DEFAULTS
+    columns = {key: ctf.get(key, np.full(count, default)) for key, default in defaults.items()}
+    return columns | {key: values for key, values in ctf.items() if key not in defaults}
 
 
 def _check_boxes(

@@ -17,13 +17,13 @@ _WARP_B_FACTOR = -10.0  # A^2; Warp and M write the dose's decay with a minus
 def input_findings(
     table: ParticleTable, box: int, pixel_size: float, radius_A: float | None = None, invert: bool | None = None
 ) -> list[Finding]:
-    """Return all that is to be said of a particle file before a run: what is doubtful in it, and `unmodelled`.
+    """Return all findings on a particle file before a run: those of the table, and `unmodelled`.
 
     Args:
         table: the particles.
         box: working box, pixels.
         pixel_size: A, at the working box.
-        radius_A: of the particle; half the box where it is not known.
+        radius_A: radius of the particle; half the box where it is not known.
         invert: whether the images will be inverted; it is compared with blob/sign of a .cs file.
     """
     return [*table.findings, *unmodelled(table, box, pixel_size, radius_A), *_sign(table, invert)]
@@ -39,7 +39,7 @@ def unmodelled(table: ParticleTable, box: int, pixel_size: float, radius_A: floa
         table: the particles.
         box: working box, pixels.
         pixel_size: A, at the working box.
-        radius_A: of the particle; half the box where it is not known.
+        radius_A: radius of the particle; half the box where it is not known.
     """
     nyquist = 1 / (2 * pixel_size)
     with np.errstate(all="ignore"):  # damaged values are large

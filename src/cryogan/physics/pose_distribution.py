@@ -19,7 +19,7 @@ class PoseDistribution(nn.Module):
     """Density of the beam's direction R (0, 0, 1) in the volume, constant on each of `CELLS` cells of the sphere.
 
     Args:
-        device: of all tensors.
+        device: device of all tensors.
         prior: density (CELLS,) in a frame that is not the volume's, until `turn_prior` has found the rotation.
 
     Attributes:

@@ -47,7 +47,7 @@ def group_generators(name: str) -> list[NDArray[np.float64]]:
     elif text in _FIXED:
         generators = _FIXED[text]
     else:
-        raise InputError(f"Unknown symmetry {name!r}: give C1, Cn, Dn, T, O, I, I1, I2, I3 or I4.")
+        raise InputError(f"Unknown symmetry {name!r}. Give C1, Cn, Dn, T, O, I, I1, I2, I3 or I4.")
     return [_rotation(order, axis) for order, axis in generators]
 
 
@@ -79,10 +79,10 @@ class Symmetriser:
     modulo the box, which the spherical mask makes irrelevant.
 
     Args:
-        name: of the point group, as for `group_generators`.
+        name: name of the point group, as for `group_generators`.
         box: D.
-        device: of the volumes.
-        dtype: of the volumes.
+        device: device of the volumes.
+        dtype: data type of the volumes.
 
     Attributes:
         rotations: (n, 3, 3), the group.

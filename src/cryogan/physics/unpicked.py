@@ -55,7 +55,7 @@ class UnpickedSimulator(Simulator):
     Args:
         args: projector, optics (a row for each patch) and noise, as for `Simulator`.
         density: particles per square A.
-        radius_A: of a particle, at most half of the box.
+        radius_A: radius of a particle, at most half of the box.
         more: as for `Simulator`. Particles are whole up to `whole_radius_A`; `max_shift` is somewhat beyond, so that
             one that the edge cuts need not be taken for a whole one at the last shift.
     """

@@ -12,9 +12,9 @@ class Volume(nn.Module):
 
     Args:
         box: D, pixels.
-        radius_px: of the spherical mask about the voxel D // 2, pixels.
+        radius_px: radius of the spherical mask about the voxel D // 2, pixels.
         point_group: name of the group that is imposed by averaging, in RELION's setting.
-        device: of all tensors.
+        device: device of all tensors.
         free_from: shell; coarser frequencies stay as `start_from` has set them. 0: all frequencies are free.
 
     Attributes:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from cryogan.critics.matching.templates import Templates, measured_noise_power
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.fourier import Disc, to_half_planes
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.volume import Volume
 from cryogan.run.build import build_simulator
 from cryogan.run.plan import Plan
-
-IMAGES_AT_ONCE = 128
 
 
 class HalfSet:

@@ -25,13 +25,14 @@ from rich.console import Console
 from torch import Tensor
 
 from cryogan.critics.matching.templates import Observed
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.errors import InputError
 from cryogan.particles import read_volume
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.volume import Volume
-from cryogan.refinement.half_set import IMAGES_AT_ONCE, HalfSet
+from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import Poses, search_poses
-from cryogan.report import plot_held_out
+from cryogan.report.figures import plot_held_out
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.held_out import THRESHOLD, HeldOut, HeldOutShells, figure_path, write_held_out
 from cryogan.run.log import RunLog

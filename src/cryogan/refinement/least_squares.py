@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from cryogan.critics.matching.templates import Observed
-from cryogan.refinement.half_set import IMAGES_AT_ONCE, HalfSet
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
+from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.posterior import Posterior
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cryogan.critics.matching.pose_optimiser import sample_poses
 from cryogan.critics.matching.templates import Observed
-from cryogan.refinement.half_set import IMAGES_AT_ONCE, HalfSet
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
+from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import Poses
 
 

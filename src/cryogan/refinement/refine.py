@@ -1,4 +1,4 @@
-"""After the adversarial map: poses of the particles, and a refinement of the half maps with them."""
+"""After a run: poses of its particles, and a refinement of its half maps with them."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ from cryogan.refinement.least_squares import least_squares_map
 from cryogan.refinement.outliers import shows_the_map
 from cryogan.refinement.pose_search import Poses, search_poses
 from cryogan.refinement.posterior import sample_posterior
-from cryogan.report import plot_histogram, plot_particles, plot_view_distribution
+from cryogan.report.figures import plot_histogram, plot_particles, plot_view_distribution
 from cryogan.rotations import rotations_to_euler
 from cryogan.run import warnings
 from cryogan.run.figures import plot_half_map_fsc
@@ -166,7 +166,11 @@ class Refinement:
         plot_histogram(folder.figure("scores"), amplitude, title, "amplitude of the map")
         worst = np.argsort(amplitude)[:SHOWN]
         images = ParticleImages(
-            table.select(worst), self.plan.box, self.plan.particle_radius, self.plan.settings.invert
+            table.select(worst),
+            self.plan.box,
+            self.plan.particle_radius,
+            self.plan.settings.invert,
+            keep_gradient=self.plan.settings.keep_gradient,
         )
         plot_particles(folder.figure("worst_particles"), images.batch(np.arange(len(images))))
 

@@ -1,4 +1,4 @@
-"""From a plan to what is trained: one half's particles, the simulator of images like them, and a stage's trainer."""
+"""Builders for one half of a plan: its particles, the simulator of images like them, and the trainer of a stage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ def read_half(plan: Plan, particles: Path, half: int) -> HalfTable:
     """Read the particles of one half.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         particles: the `particles.star` of the run's folder, which records the halves; or the plan's own input, which is
             divided here, for whoever looks at a half before there is a run.
         half: 1 or 2.
@@ -71,16 +71,23 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
     """Build the images of one half at a box, and the simulator of images like them.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         box: pixels.
         particles: as for `read_half`; all images are usable.
         half: 1 or 2.
-        seed: of the simulator.
+        seed: seed of the simulator.
     """
     s, device = plan.settings, plan.device
     found = read_half(plan, particles, half)
     images = ParticleImages(
-        found.table, box, plan.background_radius, s.invert, MEMORY_LIMIT, cropped=plan.cropped, checked=True
+        found.table,
+        box,
+        plan.background_radius,
+        s.invert,
+        MEMORY_LIMIT,
+        cropped=plan.cropped,
+        checked=True,
+        keep_gradient=s.keep_gradient,
     )
     optics = images.table.ctf
     noise, ctf_rows = _noise(plan, images, found.shared_micrographs, half)
@@ -103,7 +110,7 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
 
 
 def _kind_of_simulator(plan: Plan) -> Callable[..., Simulator]:
-    """Of one particle in each image, or of any number in each patch."""
+    """Return the simulator's class: of one particle in each image, or of any number in each patch."""
     density = plan.settings.particles_per_um2
     if density is None:
         return partial(Simulator, max_shift=plan.settings.max_shift)
@@ -114,8 +121,8 @@ def build_trainer(plan: Plan, index: int, particles: Path, half: int, ranks: Ran
     """Build the training of one half at one stage, from a zero volume.
 
     Args:
-        plan: of the run.
-        index: of the stage.
+        plan: plan of the run.
+        index: index of the stage.
         particles: as for `read_half`.
         half: 1 or 2.
         ranks: the processes that train this half together.
@@ -163,7 +170,14 @@ def _noise(
         return build_noise(s.noise_model, NoiseInputs(s, images, plan.particle_radius, plan.device)), None
     table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
     table = table.select(patches_of_half(table, shared_micrographs, half, s.seed))
-    patches = ParticleImages(table, images.box, plan.background_radius, s.invert, cropped=plan.cropped_noise)
+    patches = ParticleImages(
+        table,
+        images.box,
+        plan.background_radius,
+        s.invert,
+        cropped=plan.cropped_noise,
+        keep_gradient=s.keep_gradient,
+    )
     return patch_noise(images, table, patches, turn=s.augment, device=plan.device)
 
 
@@ -186,8 +200,8 @@ def start_from(trainer: Trainer, coarser: Trainer) -> None:
     grown with the frequencies that were let in.
 
     Args:
-        trainer: of the stage that begins; is changed.
-        coarser: of the stage before.
+        trainer: trainer of the stage that begins; is changed.
+        coarser: trainer of the stage before.
     """
     old, new = coarser.simulator, trainer.simulator
     coarse: np.ndarray = coarser.volume.density.detach().cpu().numpy()

@@ -20,10 +20,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         with replacing(path, durable=True) as temporary:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
-        kept = "the last one is good" if path.exists() else "there is none yet"
+        kept = "The last one is good." if path.exists() else "There is none yet."
         raise InputError(
-            f"Cannot write the checkpoint {path} ({error.__cause__ or error}); {kept}: "
-            f"free disk space, then continue with `cryogan reconstruct --resume {path.parent}`."
+            f"Cannot write the checkpoint {path} ({error.__cause__ or error}). {kept} "
+            f"Free disk space, then continue with `cryogan reconstruct --resume {path.parent}`."
         ) from error
 
 
@@ -36,5 +36,5 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is not a checkpoint of this program; start a new run.") from error
+        raise InputError(f"{path} is not a checkpoint of this program. Start a new run.") from error
     return state

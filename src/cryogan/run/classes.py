@@ -20,7 +20,7 @@ class ClassMap:
     """One of the classes of a finished run (`Settings.classes`).
 
     Attributes:
-        folder: of its maps and particles.
+        folder: folder of its maps and particles.
         share: its learned weight, the mean of the halves.
         particles: number of particles of which it is the most probable class.
         resolution: corrected half-map FSC 0.143, A.
@@ -56,8 +56,8 @@ def compare_classes(folder: RunFolder, plan: Plan) -> tuple[ClassMap, ...]:
     classes as the other there are none.
 
     Args:
-        folder: of the run.
-        plan: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
     """
     if not all(folder.class_table(half).exists() for half in HALVES):
         return ()

@@ -18,9 +18,9 @@ class Cost:
     """Estimated cost of one half of a run.
 
     Args:
-        critic: whose steps are estimated.
+        critic: critic whose steps are estimated.
         task: what each half learns.
-        stages: of the run.
+        stages: stages of the run.
     """
 
     def __init__(self, critic: "Critic", task: "Task", stages: "tuple[Stage, ...]") -> None:
@@ -37,7 +37,7 @@ class Cost:
         return self._seconds[-1]
 
     def minutes(self, cores: int) -> float:
-        """Return the time of the whole run on so many cores, minutes."""
+        """Return the time of the whole run on a number of cores, minutes."""
         return (self.seconds * max(1.0, 2 / cores) + RESULT_SECONDS) / 60
 
     def work(self, step: int) -> float:
@@ -49,7 +49,7 @@ class Cost:
 
         Args:
             step: volume updates done, 1 or more.
-            minutes: that they took.
+            minutes: time that they took.
         """
         done = self.work(step)
         return minutes * (1 - done) / done

@@ -1,4 +1,4 @@
-"""The division of a run's particles into two halves, and what a user is told of it."""
+"""The division of a run's particles into two halves, and the findings about it."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def split(settings: Settings, table: ParticleTable) -> Halves:
     """Divide the particles of a run into its halves, or keep the halves that their file has.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         table: its usable particles.
     """
     return divide(table, settings.seed, overlap=settings.kind == "patches", anew=settings.new_halves)

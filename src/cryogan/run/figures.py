@@ -9,7 +9,7 @@ from cryogan.critics import Trainer
 from cryogan.fourier import radial_power, to_images
 from cryogan.particles import read_volume
 from cryogan.physics.projector import FourierProjector
-from cryogan.report import (
+from cryogan.report.figures import (
     plot_fsc,
     plot_fsc_over_time,
     plot_gallery,
@@ -108,13 +108,13 @@ def plot_half_map_fsc(folder: MapFolder, plan: Plan, curves: FscCurves) -> None:
     plot_fsc(folder.figure("fsc"), curves.frequency, named, plan.pixel_size)
 
 
-def agreement_over_time(folder: RunFolder, plan: Plan, alignment: Alignment) -> dict[int, np.ndarray]:
+def fsc_by_step(folder: RunFolder, plan: Plan, alignment: Alignment) -> dict[int, np.ndarray]:
     """Return the FSC of the half maps, (D // 2 + 1,), by step, with NaN beyond the Nyquist frequency of a coarse box.
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        alignment: that takes half 2 into the frame of half 1 at the end of the run.
+        folder: folder of the run.
+        plan: plan of the run.
+        alignment: transform that takes half 2 into the frame of half 1 at the end of the run.
     """
     recorded = {r["step"] for r in folder.records(1)}
     first, second = (snapshots(folder, half, plan) for half in (1, 2))
@@ -127,8 +127,8 @@ def agreement_over_time(folder: RunFolder, plan: Plan, alignment: Alignment) -> 
     return grown
 
 
-def plot_agreement(folder: RunFolder, plan: Plan, curves: FscCurves, grown: dict[int, np.ndarray]) -> None:
-    """Plot the FSC of the half maps, and how it grew, as `agreement_over_time` gives it."""
+def plot_fsc_history(folder: RunFolder, plan: Plan, curves: FscCurves, grown: dict[int, np.ndarray]) -> None:
+    """Plot the FSC of the half maps, and how it grew, as `fsc_by_step` gives it."""
     plot_half_map_fsc(folder, plan, curves)
     minutes = {r["step"]: r["minutes"] for r in folder.records(1)}
     if grown:

@@ -126,7 +126,7 @@ class RunFolder(MapFolder):
 
     @property
     def log(self) -> Path:
-        """What the run has said, with times."""
+        """Messages of the run, with times."""
         return self.path / "log.txt"
 
     @property
@@ -149,7 +149,7 @@ class RunFolder(MapFolder):
 
     @property
     def readme(self) -> Path:
-        """What each file is, for people."""
+        """Description of each file, for people."""
         return self.path / "README.txt"
 
     @property
@@ -159,7 +159,7 @@ class RunFolder(MapFolder):
 
     @property
     def views(self) -> Path:
-        """View directions and shifts from which half 1 simulates, where they are not uniform."""
+        """View directions and shifts that half 1 simulates, where the directions are not uniform."""
         return self.path / "views.star"
 
     # Maps of the halves while they are trained, each half in a frame of its own.
@@ -220,10 +220,10 @@ class RunFolder(MapFolder):
 
     @property
     def held_out(self) -> Path:
-        """Folder where `cryogan held-out` writes its record and figure, see `cryogan.run.held_out`."""
+        """Folder where `cryogan held-out` writes, see `cryogan.run.held_out`."""
         return self.path / "held_out"
 
-    # What can be asked of a run, and told to it.
+    # State of a run, and requests to it.
 
     @property
     def is_run(self) -> bool:
@@ -321,16 +321,13 @@ class RunFolder(MapFolder):
             yield
 
     def require_finished(self) -> None:
-        """Refuse a run without half maps.
+        """Refuse a run without half maps, or with those of a time before it went on.
 
         Raises:
             InputError: the run is not finished.
         """
-        missing = [path for path in self.half_maps if not path.exists()]
-        if missing:
-            raise InputError(
-                f"{self.path} has no {missing[0].name}: finish it with cryogan reconstruct --resume {self.path}."
-            )
+        if not self.is_finished or not all(path.exists() for path in self.half_maps):
+            raise InputError(f"{self.path} is not finished. Go on with: cryogan reconstruct --resume {self.path}")
 
     def _outcomes(self) -> dict[str, str] | None:
         """What `outcome_record` holds; None: there is none, as in runs of version 0.1."""

@@ -30,8 +30,8 @@ def train(
     """Train a half from the start or the last checkpoint.
 
     Args:
-        plan: of the run.
-        folder: of the run.
+        plan: plan of the run.
+        folder: folder of the run.
         half: 1 or 2.
         tell: takes records and findings.
         stopped: asked after each step, whether to end with a checkpoint.
@@ -129,8 +129,13 @@ class Half:
         is_last = index == len(self._plan.stages) - 1
         if outcome is Outcome.OUT_OF_TIME or (outcome is Outcome.FINISHED and is_last):
             for observer in self._observers:
-                observer.see_end(trainer, before + trainer.step, outcome)
+                observer.see_end(self._final(index, trainer, outcome), before + trainer.step, outcome)
         return outcome
+
+    def _final(self, index: int, trainer: Trainer, outcome: Outcome) -> Trainer:
+        """The trainer of the map that the half ends with: of a trial that was cut short, rather a whole one's."""
+        cut_short = outcome is Outcome.OUT_OF_TIME and self._plan.is_trial(index)
+        return self._best.trainer if cut_short and self._best.trainer is not None else trainer
 
     def _show(self, number: int, trainer: Trainer, record: Record) -> None:
         """Show a step to all observers."""

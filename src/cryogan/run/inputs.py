@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from cryogan.config import Settings, parse_stages, require_plausible
-from cryogan.critics import Task, load_critic
+from cryogan.critics import Critic, Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
 from cryogan.parallel.ranks import lots
@@ -28,7 +29,7 @@ from cryogan.physics.symmetry import point_group
 from cryogan.run import warnings
 from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
-from cryogan.run.plan import Plan, require_device
+from cryogan.run.plan import ImageFiles, Plan, require_device
 
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
 _DEFAULT_BOX = 64
@@ -66,18 +67,14 @@ def read_inputs(
         particles: RELION STAR or cryoSPARC .cs, with CTF.
         noise: STAR or .cs of background patches with micrograph names.
         data_dir: where else to look for image stacks.
-        settings: of the run.
+        settings: settings of the run.
         cache: folder for cropped particles and background patches; None: they are read from their files.
         progress: called with the share, 0 to 1, of the particles that is cropped.
 
     Raises:
         InputError: anything that would stop the run later.
     """
-    point_group(settings.symmetry)
-    critic = load_critic(settings.critic)
-    require_device(settings.device)
-    if settings.dose is not None and noise is not None:
-        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
+    critic = _require_possible(settings, noise)
     prior = None if settings.pose_prior is None else read_pose_prior(settings.pose_prior)
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
@@ -90,7 +87,13 @@ def read_inputs(
     cropped = _crop(table, patches, sizes, settings, cache, progress)
     # They are looked at here and held by the halves.
     images = ParticleImages(
-        table, sizes.box, sizes.background, settings.invert, memory_limit_bytes=0, cropped=cropped[0]
+        table,
+        sizes.box,
+        sizes.background,
+        settings.invert,
+        memory_limit_bytes=0,
+        cropped=cropped[0],
+        keep_gradient=settings.keep_gradient,
     )
     _require_enough(images, particles, settings)
     task = Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)
@@ -112,9 +115,20 @@ def read_inputs(
         threads=settings.threads or max(1, available_cores() // 2),
         halves=" ".join(found.sentence for found in of_halves if found.severity == "note"),
         image_folders=table.image_folders,
+        image_files=ImageFiles.of(table),
     )
     findings = _findings(plan, sizes, images, table, patches, prior)
     return Inputs(plan, images, [*findings, *of_halves], halves)
+
+
+def _require_possible(settings: Settings, noise: Path | None) -> Critic:
+    """Refuse settings that no particles can be used with, and return the critic that they name."""
+    point_group(settings.symmetry)
+    critic = load_critic(settings.critic)
+    require_device(settings.device)
+    if settings.dose is not None and noise is not None:
+        raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
+    return critic
 
 
 def _findings(
@@ -158,8 +172,8 @@ def require_images(plan: Plan, processes: int) -> None:
     """Refuse more processes than a batch can be shared out to.
 
     Args:
-        plan: of the run.
-        processes: of a distributed run, for both halves.
+        plan: plan of the run.
+        processes: number of processes of a distributed run, for both halves.
 
     Raises:
         InputError: a process would have no images.
@@ -168,8 +182,8 @@ def require_images(plan: Plan, processes: int) -> None:
     batch, name = getattr(plan.settings, setting), setting.replace("_", "-")
     if lots(batch) < processes // 2:
         raise InputError(
-            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map; "
-            f"start at most {2 * lots(batch)} processes."
+            f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map. "
+            f"Start at most {2 * lots(batch)} processes."
         )
 
 
@@ -207,15 +221,16 @@ def _crop(
         return None, None
     place = (sizes.box, sizes.background, settings.invert, cache.resolve())
     try:
-        return crop(table, *place, progress), None if patches is None else crop(patches, *place)
+        particles = crop(table, *place, progress, keep_gradient=settings.keep_gradient)
+        return particles, None if patches is None else crop(patches, *place, keep_gradient=settings.keep_gradient)
     except OSError as error:
         raise InputError(
-            f"Cannot keep cropped particles in {cache} ({error.strerror}); give another --cache."
+            f"Cannot keep cropped particles in {cache} ({error.strerror}). Give another --cache."
         ) from error
 
 
 def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings) -> list[Finding]:
-    """What was read, and what of it cannot be used."""
+    """Findings on the images: what was read, and what of it cannot be used."""
     findings = [
         warnings.IMAGES_READ(
             count=len(images),
@@ -237,7 +252,7 @@ def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings)
 
 
 def _of_metadata(images: ParticleImages, table: ParticleTable, sizes: _Sizes, settings: Settings) -> list[Finding]:
-    """What in the particles' metadata is doubtful, or not simulated."""
+    """Findings on the particles' metadata: doubtful values, and effects that are not simulated."""
     findings = input_findings(table, sizes.box, images.pixel_size, sizes.background, settings.invert)
     for finding in findings:
         if finding.severity == "error":
@@ -266,7 +281,7 @@ def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
     if not covered.any():
         raise InputError(
             f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
-            f"{str(patches.micrographs[0])!r}, first particle: {str(particles.micrographs[0])!r}); check "
+            f"{str(patches.micrographs[0])!r}, first particle: {str(particles.micrographs[0])!r}). Check "
             "_rlnMicrographName."
         )
     if covered.all():
@@ -278,12 +293,10 @@ def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
     """Return what both halves take of the GPU's memory.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         free: bytes; default: what is free on the plan's device.
     """
     if free is None:
-        import torch
-
         free = torch.cuda.mem_get_info(plan.device)[0]
     most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
     images = most.images_within(free / 2)
@@ -301,12 +314,12 @@ def _require_enough(images: ParticleImages, particles: Path, settings: Settings)
     if settings.free_beyond is not None and settings.free_beyond <= 2 * images.pixel_size:
         raise InputError(
             f"--free-beyond {settings.free_beyond:g}: the working box of {images.box} px holds nothing finer than "
-            f"{2 * images.pixel_size:.2f} A; give a larger --box."
+            f"{2 * images.pixel_size:.2f} A. Give a larger --box."
         )
     if len(images) < 2 * settings.batch_size:
         raise InputError(
             f"{particles}: {len(images)} particles are too few for two halves of one batch of "
-            f"{settings.batch_size} each; give more particles or a smaller --batch-size."
+            f"{settings.batch_size} each. Give more particles or a smaller --batch-size."
         )
 
 
@@ -335,5 +348,5 @@ def _require_same_box(patches: ParticleTable, particles: ParticleTable) -> None:
     if patches.box != particles.box or abs(width / expected - 1) > 1e-2:
         raise InputError(
             f"{patches.source}: the patches are {patches.box} px of {patches.pixel_size:.3f} A, the particles "
-            f"{particles.box} px of {particles.pixel_size:.3f} A; extract both alike."
+            f"{particles.box} px of {particles.pixel_size:.3f} A. Extract both alike."
         )

@@ -42,25 +42,26 @@ class Convergence:
 
 
 def judge_convergence(
-    plan: Plan, courses: Sequence[Sequence[Mapping[str, float]]], agreement: Mapping[int, np.ndarray]
+    plan: Plan, courses: Sequence[Sequence[Mapping[str, float]]], fsc_by_step: Mapping[int, np.ndarray]
 ) -> Convergence:
     """Judge whether the map stood still at the end of the run, and the halves no longer came closer.
 
     Args:
-        plan: of the run.
+        plan: plan of the run.
         courses: each half's records, by step.
-        agreement: FSC of the half maps, (D // 2 + 1,) with NaN beyond a coarse box, by step.
+        fsc_by_step: FSC of the half maps, (D // 2 + 1,) with NaN beyond a coarse box, by step.
     """
     last = min(int(course[-1]["step"]) for course in courses)
     if last < plan.total_steps:
-        return Convergence(False, warnings.OUT_OF_TIME(steps=last, planned=plan.total_steps))
+        kind = warnings.OUT_OF_TIME_IN_SEARCH if last < plan.search_steps else warnings.OUT_OF_TIME
+        return Convergence(False, kind(steps=last, planned=plan.total_steps))
     work = plan.cost.work
     late = [r["map_change"] for course in courses for r in course if work(int(r["step"])) > 1 - LAST_PART]
     change = float(np.mean(late))
     gain, trend = 0.0, ""
-    if len(agreement) > 1:
-        before, after = list(agreement)[-2:]
-        gain = float(np.nansum(agreement[after]) - np.nansum(agreement[before]))
+    if len(fsc_by_step) > 1:
+        before, after = list(fsc_by_step)[-2:]
+        gain = float(np.nansum(fsc_by_step[after]) - np.nansum(fsc_by_step[before]))
         trend = (
             f", and the half maps' FSC {'grew' if gain > -0.05 else 'fell'} by {abs(gain):.1f} shells over the last "
             f"{1 - work(before):.0%}"
@@ -78,8 +79,8 @@ def judge_maps(
     """Judge two half maps.
 
     Args:
-        plan: of the run.
-        alignment: of half 2 to half 1.
+        plan: plan of the run.
+        alignment: alignment of half 2 to half 1.
         curves: FSC of the aligned halves.
         mask: soft mask around the molecule, (D, D, D).
         resolution: corrected FSC 0.143, A.
@@ -106,7 +107,7 @@ def judge_views(coverage: np.ndarray) -> list[Finding]:
     """Judge whether frequencies are missing because few views hold them.
 
     Args:
-        coverage: of directions of frequencies by views, 1 where even, as in views.star.
+        coverage: coverage of directions of frequencies by views, 1 where even, as in views.star.
     """
     rare = float((coverage < RARE).mean())
     return [] if rare < RARE_SHARE else [warnings.VIEWS_MISSING(share=rare, rare=RARE)]

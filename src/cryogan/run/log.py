@@ -1,4 +1,4 @@
-"""What a run says: on the user's console, and with the time in its log."""
+"""Messages of a run, on the user's console and, with the time, in its log."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,11 +10,11 @@ from cryogan.run.folder import RunFolder
 
 
 class RunLog:
-    """The words of a run.
+    """Log of a run, which also prints to the user's console.
 
     Args:
-        folder: whose log is written.
-        console: of the user.
+        folder: folder of the run, whose log is written.
+        console: console of the user.
     """
 
     def __init__(self, folder: RunFolder, console: Console) -> None:

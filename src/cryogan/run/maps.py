@@ -4,7 +4,8 @@ import numpy as np
 
 from cryogan.particles import write_volume
 from cryogan.run.folder import MapFolder
-from cryogan.validation import FscCurves, write_fsc
+from cryogan.run.fsc_files import write_fsc
+from cryogan.validation import FscCurves
 
 
 def write_maps(
@@ -13,7 +14,7 @@ def write_maps(
     """Write half maps, their mean, the mask and the FSC, under the names that RELION looks for.
 
     Args:
-        folder: that exists.
+        folder: folder that exists.
         pixel_size: A.
         halves: the half maps in one frame, (D, D, D) each.
         mask: soft mask around the molecule, (D, D, D).
@@ -23,7 +24,7 @@ def write_maps(
     files = {folder.half_map(1): halves[0], folder.half_map(2): halves[1], folder.map: mean, folder.mask: mask}
     for path, volume in files.items():
         write_volume(path, volume, pixel_size)
-    write_fsc(folder.path, curves)
+    write_fsc(folder, curves)
     # Half-way between solvent and the brightest hundredth of the voxels.
     level = float(np.mean(np.percentile(mean, (50, 99))))
     folder.chimerax_script.write_text(

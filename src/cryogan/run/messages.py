@@ -1,4 +1,4 @@
-"""What the process of a half tells the process that runs both."""
+"""Messages from the process of a half to the process that runs both."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,37 +10,35 @@ from cryogan.run.folder import Outcome
 
 @dataclass(frozen=True)
 class Message:
-    """A message from the process of a half.
+    """A message from the process of a half: a record, a finding, or how the half ended.
 
     Attributes:
         half: 1 or 2.
-        kind: "record": a line of the progress; "finding": something that a user should know; otherwise the value of the
-            `Outcome` with which the half ended.
         record: the numbers of a step.
         finding: what a user should know.
+        outcome: how the half ended; None: it goes on.
         text: why the half failed.
     """
 
     half: int
-    kind: str
     record: dict[str, float] | None = None
     finding: Finding | None = None
+    outcome: Outcome | None = None
     text: str = ""
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the half ended; None: it goes on."""
-        return None if self.kind in ("record", "finding") else Outcome.read(self.kind)
 
     def to_json(self) -> dict[str, Any]:
         """Return the message in JSON's types."""
-        return asdict(self)
+        return asdict(self) | {"outcome": None if self.outcome is None else self.outcome.value}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Message":
         """Return the message that `to_json` gave."""
-        finding = values["finding"]
-        return cls(**(values | {"finding": None if finding is None else Finding(**finding)}))
+        finding, outcome = values["finding"], values["outcome"]
+        given = {
+            "finding": None if finding is None else Finding(**finding),
+            "outcome": None if outcome is None else Outcome.read(outcome),
+        }
+        return cls(**(values | given))
 
 
 Tell = Callable[[Message], None]

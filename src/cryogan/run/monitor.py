@@ -16,9 +16,9 @@ class Monitor:
     """Progress display and record of both halves (context manager).
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        log: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
+        log: log of the run.
 
     Attributes:
         waiting: halves that have not ended.
@@ -101,4 +101,4 @@ class Monitor:
 
 def interrupted(folder: RunFolder) -> Interrupted:
     """Return the exception of a run that was stopped."""
-    return Interrupted(f"Stopped; go on with: cryogan reconstruct --resume {folder.path}")
+    return Interrupted(f"Stopped. Go on with: cryogan reconstruct --resume {folder.path}")

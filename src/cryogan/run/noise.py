@@ -33,10 +33,10 @@ class NoiseInputs:
     """What the noise of one half's images at one stage can be built from.
 
     Attributes:
-        settings: of the run.
+        settings: settings of the run.
         images: the half's real particles at the stage's box; its rows are those that the noise is sampled for.
-        particle_radius: of the circle that holds a particle, A; outside is background.
-        device: on which images are simulated.
+        particle_radius: radius of the circle that holds a particle, A; outside is background.
+        device: device on which images are simulated.
     """
 
     settings: Settings
@@ -91,9 +91,9 @@ def patch_noise(
     Args:
         images: the half's real particles.
         table: the file of the patches, for messages.
-        patches: at the same box.
+        patches: patches at the same box.
         turn: turn and mirror patches at random.
-        device: on which images are simulated.
+        device: device on which images are simulated.
 
     Returns:
         The noise model, and the rows of `images` that have a patch of their micrograph: only their CTF is simulated.
@@ -104,7 +104,7 @@ def patch_noise(
     names = patches.table.micrographs
     covered = np.isin(images.table.micrographs, names)
     if not covered.any():
-        raise InputError(f"{table.source}: no patch comes from a micrograph of this half set; give more patches.")
+        raise InputError(f"{table.source}: no patch comes from a micrograph of this half set. Give more patches.")
     pixels = torch.from_numpy(patches.batch(np.arange(len(patches)))).to(device)
     noise = PatchNoise(pixels, names, images.table.micrographs, turn=turn)
     return noise, torch.from_numpy(np.flatnonzero(covered)).to(device)

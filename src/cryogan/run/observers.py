@@ -33,9 +33,9 @@ class Step:
     """A volume update that has just been made.
 
     Attributes:
-        trainer: that made it.
+        trainer: trainer that made it.
         record: its numbers; to look at one is to wait for the GPU.
-        number: of volume updates of the run so far.
+        number: number of volume updates of the run so far.
         is_snapshot: whether its map is kept.
         is_reported: whether its record is.
     """
@@ -60,8 +60,8 @@ class Observer:
         """Look at the end.
 
         Args:
-            trainer: of the last stage that ran.
-            number: of volume updates of the run so far.
+            trainer: trainer of the last stage that ran.
+            number: number of volume updates of the run so far.
             outcome: how it ended, with a map: `Outcome.has_map`.
         """
 
@@ -83,7 +83,7 @@ def require_finite(half: int, trainer: Trainer, record: Record) -> None:
         InputError: it does.
     """
     if not np.isfinite(record["map_change"]):
-        raise InputError(f"Half {half}: the map is not finite after step {trainer.step}; lower the rates.")
+        raise InputError(f"Half {half}: the map is not finite after step {trainer.step}. Lower the rates.")
 
 
 class FiniteMap(Observer):
@@ -115,7 +115,7 @@ class SmallerBatches(Observer):
         if size < self._size:
             self._size = size
             who = f"Half {self._half} at box {step.trainer.simulator.projector.box}"
-            self._tell(Message(self._half, "finding", finding=warnings.SMALLER_BATCHES(who=who, images=size)))
+            self._tell(Message(self._half, finding=warnings.SMALLER_BATCHES(who=who, images=size)))
 
 
 class LatestMap(Observer):
@@ -177,12 +177,22 @@ class Progress(Observer):
 
     def __init__(self, half: int, tell: Tell) -> None:
         self._half, self._tell = half, tell
+        self._last: Step | None = None  # that was not told
 
     def see_step(self, step: Step) -> None:
         """Tell the numbers, where they are reported."""
+        self._last = None if step.is_reported else step
         if step.is_reported:
-            numbers = {**step.record, "step": step.number, "box": step.trainer.simulator.projector.box}
-            self._tell(Message(self._half, "record", numbers))
+            self._tell_numbers(step)
+
+    def see_end(self, trainer: Trainer, number: int, outcome: Outcome) -> None:
+        """Tell the numbers of a last step that was not planned."""
+        if self._last is not None:
+            self._tell_numbers(self._last)
+
+    def _tell_numbers(self, step: Step) -> None:
+        numbers = {**step.record, "step": step.number, "box": step.trainer.simulator.projector.box}
+        self._tell(Message(self._half, record=numbers))
 
 
 class Classes(Observer):

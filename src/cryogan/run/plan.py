@@ -21,8 +21,41 @@ if TYPE_CHECKING:
     import torch
 
     from cryogan.critics import Critic, Stage, Task
+    from cryogan.particles import ParticleTable
 
 _PATHS = ("particles", "noise", "data_dir", "cropped", "cropped_noise")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """What other programs have to know of the images of a run's particle file; the defaults: nothing is known.
+
+    Attributes:
+        box: pixels, of the first image; 0 if unknown.
+        pixel_size: A, of the first image.
+        half_precision: whether any are stored as float16.
+        phase_flipped: whether any were multiplied by the sign of their CTF.
+        relative_names: whether the file names them from a folder, not from the root.
+    """
+
+    box: int = 0
+    pixel_size: float = 0.0
+    half_precision: bool = False
+    phase_flipped: bool = False
+    relative_names: bool = False
+
+    @classmethod
+    def of(cls, table: "ParticleTable") -> "ImageFiles":
+        """Return what there is to know of a run's particles."""
+        sizes, flipped = table.pixel_sizes, table.ctf.get("phase_flipped")
+        return cls(
+            box=table.headers[table.stack_index[0]].shape[2],
+            pixel_size=table.pixel_size if sizes is None else float(sizes[0]),
+            half_precision=any(header.dtype.kind == "f" and header.dtype.itemsize == 2 for header in table.headers),
+            phase_flipped=flipped is not None and bool(flipped.any()),
+            # Of a .cs file, particles.star names them from the root.
+            relative_names=table.star is not None and not all(Path(name).is_absolute() for name in table.stack_names),
+        )
 
 
 @dataclass(frozen=True)
@@ -30,21 +63,22 @@ class Plan:
     """A run, with every number resolved.
 
     Attributes:
-        settings: of the run.
+        settings: settings of the run.
         particles: the user's particle file.
         noise: the user's file of background patches.
         data_dir: where else image stacks are looked for.
         cropped: a stack of the particles at the working box, read in place of their files.
         cropped_noise: a stack of the background patches at the working box.
         box: the working box, pixels.
-        pixel_size: at the working box, A.
-        particle_radius: of the circle that holds a particle, A.
-        mask_radius: of the map's spherical mask, A.
+        pixel_size: pixel size at the working box, A.
+        particle_radius: radius of the circle that holds a particle, A.
+        mask_radius: radius of the map's spherical mask, A.
         particle_count: number of particles of both halves.
         stages: coarse to fine; the last has the working box.
         threads: CPU threads of each half.
         halves: how the particles were divided, for the report; empty in runs of older versions.
         image_folders: where the stacks were found that `particles.star` names.
+        image_files: what other programs have to know of them; unknown in runs of older versions.
     """
 
     settings: Settings
@@ -62,6 +96,7 @@ class Plan:
     threads: int
     halves: str = ""
     image_folders: tuple[Path, ...] = ()
+    image_files: ImageFiles = ImageFiles()
 
     @property
     def is_picked(self) -> bool:
@@ -90,6 +125,12 @@ class Plan:
     def is_trial(self, index: int) -> bool:
         """Return whether stage `index` is one of the trials of the first stage, which all begin from zero."""
         return self.stages[index] == self.stages[0]
+
+    @property
+    def search_steps(self) -> int:
+        """Number of volume updates of the trials of the first stage, where others follow: before, no map is found."""
+        trials = [stage.steps for index, stage in enumerate(self.stages) if self.is_trial(index)]
+        return sum(trials) if len(trials) < len(self.stages) else 0
 
     @property
     def task(self) -> "Task":
@@ -130,14 +171,19 @@ class Plan:
     @property
     def machine(self) -> str:
         """A sentence on the device and threads of the run, and on a GPU that is left unused."""
+        return f"Device: {self.hardware}."
+
+    @property
+    def hardware(self) -> str:
+        """The device and threads of the run, and a GPU that is left unused, as a part of a sentence."""
         import torch
 
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} for each half"
         if self.device.type == "cuda":
-            return f"Device: {self.device} ({torch.cuda.get_device_name(self.device)}), {threads}."
+            return f"{self.device} ({torch.cuda.get_device_name(self.device)}), {threads}"
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         unused = f"not used: {', '.join(gpus)} (--device cuda)" if gpus else "no CUDA device is visible"
-        return f"Device: {self.device}, {threads}; {unused}."
+        return f"{self.device}, {threads}; {unused}"
 
     def require_device(self, folder: Path) -> None:
         """Refuse to go on with the run in a folder where its device is missing.
@@ -146,7 +192,7 @@ class Plan:
             InputError: there is no such device.
         """
         require_device(
-            self.settings.device, f'go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
+            self.settings.device, f'Go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
         )
 
     def write(self, folder: Path) -> None:
@@ -179,13 +225,16 @@ class Plan:
             numbers = record["plan"]
             paths = {name: Path(numbers[name]) if name in numbers else None for name in _PATHS}
             numbers["image_folders"] = tuple(map(Path, numbers.get("image_folders", ())))
+            numbers["image_files"] = ImageFiles(**numbers.get("image_files", {}))
             numbers["stages"] = tuple(Stage(**stage) for stage in numbers["stages"])
-            return cls(**(numbers | paths), settings=validate(record["settings"], f"{file}: "))
+            # Runs of versions that subtracted no plane go on without.
+            settings = {"keep_gradient": True} | record["settings"]
+            return cls(**(numbers | paths), settings=validate(settings, f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"{folder} is not the folder of a run: cannot read {file} ({error}).") from error
 
 
-def require_device(name: str, remedy: str = "use --device cpu.") -> None:
+def require_device(name: str, remedy: str = "Use --device cpu.") -> None:
     """Refuse a device that is missing: no run falls back to another in silence.
 
     Args:
@@ -200,7 +249,7 @@ def require_device(name: str, remedy: str = "use --device cpu.") -> None:
     try:
         torch.empty(1, device=torch.device(name))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"There is no device {name!r} here; {remedy}") from error
+        raise InputError(f"There is no device {name!r} here. {remedy}") from error
 
 
 def _versions() -> dict[str, str]:

@@ -1,14 +1,15 @@
 """After the training: align and compare the half maps, judge them, and write every file that a user takes along."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cryogan.errors import Finding
+from cryogan.errors import Finding, InputError
 from cryogan.particles import read_volume
 from cryogan.run.classes import ClassMap, compare_classes
-from cryogan.run.figures import agreement_over_time, plot_agreement, plot_history
+from cryogan.run.figures import fsc_by_step, plot_fsc_history, plot_history
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, judge_prior, judge_views
 from cryogan.run.maps import write_maps
@@ -23,10 +24,10 @@ class Result:
     """What a finished run is worth.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         resolution: corrected half-map FSC 0.143, A.
         resolution_unmasked: unmasked half-map FSC 0.143, A.
-        alignment: of half 2 to half 1.
+        alignment: alignment of half 2 to half 1.
         curves: FSC of the half maps.
         mask: soft mask around the molecule, (D, D, D).
         convergence: whether the run was at its end.
@@ -65,18 +66,22 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     """Align half 2 to half 1, compare and judge them, and write maps, FSC, figures, classes and report.
 
     Args:
-        folder: of a run whose halves are trained.
-        plan: of the run.
+        folder: folder of a run whose halves are trained.
+        plan: plan of the run.
+
+    Raises:
+        InputError: a half map is empty.
     """
     half1, half2 = (_final_map(folder, half, plan) for half in HALVES)
+    require_maps(folder, {1: half1, 2: half2})
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)
     aligned = alignment.apply(half2, plan.pixel_size)
     mask = soft_mask((half1 + aligned) / 2, plan.pixel_size)
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
     plot_history(folder, plan)
-    grown = agreement_over_time(folder, plan, alignment)
-    plot_agreement(folder, plan, curves, grown)
+    grown = fsc_by_step(folder, plan, alignment)
+    plot_fsc_history(folder, plan, curves, grown)
     convergence = judge_convergence(plan, [folder.records(half) for half in HALVES], grown)
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
@@ -91,6 +96,25 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     result = Result(folder.path, corrected, unmasked, alignment, curves, mask, convergence, classes, found, found)
     write_report(folder, plan, result)
     return result
+
+
+def require_maps(folder: RunFolder, halves: Mapping[int, np.ndarray]) -> None:
+    """Refuse empty maps, before any mask or FSC is made of them.
+
+    Args:
+        folder: of the run, for the message.
+        halves: maps (D, D, D) by half.
+
+    Raises:
+        InputError: one is empty.
+    """
+    for half, volume in halves.items():
+        if not np.ptp(volume) > 0:
+            raise InputError(
+                f"The map of half {half} is empty: nothing is compared, no map, mask or FSC is written. If protein is "
+                "dark in the images, start anew with --invert; if the run was too short, go on with: cryogan "
+                f"reconstruct --resume {folder.path}"
+            )
 
 
 def _final_map(folder: RunFolder, half: int, plan: Plan) -> np.ndarray:

@@ -48,7 +48,7 @@ def train_both(folder: RunFolder, plan: Plan, log: RunLog) -> None:
                 _interrupt(workers)
             except queue.Empty:
                 dead = [half for half in monitor.waiting if not workers[half].is_alive() and messages.empty()]
-                if monitor.stopped:  # the signal may have cut off what they said
+                if monitor.stopped:  # the signal may have cut off their last messages
                     monitor.waiting.difference_update(dead)
                 else:
                     monitor.failed = " ".join(_obituary(half, workers[half].exitcode, folder) for half in dead)
@@ -61,7 +61,7 @@ def train_half(folder: Path, half: int, messages: "multiprocessing.queues.Queue[
     """Train a half with the plan in the folder: the body of its process.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         half: 1 or 2.
         messages: takes records, findings and how it ended.
     """
@@ -75,9 +75,9 @@ def train_half(folder: Path, half: int, messages: "multiprocessing.queues.Queue[
         plan = Plan.read(folder)
         torch.set_num_threads(plan.threads)
         outcome = train(plan, folder, half, messages.put, stopped)
-        messages.put(Message(half, outcome.value))
+        messages.put(Message(half, outcome=outcome))
     except InputError as error:
-        messages.put(Message(half, Outcome.FAILED.value, text=str(error)))
+        messages.put(Message(half, outcome=Outcome.FAILED, text=str(error)))
 
 
 def stopped_by_signals() -> threading.Event:
@@ -113,7 +113,7 @@ def _interrupt(workers: dict[int, SpawnProcess]) -> None:
 def _obituary(half: int, code: int | None, folder: RunFolder) -> str:
     if code == -signal.SIGKILL:
         return (
-            f"The process of half {half} was killed, as the system does when memory runs out; make room, then: "
+            f"The process of half {half} was killed, as the system does when memory runs out. Make room, then: "
             f"cryogan reconstruct --resume {folder.path}"
         )
     return f"The process of half {half} exited unexpectedly (exit code {code})."
@@ -161,7 +161,7 @@ def lead(folder: RunFolder, plan: Plan, log: RunLog, job: Job) -> None:
         try:
             _train_part(folder.path, plan, job, take, stop, take)
         finally:
-            with suppress(InputError):  # what half 2 has told while half 1 failed
+            with suppress(InputError):  # messages of half 2 while half 1 failed
                 take()
     monitor.require_trained()
     for number in (signal.SIGINT, *STOPPING):  # the comparison may be cut short
@@ -197,14 +197,14 @@ def _train_part(
     """Train this process's part of a distributed run, and wait until all have done theirs; call `idle` meanwhile."""
     if plan.device.type == "cuda":
         plan = plan.on(job.local_rank % torch.cuda.device_count())
-    if plan.settings.threads is not None:  # else as the launcher says, by OMP_NUM_THREADS or the cores of a task
+    if plan.settings.threads is not None:  # otherwise the launcher decides, by OMP_NUM_THREADS or the cores of a task
         torch.set_num_threads(plan.settings.threads)
     ranks = job.ranks(plan.device)
     outcome = train(plan, folder, job.half, tell, stop, ranks)
     if outcome is Outcome.STOPPED:
         job.stop()
     if ranks.first:
-        tell(Message(job.half, outcome.value))
+        tell(Message(job.half, outcome=outcome))
 
     def meanwhile() -> None:
         if stop():

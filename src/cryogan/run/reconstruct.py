@@ -70,7 +70,7 @@ def resume(folder: Path, *, console: Console | None = None, job: Job | None = No
     """Go on with an interrupted run from its last checkpoints.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         console: for progress and findings; default: standard error.
         job: the processes of a distributed run; they may be more or fewer than before.
 
@@ -89,14 +89,14 @@ def figures(folder: Path) -> Result:
     """Compare the half maps of a finished run again, and draw its figures anew.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         InputError: the folder is not that of a finished run.
     """
     run, plan = RunFolder(folder), Plan.read(folder)
     if not run.is_trained:
-        raise InputError(f"{folder} is not finished; go on with: cryogan reconstruct --resume {folder}")
+        raise InputError(f"{folder} is not finished. Go on with: cryogan reconstruct --resume {folder}")
     with run.working():
         result = postprocess(run, plan)
         if not run.is_finished:  # the comparison had been cut short
@@ -109,7 +109,7 @@ def prepare(folder: RunFolder, inputs: Inputs) -> None:
 
     Args:
         folder: absent, empty, or left by a start that was interrupted.
-        inputs: of the run.
+        inputs: inputs of the run.
     """
     plan, table = inputs.plan, inputs.images.table
     with folder.preparing():

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryogan.report import Page, write_page
+from cryogan.report.page import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
+from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command
 from cryogan.run.held_out import figure_path, read_held_out
 from cryogan.run.plan import Plan
 from cryogan.run.views import read_views
@@ -35,14 +36,14 @@ def write_readme(folder: RunFolder, plan: Plan) -> None:
     """Write `README.txt`, at the beginning of a run: what each file is, and the commands to go on.
 
     Args:
-        folder: of the run.
-        plan: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
     """
     lines = [f"A run of CryoGAN on {plan.particle_count} {plan.settings.kind} of {plan.particles}.", ""]
     for when, files in _files(folder, plan).items():
         lines += [when, *(f"  {name}\n      {what}" for name, what in files.items()), ""]
     lines.append("Commands")
-    lines += [f"  {command}\n      {what}" for command, what in _commands(folder, plan).items()]
+    lines += [f"  {command}\n      {what}" for command, what in commands_of_run(folder, plan).items()]
     folder.readme.write_text("\n".join(lines) + "\n")
 
 
@@ -54,7 +55,7 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
 
     running = {
         name(folder.record): "every setting, the inputs, versions, machine",
-        name(folder.particles): "the particles used, with _rlnRandomSubset: the halves",
+        name(folder.particles): f"the particles used, with _rlnRandomSubset: the halves{of_particles(plan)}",
         name(folder.progress): "the course, a line for each recorded step of each half",
         name(folder.log): "messages of the run, with times",
         name(folder.outcome_record): "how each half and the run ended",
@@ -81,29 +82,13 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
     return {"While it runs": running, "At its end": done}
 
 
-def _commands(folder: RunFolder, plan: Plan) -> dict[str, str]:
-    """Commands to go on with, and what they do."""
-    path = folder.path
-    commands = {
-        f"cryogan reconstruct --resume {path}": "go on, if it was stopped before its end",
-        f"cryogan watch {path}": "a page of it in the browser, also while it runs; with a button that stops it",
-        f"cryogan figures {path}": "compare the halves again; report and figures anew",
-    }
-    if plan.is_picked:
-        refined, poses = (found.path.relative_to(path) for found in (folder.refined, folder.poses))
-        commands[f"cryogan refine {path}"] = f"poses, and a sharper map with them, in {refined}/"
-        commands[f"cryogan held-out {path}"] = "to which resolution held-out particles support the map"
-        commands[f"cryogan poses {path}"] = f"only the poses, in {poses}/"
-    return commands
-
-
 def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     """Write `report.html`, one offline page.
 
     Args:
-        folder: of the run.
-        plan: of the run.
-        result: of the run.
+        folder: folder of the run.
+        plan: plan of the run.
+        result: result of the run.
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
     held_out = read_held_out(folder)
@@ -124,7 +109,11 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
             *((text, folder.figure(name)) for name, text in PICTURES.items()),
             ("Held-out agreement by shell, and the FSC of the half maps.", figure_path(folder)),
         ],
-        next=_next_commands(folder, plan, result.resolution),
+        next=(
+            resume_command(folder)
+            if result.convergence.finding.code == warnings.OUT_OF_TIME_IN_SEARCH.code
+            else next_commands(folder, plan, result.resolution)
+        ),
         settings=record.get("settings", {}),
     )
     write_page(folder.report, page)
@@ -169,28 +158,3 @@ def _learned_poses(folder: RunFolder, plan: Plan) -> dict[str, str]:
         return {"Poses": learned}
     prior = f"turned into the map's frame, correlation {views.prior_fit:.2f} with the views"
     return {"Poses": learned, "Prior of the views": prior}
-
-
-def _next_commands(folder: RunFolder, plan: Plan, resolution: float) -> dict[str, str]:
-    """Commands with which other programs, and this one, go on."""
-    path = folder.path
-    chimerax = {"ChimeraX:": f"chimerax {folder.chimerax_script}"}
-    if not plan.is_picked:
-        return chimerax
-    relion = (
-        f"relion_image_handler --i {folder.map} --o reference.mrc --angpix {plan.pixel_size:.4f} "
-        "--rescale_angpix PIXEL --new_box BOX    # those of the particles\n"
-        "mkdir -p refine\n"
-        f"mpirun -n 3 relion_refine_mpi --auto_refine --split_random_halves --i {folder.particles} "
-        f"--ref reference.mrc --firstiter_cc --ini_high {max(20.0, 1.5 * resolution):.0f} --sym "
-        f"{plan.settings.symmetry} --particle_diameter {2 * plan.particle_radius:.0f} --ctf --norm --scale "
-        "--flatten_solvent --zero_mask --o refine/run"
-    )
-    return {
-        "Poses, and a refinement with them:": f"cryogan refine {path}",
-        "Refinement in RELION:": relion,
-        f"cryoSPARC: Import 3D Volumes with {folder.map.name}, then Homogeneous Refinement with an initial low-pass of "
-        "20 A and re-estimated grey scale. Particles with poses:": f"cryogan poses {path}    # "
-        f"{folder.cryosparc_particles.name}",
-        **chimerax,
-    }

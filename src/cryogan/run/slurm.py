@@ -71,27 +71,12 @@ def batch_script(
     minutes, gib = plan.cost.minutes(resources.cpus * (processes or 1)), plan.cost.memory_gib
     minutes = settings.max_minutes or TIME_MARGIN * minutes * (2 if settings.refine else 1)
     folder = out.resolve()
-    asked = {
-        "job-name": f"cryogan-{out.name}",
-        "array": f"0-{len(seeds) - 1}",
-        "output": f"{folder}/slurm-%A_%a.out",
-        "open-mode": "append",
-        "ntasks": processes or 1,
-        "cpus-per-task": resources.cpus,
-        "gpus-per-task": resources.gpus or None,
-        **_memory(resources, MEMORY_MARGIN * gib),
-        "time": resources.time or math.ceil(minutes + SPARE_MINUTES),
-        "partition": resources.partition,
-        "account": resources.account,
-        "signal": f"B:USR1@{WARNING_SECONDS}",
-    }
-    lines = [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
     inputs = [str(particles.resolve())]
     for flag, path in (("--noise", noise), ("--data-dir", data_dir), ("--cache", cache)):
         inputs += [flag, str(path.resolve())] if path else []
     return _template("job.sh.j2").render(
         version=__version__,
-        options=(*lines, "--requeue", *resources.options),
+        options=(*_requests(resources, out, len(seeds), minutes, gib), "--requeue", *resources.options),
         seeds=" ".join(map(str, seeds)),
         out=shlex.quote(str(folder)),
         launcher="" if processes is None else f"srun --cpus-per-task={resources.cpus} {SRUN} ",
@@ -102,19 +87,38 @@ def batch_script(
     )
 
 
+def _requests(resources: Resources, out: Path, tasks: int, minutes: float, gib_of_half: float) -> list[str]:
+    """Options of sbatch for an array job, from what was asked for and the estimated time and memory of a run."""
+    asked = {
+        "job-name": f"cryogan-{out.name}",
+        "array": f"0-{tasks - 1}",
+        "output": f"{out.resolve()}/slurm-%A_%a.out",
+        "open-mode": "append",
+        "ntasks": resources.processes or 1,
+        "cpus-per-task": resources.cpus,
+        "gpus-per-task": resources.gpus or None,
+        **_memory(resources, MEMORY_MARGIN * gib_of_half),
+        "time": resources.time or math.ceil(minutes + SPARE_MINUTES),
+        "partition": resources.partition,
+        "account": resources.account,
+        "signal": f"B:USR1@{WARNING_SECONDS}",
+    }
+    return [f"--{name}={shlex.quote(str(value))}" for name, value in asked.items() if value is not None]
+
+
 def _require_consistent(settings: Settings, seeds: Sequence[int], resources: Resources) -> None:
     """Refuse seeds that repeat, and resources that no run can use."""
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InputError("--seeds needs different numbers from 0, such as --seeds 0 1 2.")
     if (resources.gpus > 0) != settings.device.startswith("cuda"):
-        raise InputError("--gpus and --device cuda go together; give both or neither.")
+        raise InputError("--gpus and --device cuda go together. Give both or neither.")
     if resources.cpus < 1:
         raise InputError("--cpus needs at least 1.")
     processes = resources.processes
     if processes is not None and (processes < 2 or processes % 2):
-        raise InputError(f"--processes {processes} cannot be shared out to two half maps; give an even number.")
+        raise InputError(f"--processes {processes} cannot be shared out to two half maps. Give an even number.")
     if processes is not None and resources.gpus > 1:
-        raise InputError("With --processes each process has one GPU; give --gpus 1.")
+        raise InputError("With --processes each process has one GPU. Give --gpus 1.")
 
 
 def _template(name: str) -> Template:
@@ -135,7 +139,7 @@ def submit(script: str, out: Path) -> str:
     """
     require_new(out)
     if shutil.which("sbatch") is None:
-        raise InputError("There is no sbatch here; log in where Slurm is, or give --print for the script alone.")
+        raise InputError("There is no sbatch here. Log in where Slurm is, or give --print for the script alone.")
     existed = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     job = out / SCRIPT
@@ -146,19 +150,19 @@ def submit(script: str, out: Path) -> str:
         if not existed:
             out.rmdir()
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise InputError(f"sbatch refuses the job ({reason}); change the request, or give --print for the script.")
+        raise InputError(f"sbatch refuses the job ({reason}). Change the request, or give --print for the script.")
     return done.stdout.strip().split(";")[0]
 
 
 def _memory(resources: Resources, gib_of_half: float) -> dict[str, str]:
-    """Of a node for both halves; or of each core, for processes that may be on any nodes."""
+    """Memory to request: of a node, for both halves; or of each core, for processes that may be on any nodes."""
     if resources.processes is None:
         return {"mem": resources.memory or f"{math.ceil(2 * gib_of_half)}G"}
     mib = 1024 * gib_of_half
     if resources.memory is not None:
         given = re.fullmatch(r"([1-9]\d*)([KMGT]?)", resources.memory, re.IGNORECASE)
         if given is None:
-            raise InputError(f"--mem {resources.memory} is no size that --processes can share; give one such as 8G.")
+            raise InputError(f"--mem {resources.memory} is no size that --processes can share. Give one such as 8G.")
         mib = int(given[1]) * 1024 ** ("KMGT".index(given[2].upper() or "M") - 1)
     return {"mem-per-cpu": f"{math.ceil(mib / resources.cpus)}M"}
 

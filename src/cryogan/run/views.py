@@ -1,4 +1,4 @@
-"""From where half 1 simulates: view directions and shifts, as `views.star` of a run records them."""
+"""View directions and shifts that half 1 simulates, as `views.star` of a run records them."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class RecordedViews:
     Attributes:
         rot: first Euler angle of V view directions, degrees, (V,).
         tilt: second Euler angle, degrees, (V,).
-        density: of the view directions, 1 where even, (V,).
-        coverage: of directions of frequencies by views, 1 where even, (V,).
+        density: density of the view directions, 1 where even, (V,).
+        coverage: coverage of directions of frequencies by views, 1 where even, (V,).
         shift_width: half width of the distribution of shifts, A.
         prior_fit: correlation of a prior of view directions with the views; None: there is no prior.
     """
@@ -31,7 +31,7 @@ class RecordedViews:
 
 
 def write_views(folder: RunFolder, trainer: Trainer) -> None:
-    """Write from where a trainer simulates, where that is not uniform."""
+    """Write the view directions and shifts that a trainer simulates, where the directions are not uniform."""
     views = trainer.simulator.views
     if views is None:
         return

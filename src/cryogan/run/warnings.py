@@ -26,7 +26,8 @@ IMAGES_READ = Kind(
 HALVES_OF_INPUT = Kind(
     "halves-of-input",
     "note",
-    "The halves are those of the particle file ({first} and {second} particles); --new-halves divides anew.",
+    "The halves are those of the particle file ({first} and {second} particles).",
+    "Add --new-halves to divide the particles anew.",
 )
 HALVES_BY_MICROGRAPH = Kind(
     "halves-by-micrograph",
@@ -36,22 +37,22 @@ HALVES_BY_MICROGRAPH = Kind(
 HALVES_BY_PARTICLE = Kind(
     "halves-by-particle",
     "note",
-    "The particles are divided at random, {first} and {second}: with {micrographs} micrographs there are too few to "
-    "divide micrographs. Neighbours share noise, so the half maps' FSC may be a little too good.",
+    "The particles are divided at random ({first} and {second}): there are too few micrographs ({micrographs}) to "
+    "divide by micrograph. Neighbouring particles share noise, so the FSC of the half maps may be slightly too high.",
 )
 HALVES_REPLACED = Kind("halves-replaced", "note", "The halves of the particle file are not used (--new-halves).")
 TUBES_KEPT_WHOLE = Kind("tubes-kept-whole", "note", "The segments of each of {tubes} helical tubes are in one half.")
 COPIES = Kind(
     "copies",
     "warning",
-    "{copies} rows show an image that another row shows, too (duplicates, or symmetry expansion). All copies of an "
-    "image are in one half.",
-    "Leave them out if they were not meant: cryogan finds the poses itself.",
+    "{copies} rows repeat the image of another row (duplicates, or symmetry expansion). All copies of an image are in "
+    "one half.",
+    "Remove the copies unless they are intended: cryogan finds the poses itself.",
 )
 COPIES_MOVED = Kind(
     "copies-moved",
     "warning",
-    "The halves of the particle file separate copies of one image: {moved} particles have changed their half.",
+    "The halves of the particle file separate copies of one image: {moved} particles were moved to the other half.",
 )
 HALVES_UNEVEN = Kind(
     "halves-uneven",
@@ -59,7 +60,7 @@ HALVES_UNEVEN = Kind(
     "The halves are uneven, {first} and {second} particles: the smaller one limits the resolution.",
     "Add --new-halves to divide the particles anew, or give more micrographs.",
 )
-COLUMNS_JOINED = Kind("columns-joined", "note", "Joined on uid with {files}.")
+COLUMNS_JOINED = Kind("columns-joined", "note", "Columns were joined on uid from {files}.")
 ODD_BOX = Kind("odd-box", "warning", "The box of {box} pixels is odd; its last row and column are left out.")
 IMAGES_DROPPED = Kind(
     "images-dropped", "warning", "{count} images are constant, blank in part, or hold NaN and are left out."
@@ -68,7 +69,7 @@ CONTRAST = Kind("contrast", "note", "Protein contrast: {contrast} (z = {z:+.1f} 
 CONTRAST_NOT_SURE = Kind(
     "contrast-not-sure",
     "warning",
-    "Protein contrast: not sure (z = {z:+.1f} from {images} images): {reason}. It has to be bright.",
+    "Protein contrast: not sure (z = {z:+.1f} from {images} images): {reason}. Protein has to be bright.",
     "Look at the picture of cryogan check --picture, and add --invert if protein is dark.",
 )
 DARK_PARTICLES = Kind(
@@ -80,64 +81,77 @@ DARK_PARTICLES = Kind(
 PARTICLES_PER_PATCH = Kind(
     "particles-per-patch",
     "note",
-    "{mean:.2f} particles have their centre in a patch, on average. Their contrast is not measured: where protein is "
-    "dark, give --invert.",
+    "On average {mean:.2f} particles have their centre in a patch. Their contrast is not measured.",
+    "Add --invert if protein is dark.",
 )
 NOISE_PATCHES = Kind("noise-patches", "note", "{patches} background patches; each particle has one of its micrograph.")
 NO_MICROGRAPH_NAMES = Kind(
     "no-micrograph-names",
     "warning",
-    "Neither the particles nor the {patches} background patches name their micrographs: any patch is put to any "
-    "particle's CTF.",
+    "Neither the particles nor the {patches} background patches name their micrographs: any patch is combined "
+    "with any particle's CTF.",
     "Add _rlnMicrographName to both.",
 )
 NOISE_OF_SOME = Kind(
     "noise-of-some",
     "note",
-    "{patches} background patches; {share:.0%} of the particles have one of their micrograph, and only these lend "
-    "their CTF to simulated images.",
+    "{patches} background patches; {share:.0%} of the particles have one of their micrograph, and only the CTFs of "
+    "these are simulated.",
 )
-POSE_PRIOR = Kind("pose-prior", "note", "View directions are simulated as in {file} ({rows} rows), {frame}.")
+POSE_PRIOR = Kind("pose-prior", "note", "View directions are drawn from the prior {file} ({rows} rows), {frame}.")
 MEMORY = Kind("memory", "note", "Each half needs about {gib:.1f} GiB of memory.")
 GPU_MEMORY = Kind(
-    "gpu-memory", "note", "Both halves take about {gib:.1f} GiB of {free:.1f} GiB that are free on {device}."
+    "gpu-memory", "note", "Both halves need about {gib:.1f} GiB of the {free:.1f} GiB that are free on {device}."
 )
 GPU_MEMORY_SHARED = Kind(
     "gpu-memory-shared",
     "note",
-    "Both halves take about {gib:.1f} GiB of {free:.1f} GiB that are free on {device}, with {images} images at a time, "
-    "to the same result.",
+    "Both halves need about {gib:.1f} GiB of the {free:.1f} GiB that are free on {device}, with {images} images at a "
+    "time. The result is the same.",
 )
 GPU_MEMORY_SHORT = Kind(
     "gpu-memory-short",
     "warning",
-    "Both halves need about {gib:.1f} GiB, and {free:.1f} GiB are free on {device}: the run will probably run out of "
-    "memory.",
+    "Both halves need about {gib:.1f} GiB, but only {free:.1f} GiB are free on {device}: the run will probably run out "
+    "of memory.",
     "Give a smaller --box.",
 )
 NO_SYMMETRY = Kind("no-symmetry", "warning", "No symmetry is imposed.", "Give --symmetry if the molecule has one.")
 NO_NOISE = Kind(
     "no-noise-patches",
     "warning",
-    "No background patches: Gaussian noise stands in for them.",
-    "Give --noise if you can.",
+    "There are no background patches: Gaussian noise is simulated instead.",
+    "Give --noise if possible.",
 )
 FILTERED = Kind(
     "filtered-images",
     "warning",
-    "The noise has next to no power at {resolution:.1f} A: the images may have been filtered.",
-    "Give them as they were extracted.",
+    "The noise has almost no power at {resolution:.1f} A: the images may have been filtered.",
+    "Give the particles as extracted, without a filter.",
+)
+GRADIENT_KEPT = Kind(
+    "gradient-kept",
+    "warning",
+    "The background has a gradient, a ramp of {ramp:.2f} s.d. at the edge of the box, which is kept. It can end in a "
+    "wrong map with a good FSC.",
+    "Leave out --keep-gradient.",
 )
 CTF_GAP = Kind(
-    "ctf-gap", "warning", "The CTFs of the set pass next to nothing at {resolutions} A; the map will lack that."
+    "ctf-gap",
+    "warning",
+    "The CTFs of the set transfer almost nothing at {resolutions} A: the map will lack these frequencies.",
 )
 
 # Machine
 
-NO_GPU = Kind("no-gpu", "warning", "No CUDA device is visible; runs take the CPU.")
-LITTLE_DISK = Kind("little-disk", "warning", "A run writes some 100 MB.", "Make room on this disk.")
+NO_GPU = Kind("no-gpu", "warning", "No CUDA device is visible: runs use the CPU.")
+LITTLE_DISK = Kind(
+    "little-disk", "warning", "Little disk space is left, and a run writes about 100 MB.", "Free disk space."
+)
 SMALLER_BATCHES = Kind(
-    "smaller-batches", "note", "{who} ran out of memory and goes on with {images} images at a time, to the same result."
+    "smaller-batches",
+    "note",
+    "{who} ran out of memory and continues with {images} images at a time. The result is the same.",
 )
 
 # Result
@@ -146,7 +160,7 @@ HAND_UNKNOWN = Kind(
     "hand-unknown",
     "note",
     "The hand is unknown: projections of a map and of its mirror image look alike.",
-    "Decide when helices can be seen, and mirror the map with cryogan flip-hand if need be.",
+    "Determine it once helices are resolved, and mirror the map with cryogan flip-hand if necessary.",
 )
 HALVES_DISAGREE = Kind(
     "halves-disagree",
@@ -158,8 +172,8 @@ HALVES_DISAGREE = Kind(
 HALVES_MIRRORED = Kind(
     "halves-mirrored",
     "warning",
-    "Half 2 fits half 1 almost as well mirrored: at this resolution the halves may be of different hands, and their "
-    "mean blurred.",
+    "Half 2 fits half 1 almost as well mirrored: at this resolution the halves may be of different hands, which blurs "
+    "their mean.",
     "Compare the half maps before you use their mean.",
 )
 OUTLINE_ONLY = Kind(
@@ -196,15 +210,15 @@ FSC_DIP = Kind(
 VIEWS_MISSING = Kind(
     "views-missing",
     "warning",
-    "Views are missing: {share:.0%} of all directions of frequencies are in less than {rare:.0%} of the views that an "
-    "even distribution would give them, and the map is smeared there.",
-    "More particles of rare views help, or micrographs of a tilted stage.",
+    "Views are missing (preferred orientation): {share:.0%} of the directions in Fourier space are sampled by less "
+    "than {rare:.0%} of the views that a uniform distribution would give, and the map is smeared along them.",
+    "Add particles of rare views, or micrographs of a tilted stage.",
 )
 PRIOR_MISFIT = Kind(
     "prior-misfit",
     "warning",
-    "The prior on the views does not fit the particles however it is turned (correlation {correlation:.2f}): it is of "
-    "another molecule or grid, or the map is wrong.",
+    "The prior on the views fits the particles in no rotation (correlation {correlation:.2f}): it belongs to another "
+    "molecule or grid, or the map is wrong.",
     "Run again without --pose-prior, or with --learn-poses.",
 )
 CONVERGED = Kind(
@@ -222,5 +236,12 @@ OUT_OF_TIME = Kind(
     "out-of-time",
     "warning",
     "Not converged: --max-minutes ended the run after {steps} of {planned} steps.",
-    "Give it more time.",
+    "Allow more time.",
+)
+OUT_OF_TIME_IN_SEARCH = Kind(
+    "out-of-time-in-search",
+    "warning",
+    "Not converged: --max-minutes ended the run after {steps} of {planned} steps, before the search for a map was "
+    "done; the half maps, their mask and their FSC show a map in the making.",
+    "Go on with cryogan reconstruct --resume before anything else.",
 )

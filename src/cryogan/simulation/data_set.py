@@ -1,7 +1,7 @@
 """Write a set of simulated particles with its ground truth."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,36 @@ from cryogan.simulation.particles import Particles, disturb, particles_from_star
 from cryogan.simulation.star_files import write_particle_stars
 
 
+@dataclass(frozen=True)
+class _Options:
+    """The options of `simulate` that the images depend on, under the same names."""
+
+    pixel_size: float
+    noise: str
+    dose: float
+    snr: float
+    max_shift: float
+    write_micrographs: bool
+    particles_per_um2: float | None
+    disturbances: Disturbances
+    seed: int
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """What `simulate` writes: volumes (K, D, D, D), detergent belts, images and noise patches (N, D, D).
+
+    `coordinates` (N, 2) are the particles' places in their micrographs, x and y in pixels.
+    """
+
+    volumes: NDArray[np.float32]
+    belts: list[NDArray[np.float32]]
+    particles: Particles
+    images: Tensor
+    patches: Tensor | None
+    coordinates: NDArray[np.float64] | None
+
+
 def simulate(
     volume: NDArray[np.float32],
     pixel_size: float,
@@ -46,11 +76,7 @@ def simulate(
 ) -> None:
     """Write particles.mrcs and .star, noise.mrcs and .star, truth.mrc and truth.star to `out`.
 
-    Of several volumes the particles show one after the other in turn: truth.star has _rlnClassNumber, and the volumes
-    are truth1.mrc, truth2.mrc, ...
-
-    With `write_micrographs`, instead of the noise, micrographs.star and its images, from which the particles are cut
-    and `cryogan extract-noise` takes patches.
+    With several volumes, particle i shows volume i modulo K: truth.star has _rlnClassNumber, the maps are truth1.mrc...
 
     Args:
         volume: (D, D, D) in z, y, x, protein bright; or several, (K, D, D, D).
@@ -58,73 +84,85 @@ def simulate(
         out: folder that does not exist or is empty.
         count: number of particles; with `poses`, at most its rows are made.
         poses: a STAR with Euler angles, origins and CTF, used instead of random ones.
-        noise: "coloured" (stronger at low frequency), "white", "poisson" (counted electrons), or "none" (images as
-            projected, no patches).
+        noise: "coloured" (stronger at low frequency), "white", "poisson" (counted electrons), or "none" (no patches).
         dose: electrons per square A, for "poisson".
         snr: variance of the CTF-modulated signal within the particle's circle over that of the noise.
         max_shift: half width of the triangular distribution of shifts, A.
         micrographs: number of micrographs; each has one CTF, and one noise patch for each of its particles.
-        write_micrographs: the particles stand in images of their micrographs, boxes side by side, half of the places
-            free.
+        write_micrographs: write micrographs.star and its images instead of the noise, for `cryogan extract-noise`; the
+            particles are cut from them: boxes side by side, half of the places free.
         particles_per_um2: density of particles in these micrographs; they then stand anywhere, one over another by
             chance. A micrograph goes on at its opposite side, so that its borders are like its middle.
         float32: write stacks as float32, which every program reads, instead of float16.
-        disturbances: junk, neighbours and all else that makes particles of a microscope untidy; None: none. truth.star
-            records them for each particle.
+        disturbances: junk, neighbours and other faults of real data, recorded in truth.star; None: none.
         place: header of the volume's file, whose origin truth.mrc keeps; None: it begins at 0.
-        seed: of everything random.
+        seed: seed of everything random.
 
     Raises:
-        InputError: `out` is not empty, there are fewer particles than volumes, `poses` lacks columns, the dose is too
-            small for the SNR, there are no micrographs for particles_per_um2, or a disturbance does not go with
-            another option.
+        InputError: `out` is not empty, `poses` lacks columns, or options that do not go together.
     """
-    disturbances = disturbances or Disturbances()
+    d = disturbances or Disturbances()
+    options = _Options(pixel_size, noise, dose, snr, max_shift, write_micrographs, particles_per_um2, d, seed)
     require_new(out)
     _check_micrographs(write_micrographs, noise, particles_per_um2)
-    _check_disturbances(disturbances, write_micrographs, noise, particles_per_um2, poses)
-    volumes = volume.reshape(-1, *volume.shape[-3:])
-    box = volume.shape[-1]
+    _check_disturbances(d, write_micrographs, noise, particles_per_um2, poses)
     generator = torch.Generator().manual_seed(seed)
-    belts = [detergent_belt(v, pixel_size, disturbances) for v in volumes] if disturbances.belt else []
-    shown = volumes + np.stack(belts) if belts else volumes
-    radius_A = max(molecule_radius(density, pixel_size) for density in shown)
     given = particles_from_star(poses, count) if poses else random_particles(count, max_shift, micrographs, generator)
-    particles = disturb(given, disturbances, seed, radius_A, box * pixel_size)
+    made = _make(volume.reshape(-1, *volume.shape[-3:]), given, options, out, generator)
+    dtype: DTypeLike = np.float32 if float32 or noise == "none" else np.float16
+    _write(made, options, replace(place or MapHeader(pixel_size), pixel_size=pixel_size), dtype, out)
+
+
+def _make(
+    volumes: NDArray[np.float32], given: Particles, options: _Options, out: Path, generator: torch.Generator
+) -> _DataSet:
+    """Make the images of undisturbed particles and what disturbs them; micrographs are written at once, to `out`."""
+    o, box = options, volumes.shape[-1]
+    belts = [detergent_belt(v, o.pixel_size, o.disturbances) for v in volumes] if o.disturbances.belt else []
+    shown = volumes + np.stack(belts) if belts else volumes
+    radius_A = max(molecule_radius(density, o.pixel_size) for density in shown)
+    particles = disturb(given, o.disturbances, o.seed, radius_A, box * o.pixel_size)
     if len(particles) < len(volumes):
-        raise InputError(f"{len(particles)} particles cannot show {len(volumes)} volumes; give more --particles.")
+        raise InputError(f"{len(particles)} particles cannot show {len(volumes)} volumes. Give more --particles.")
+    model = _noise_model(o.noise, o.dose * o.pixel_size**2, box)
     projector = FourierProjector(box, device=torch.device("cpu"))
-    model = _noise_model(noise, dose * pixel_size**2, box)
     simulator = Simulator(
-        projector, particles.optics, model, pixel_size=pixel_size, max_shift=max_shift, generator=generator
+        projector, particles.optics, model, pixel_size=o.pixel_size, max_shift=o.max_shift, generator=generator
     )
-    images, stamps = clean_images(simulator, shown, particles.phi, particles_per_um2 is not None)
+    images, stamps = clean_images(simulator, shown, particles.phi, o.particles_per_um2 is not None)
     background = background_mask(box, PARTICLE_FRACTION * box / 2, images.device)
     power = images[:, ~background].var()
-    put_junk(stamps, simulator, shown, particles, seed, float(power), radius_A)
-    if noise != "none":
-        stamps = stamps * ((snr / power).sqrt() * particles.snr_factors.sqrt())[:, None, None]
+    put_junk(stamps, simulator, shown, particles, o.seed, float(power), radius_A)
+    if o.noise != "none":
+        stamps = stamps * ((o.snr / power).sqrt() * particles.snr_factors.sqrt())[:, None, None]
     coordinates = patches = None
-    if write_micrographs:
+    if o.write_micrographs:
         out.mkdir(parents=True, exist_ok=True)
         images, coordinates = place_in_micrographs(
-            out, stamps, box, particles, pixel_size, noise, particles_per_um2, generator
+            out, stamps, box, particles, o.pixel_size, o.noise, o.particles_per_um2, generator
         )
         images = normalise(images, background)
-    elif noise == "none":
+    elif o.noise == "none":
         images = stamps
     else:
-        _check_dose(stamps, noise, dose, pixel_size, snr)
+        _check_dose(stamps, o.noise, o.dose, o.pixel_size, o.snr)
         images = normalise(model.add(stamps, particles.phi.particles, generator), background)
         patches = normalise(model.sample(particles.phi.particles, generator), background)
-    if disturbances.ice_gradient:
+    if o.disturbances.ice_gradient:
         images = images + ramp_images(particles.ramps, box)
+    return _DataSet(volumes, belts, particles, images, patches, coordinates)
+
+
+def _write(made: _DataSet, options: _Options, header: MapHeader, dtype: DTypeLike, out: Path) -> None:
+    """Write a data set; the stacks in this data type, the maps with this header."""
+    o, box = options, made.volumes.shape[-1]
     out.mkdir(parents=True, exist_ok=True)
-    _write_stacks(out, images, patches, particles, pixel_size, np.float32 if float32 or noise == "none" else np.float16)
-    write_particle_stars(out, particles, disturbances, box, pixel_size, snr, len(volumes), coordinates)
-    place = replace(place or MapHeader(pixel_size), pixel_size=pixel_size)
-    _write_volumes(out, "truth", list(volumes), place)
-    _write_volumes(out, "belt", belts, place)
+    _write_stacks(out, made.images, made.patches, made.particles, o.pixel_size, dtype)
+    write_particle_stars(
+        out, made.particles, o.disturbances, box, o.pixel_size, o.snr, len(made.volumes), made.coordinates
+    )
+    _write_volumes(out, "truth", list(made.volumes), header)
+    _write_volumes(out, "belt", made.belts, header)
 
 
 def _check_micrographs(write_micrographs: bool, noise: str, particles_per_um2: float | None) -> None:
@@ -139,15 +177,15 @@ def _check_disturbances(
 ) -> None:
     """Refuse disturbances beside options that leave no place for them."""
     if sum(d.junk.values()) > 1:
-        raise InputError(f"The shares of junk sum to {sum(d.junk.values()):g}; give shares of at most 1 in all.")
+        raise InputError(f"The shares of junk sum to {sum(d.junk.values()):g}. Give shares of at most 1 in all.")
     if d.preferred_views and poses is not None:
-        raise InputError("--preferred-views draws poses, and --poses gives them; leave out one.")
+        raise InputError("--preferred-views draws poses, and --poses gives them. Leave out one.")
     if noise == "none" and (d.snr_spread or d.ice_gradient):
-        raise InputError("--snr-spread and --ice-gradient are relative to the noise; give another --noise than none.")
+        raise InputError("--snr-spread and --ice-gradient are relative to the noise. Give another --noise than none.")
     if write_micrographs and d.ice_gradient:
-        raise InputError("--ice-gradient is of particle images; leave out --write-micrographs.")
+        raise InputError("--ice-gradient is of particle images. Leave out --write-micrographs.")
     if particles_per_um2 is not None and d.neighbours:
-        raise InputError("With --particles-per-um2 particles have neighbours by chance; leave out --neighbours.")
+        raise InputError("With --particles-per-um2 particles have neighbours by chance. Leave out --neighbours.")
 
 
 def _noise_model(noise: str, electrons: float, box: int) -> Noise:
@@ -161,7 +199,7 @@ def _check_dose(images: Tensor, noise: str, dose: float, pixel_size: float, snr:
     if noise == "poisson" and images.min() < -(electrons**0.5):
         raise InputError(
             f"At {dose:g} electrons per square A a pixel gets {electrons:.3g}, too few for an SNR of {snr:g}: some "
-            "pixels would have less than none; give a larger --dose or a smaller --snr."
+            "pixels would have less than none. Give a larger --dose or a smaller --snr."
         )
 
 

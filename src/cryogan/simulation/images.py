@@ -1,6 +1,6 @@
 """Images of simulated particles without noise, and of what stands in their place or beside them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -100,18 +100,19 @@ def put_junk(
         simulator: projector and CTF.
         volumes: (K, D, D, D); particle i shows volume i modulo K.
         particles: the ground truth, with kinds and neighbours.
-        seed: of the simulation.
+        seed: seed of the simulation.
         power: variance of the clean images within the particle's circle.
         radius_A: radius of the molecule.
     """
     stamps[_rows(particles.kinds == "empty")] = 0
     _put_contaminants(stamps, simulator.projector.box, _rows(particles.kinds == "contaminant"), power, seed)
+    junk = _Junk(stamps, simulator, particles, seed)
     for k, density in enumerate(volumes):
         shown = np.arange(len(stamps)) % len(volumes) == k
-        _put_strays(stamps, simulator, density, particles, shown)
-        _put_broken(stamps, simulator, density, particles, shown, seed)
-        _put_aggregates(stamps, simulator, density, particles, shown, seed, radius_A)
-        _add_neighbours(stamps, simulator, density, particles, shown, seed)
+        junk.put_strays(density, shown)
+        junk.put_broken(density, shown)
+        junk.put_aggregates(density, shown, radius_A)
+        junk.add_neighbours(density, shown)
 
 
 def _rows(chosen: NDArray[np.bool_]) -> Tensor:
@@ -132,87 +133,73 @@ def _put_contaminants(stamps: Tensor, box: int, rows: Tensor, power: float, seed
     stamps[rows] = blobs * (CONTAMINANT_POWER * power / blobs[:, circle].var(1)).sqrt()[:, None, None]
 
 
-def _put_strays(
-    stamps: Tensor,
-    simulator: Simulator,
-    density: NDArray[np.float32],
-    particles: Particles,
-    shown: NDArray[np.bool_],
-) -> None:
-    """Replace the images of particles that leave the box, which come in again at its opposite side."""
-    rows = _rows(shown & particles.strays & (particles.kinds == PARTICLE))
-    if len(rows):
-        stamps[rows] = _cut(simulator, _spectrum(simulator, density), particles.phi, rows, stamps.shape[-1])
+@dataclass(frozen=True)
+class _Junk:
+    """Images of molecules that do not stand alone and whole in their box, put into stamps (N, S, S).
 
+    Each method takes the density (D, D, D) of a molecule, and the particles (N,) that show it.
+    """
 
-def _put_broken(
-    stamps: Tensor,
-    simulator: Simulator,
-    density: NDArray[np.float32],
-    particles: Particles,
-    shown: NDArray[np.bool_],
-    seed: int,
-) -> None:
-    """Replace the images of broken particles by those of one side of the molecule, in the same pose."""
-    generator = disturbance_generator(seed, "fragments")
-    normals = uniform_rotations(FRAGMENTS, generator)[:, :, 2]
-    fragment = torch.randint(FRAGMENTS, (len(stamps),), generator=generator).numpy()
-    axis = torch.arange(len(density)) - len(density) // 2
-    for k, normal in enumerate(normals):
-        rows = _rows(shown & (particles.kinds == "broken") & (fragment == k))
+    stamps: Tensor
+    simulator: Simulator
+    particles: Particles
+    seed: int
+
+    def put_strays(self, density: NDArray[np.float32], shown: NDArray[np.bool_]) -> None:
+        """Replace the images of particles that leave the box, which come in again at its opposite side."""
+        rows = _rows(shown & self.particles.strays & (self.particles.kinds == PARTICLE))
         if len(rows):
-            height = normal[2] * axis[:, None, None] + normal[1] * axis[:, None] + normal[0] * axis
-            part = density * (0.5 + height / SOFT_EDGE).clamp(0, 1).numpy()
-            stamps[rows] = _cut(simulator, _spectrum(simulator, part), particles.phi, rows, stamps.shape[-1])
+            self.stamps[rows] = self._cut(_spectrum(self.simulator, density), self.particles.phi, rows)
 
+    def put_broken(self, density: NDArray[np.float32], shown: NDArray[np.bool_]) -> None:
+        """Replace the images of broken particles by those of one side of the molecule, in the same pose."""
+        generator = disturbance_generator(self.seed, "fragments")
+        normals = uniform_rotations(FRAGMENTS, generator)[:, :, 2]
+        fragment = torch.randint(FRAGMENTS, (len(self.stamps),), generator=generator).numpy()
+        axis = torch.arange(len(density)) - len(density) // 2
+        for k, normal in enumerate(normals):
+            rows = _rows(shown & (self.particles.kinds == "broken") & (fragment == k))
+            if len(rows):
+                height = normal[2] * axis[:, None, None] + normal[1] * axis[:, None] + normal[0] * axis
+                part = density * (0.5 + height / SOFT_EDGE).clamp(0, 1).numpy()
+                self.stamps[rows] = self._cut(_spectrum(self.simulator, part), self.particles.phi, rows)
 
-def _put_aggregates(
-    stamps: Tensor,
-    simulator: Simulator,
-    density: NDArray[np.float32],
-    particles: Particles,
-    shown: NDArray[np.bool_],
-    seed: int,
-    radius_A: float,
-) -> None:
-    """Replace the images of aggregates by sums of molecules in random poses, within a radius from the place."""
-    generator, count = disturbance_generator(seed, "aggregates"), len(stamps)
-    rows = _rows(shown & (particles.kinds == "aggregate"))
-    if not len(rows):
-        return
-    spectrum, total = _spectrum(simulator, density), torch.zeros(len(rows), *stamps.shape[1:])
-    for _ in range(AGGREGATE_COPIES):
-        rotations, (area, angle) = uniform_rotations(count, generator), torch.rand(2, count, generator=generator)
-        turns = 2 * torch.pi * angle
-        places = radius_A * area.sqrt()[:, None] * torch.stack([turns.cos(), turns.sin()], dim=1)
-        phi = replace(particles.phi, rotations=rotations, shifts=particles.phi.shifts - places)
-        total += _cut(simulator, spectrum, phi, rows, stamps.shape[-1])
-    stamps[rows] = total
+    def put_aggregates(self, density: NDArray[np.float32], shown: NDArray[np.bool_], radius_A: float) -> None:
+        """Replace the images of aggregates by sums of molecules in random poses, within a radius from the place."""
+        generator, count = disturbance_generator(self.seed, "aggregates"), len(self.stamps)
+        rows = _rows(shown & (self.particles.kinds == "aggregate"))
+        if not len(rows):
+            return
+        spectrum = _spectrum(self.simulator, density)
+        total = torch.zeros(len(rows), *self.stamps.shape[1:])
+        for _ in range(AGGREGATE_COPIES):
+            rotations, (area, angle) = uniform_rotations(count, generator), torch.rand(2, count, generator=generator)
+            turns = 2 * torch.pi * angle
+            places = radius_A * area.sqrt()[:, None] * torch.stack([turns.cos(), turns.sin()], dim=1)
+            total += self._cut(spectrum, self._moved(rotations, places), rows)
+        self.stamps[rows] = total
 
+    def add_neighbours(self, density: NDArray[np.float32], shown: NDArray[np.bool_]) -> None:
+        """Add the neighbours' images, in random poses."""
+        neighbours = self.particles.neighbours
+        rotations = uniform_rotations(len(self.stamps), disturbance_generator(self.seed, "neighbours' poses"))
+        rows = _rows(shown & ~torch.isnan(neighbours[:, 0]).numpy())
+        if len(rows):
+            phi = self._moved(rotations, neighbours)
+            self.stamps[rows] += self._cut(_spectrum(self.simulator, density), phi, rows)
 
-def _add_neighbours(
-    stamps: Tensor,
-    simulator: Simulator,
-    density: NDArray[np.float32],
-    particles: Particles,
-    shown: NDArray[np.bool_],
-    seed: int,
-) -> None:
-    """Add the neighbours' images, in random poses."""
-    rotations = uniform_rotations(len(stamps), disturbance_generator(seed, "neighbours' poses"))
-    rows = _rows(shown & ~torch.isnan(particles.neighbours[:, 0]).numpy())
-    if len(rows):
-        phi = replace(particles.phi, rotations=rotations, shifts=particles.phi.shifts - particles.neighbours)
-        stamps[rows] += _cut(simulator, _spectrum(simulator, density), phi, rows, stamps.shape[-1])
+    def _moved(self, rotations: Tensor, places: Tensor) -> Imaging:
+        """Imaging parameters of molecules in other poses, at places (N, 2), x and y in A, from the particles'."""
+        phi = self.particles.phi
+        return replace(phi, rotations=rotations, shifts=phi.shifts - places)
 
-
-def _cut(simulator: Simulator, spectrum: Tensor, phi: Imaging, rows: Tensor, side: int) -> Tensor:
-    """Clean images (M, S, S) of some rows, cut from a frame in which no shifted molecule reaches the border."""
-    shifts = phi.shifts[rows]
-    still = Imaging(phi.rotations[rows], torch.zeros_like(shifts), phi.particles[rows])
-    frame = wide_images(simulator, spectrum, still, FRAME, -shifts)
-    start = frame.shape[-1] // 2 - side // 2
-    return frame[:, start : start + side, start : start + side]
+    def _cut(self, spectrum: Tensor, phi: Imaging, rows: Tensor) -> Tensor:
+        """Clean images (M, S, S) of some rows, cut from a frame in which no shifted molecule reaches the border."""
+        side, shifts = self.stamps.shape[-1], phi.shifts[rows]
+        still = Imaging(phi.rotations[rows], torch.zeros_like(shifts), phi.particles[rows])
+        frame = wide_images(self.simulator, spectrum, still, FRAME, -shifts)
+        start = frame.shape[-1] // 2 - side // 2
+        return frame[:, start : start + side, start : start + side]
 
 
 def ramp_images(ramps: Tensor, box: int) -> Tensor:

@@ -100,7 +100,7 @@ def particles_from_star(path: Path, count: int) -> Particles:
     blocks = read_star(path)
     with_poses = [block for block in blocks.values() if "rlnAngleRot" in block]
     if not with_poses:
-        raise InputError(f"{path} has no _rlnAngleRot; give a STAR with poses.")
+        raise InputError(f"{path} has no _rlnAngleRot. Give a STAR with poses.")
     table, optics = with_poses[0], blocks.get("optics")
     rows = min(count, len(table))
 
@@ -163,7 +163,7 @@ def disturb(particles: Particles, disturbances: Disturbances, seed: int, radius_
     Args:
         particles: undisturbed ones.
         disturbances: which are on, and how strong.
-        seed: of the simulation; each disturbance has a generator of its own.
+        seed: seed of the simulation; each disturbance has a generator of its own.
         radius_A: radius of the molecule.
         side_A: side of the box.
     """

@@ -14,7 +14,7 @@ def on_symmetry_axes(model: AtomicModel, symmetry: str, box: int, pixel_size: fl
     The axes are found in a map of the model (`find_axes`).
 
     Args:
-        model: in any frame.
+        model: model in any frame.
         symmetry: point group, such as C4, D7 or O.
         box: D, pixels, in which the model fits.
         pixel_size: A.
@@ -27,6 +27,6 @@ def on_symmetry_axes(model: AtomicModel, symmetry: str, box: int, pixel_size: fl
     if found.correlation < SYMMETRIC:
         raise InputError(
             f"{model.path}: the model correlates with itself only to {found.correlation:.2f} under the point group "
-            f"{symmetry}; give the model's own point group, or its biological assembly."
+            f"{symmetry}. Give the model's own point group, or its biological assembly."
         )
     return model.moved(found.rotation, found.shift_A)

@@ -1,7 +1,6 @@
 from .alignment import Alignment, align
 from .axes import find_axes
 from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
-from .fsc_files import write_fsc
 from .masks import check_mask, low_pass, soft_mask, spherical_mask
 from .resampling import flip_hand, resample
 
@@ -20,5 +19,4 @@ __all__ = [
     "resolution_at",
     "soft_mask",
     "spherical_mask",
-    "write_fsc",
 ]

@@ -1,7 +1,7 @@
 """Rotation, translation and hand that bring one map onto another."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,15 +111,15 @@ def align(
     pixel_size = positive(pixel_size, "pixel size")
     box = maps[0].shape[0]
     if maps[0].shape != maps[1].shape:
-        raise InputError(f"The maps to align are {box} and {maps[1].shape[0]} voxels wide: resample one.")
+        raise InputError(f"The maps to align are {box} and {maps[1].shape[0]} voxels wide. Resample one.")
     for volume, name in zip(maps, ("moving", "reference"), strict=True):
         if np.ptp(volume) == 0:
-            raise InputError(f"The {name} map is constant and cannot be aligned: check its reconstruction.")
+            raise InputError(f"The {name} map is constant and cannot be aligned. Check its reconstruction.")
     if not hands or not set(hands) <= {1, -1}:
-        raise InputError(f"The hands to search are {tuple(hands)}: give 1 (as it is), -1 (mirrored) or both.")
+        raise InputError(f"The hands to search are {tuple(hands)}. Give 1 (as it is), -1 (mirrored) or both.")
     limit = math.inf if resolution_A is None else box * pixel_size / positive(resolution_A, "resolution limit")
     if limit < 3:
-        raise InputError(f"Alignment at {resolution_A} A has under 3 shells: give a finer resolution limit.")
+        raise InputError(f"Alignment at {resolution_A} A has under 3 shells. Give a finer resolution limit.")
 
     maps[0] = inscribed(maps[0])
     coarse = Comparison(maps[0], maps[1], min(box, COARSE_BOX), limit)
@@ -193,12 +193,21 @@ class Comparison:
         return poses
 
     def refine(self, start: Pose, hand: int) -> Pose:
-        """Climb to the nearest maximum of the correlation over rotation and translation."""
+        """Refine a pose to the nearest maximum of the correlation over rotation and translation."""
+        return self.maximise(start, lambda rotation, shift: self.overlap(rotation, shift, hand))
+
+    def maximise(self, start: Pose, correlation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Pose:
+        """Find the maximum nearest to a pose by L-BFGS.
+
+        Args:
+            start: pose at the start.
+            correlation: differentiable function of a rotation (3, 3) and a shift (3,), voxels.
+        """
         first = torch.from_numpy(start.rotation)
 
         def loss(values: Array) -> tuple[float, Array]:
             step = torch.from_numpy(values.copy()).requires_grad_()
-            overlap = self.overlap(self.small_rotation(step[:3]) @ first, step[3:], hand)
+            overlap = correlation(self.small_rotation(step[:3]) @ first, step[3:])
             (gradient,) = torch.autograd.grad(-overlap, step)
             return -float(overlap.detach()), gradient.numpy()
 

@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import optimize
 
 from cryogan.physics.symmetry import group_generators
 from cryogan.validation.alignment import (
@@ -72,24 +71,16 @@ def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: 
 
 
 def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:
-    """Climb to the nearest maximum over frame and centre (`shift`, in the map)."""
-    first, group = torch.from_numpy(start.rotation), torch.from_numpy(generators)
+    """Refine a frame and its centre (`shift`, in the map) to the nearest maximum of the correlation."""
+    group = torch.from_numpy(generators)
 
-    def loss(values: Array) -> tuple[float, Array]:
-        step = torch.from_numpy(values.copy()).requires_grad_()
-        frame = comparison.small_rotation(step[:3]) @ first
+    def correlation(frame: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
         turns = frame.T @ group @ frame
-        shifts = (torch.eye(3, dtype=torch.float64) - turns) @ step[3:]
-        overlap = torch.stack(
-            [comparison.overlap(turn, shift, 1) for turn, shift in zip(turns, shifts, strict=True)]
-        ).mean()
-        (gradient,) = torch.autograd.grad(-overlap, step)
-        return -float(overlap.detach()), gradient.numpy()
+        shifts = (torch.eye(3, dtype=torch.float64) - turns) @ centre
+        overlaps = [comparison.overlap(turn, shift, 1) for turn, shift in zip(turns, shifts, strict=True)]
+        return torch.stack(overlaps).mean()
 
-    origin = np.concatenate([np.zeros(3), start.shift])
-    result = optimize.minimize(loss, origin, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-    frame = comparison.small_rotation(torch.from_numpy(np.asarray(result.x[:3]))) @ first
-    return Pose(frame.numpy(), np.asarray(result.x[3:]), -float(result.fun))
+    return comparison.maximise(start, correlation)
 
 
 def _distance(first: Array, second: Array, generators: Array) -> float:

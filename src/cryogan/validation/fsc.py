@@ -81,7 +81,7 @@ def fsc_curves(
         half2: (D, D, D).
         pixel_size: A.
         mask: (D, D, D), multiplies both maps.
-        seed: of the random phases.
+        seed: seed of the random phases.
 
     Raises:
         InputError: maps and mask differ in shape, are not cubic or not finite, or the mask is none (`check_mask`).
@@ -164,7 +164,7 @@ def resolution_at(curve: npt.ArrayLike, pixel_size: float, threshold: float, box
     pixel_size = positive(pixel_size, "pixel size")
     size = 2 * (len(values) - 1) if box is None else box
     if size // 2 + 1 != len(values):
-        raise InputError(f"An FSC curve of {len(values)} shells is not of box {size}: give its box.")
+        raise InputError(f"An FSC curve of {len(values)} shells is not of box {size}. Give its box.")
     low = np.flatnonzero(values[1:] < threshold)
     if not low.size:
         return 2 * pixel_size
@@ -179,7 +179,7 @@ def _pair(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> tuple[Array, Array]
     """Check that two maps are cubic and of one shape."""
     first, second = cubic(volume1, "first map"), cubic(volume2, "second map")
     if first.shape != second.shape:
-        raise InputError(f"The maps are {first.shape} and {second.shape}: resample one to the other's box.")
+        raise InputError(f"The maps are {first.shape} and {second.shape}. Resample one to the other's box.")
     return first, second
 
 

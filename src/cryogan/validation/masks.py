@@ -56,7 +56,7 @@ def spherical_mask(box: int, pixel_size: float, radius_A: float, edge_A: float) 
         InputError: the radius or pixel size is not above 0, or the edge is below 0.
     """
     if not edge_A >= 0:
-        raise InputError(f"The edge of the mask is {edge_A} A: give 0 or more.")
+        raise InputError(f"The edge of the mask is {edge_A} A. Give 0 or more.")
     distance = centred_radius(box, axes=3) * positive(pixel_size, "pixel size")
     return falling_cosine(distance, positive(radius_A, "radius of the mask"), edge_A).astype(np.float32)
 
@@ -77,12 +77,12 @@ def check_mask(mask: npt.ArrayLike, box: int) -> Array:
     """
     array = cubic(mask, "mask")
     if array.shape[0] != box:
-        raise InputError(f"The mask has {array.shape[0]} voxels a side, the map {box}: resample one.")
+        raise InputError(f"The mask has {array.shape[0]} voxels a side, the map {box}. Resample one.")
     low, high = float(array.min()) + 0.0, float(array.max()) + 0.0  # no -0
     if low < -ROUNDING or high > 1 + ROUNDING:
-        raise InputError(f"The mask's values go from {low:g} to {high:g}: scale it to 0 outside and 1 inside.")
+        raise InputError(f"The mask's values go from {low:g} to {high:g}. Scale it to 0 outside and 1 inside.")
     if high <= ROUNDING:
-        raise InputError("The mask is empty, no voxel is above 0: make it again, with a lower threshold.")
+        raise InputError("The mask is empty, no voxel is above 0. Make it again, with a lower threshold.")
     outside = centred_radius(box, axes=3) > box / 2
     if array[outside].mean() > max(0.5, array[~outside].mean() + ROUNDING):
         raise InputError("The mask is larger in the corners of the box than within: it is inverted. Give 1 minus it.")

@@ -21,7 +21,7 @@ def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size:
     Args:
         volume: (D, D, D).
         pixel_size: A, of the map.
-        box: of the new grid, voxels.
+        box: box of the new grid, voxels.
         new_pixel_size: A, of the new grid.
 
     Returns:
@@ -35,7 +35,7 @@ def resample(volume: npt.ArrayLike, pixel_size: float, box: int, new_pixel_size:
     width = box * ratio
     if box < 4 or width < 4:
         raise InputError(
-            f"A map of {pixel_size} A/px cannot be put on {box} voxels of {new_pixel_size} A: choose a box of 4 or "
+            f"A map of {pixel_size} A/px cannot be put on {box} voxels of {new_pixel_size} A. Choose a box of 4 or "
             f"more voxels, both new and old (it is {width:.2f})."
         )
     if abs(width - round(width)) <= WHOLE:

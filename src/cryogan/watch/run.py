@@ -3,7 +3,6 @@
 Nothing is written into the folder but a request to stop: it may be somebody else's, and read-only.
 """
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from cryogan.errors import InputError
 from cryogan.particles import read_volume
 from cryogan.run.folder import HALVES, RunFolder
+from cryogan.run.fsc_files import read_fsc
 from cryogan.validation import fsc, resample, resolution_at
 from cryogan.watch.record import RunRecord
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LOG_LINES = 200  # shown
 LARGEST_BOX = 128  # of a map in the browser; larger ones are Fourier-cropped
-FSC_CURVES = ("corrected", "unmasked", "masked", "phase_randomised")
 
 
 class WatchedRun:
@@ -51,7 +50,7 @@ class WatchedRun:
         self.status: dict[str, Any] = {}
         self._read = 0  # bytes of progress.jsonl
         self._last: dict[int, dict[str, Any]] = {}  # record of each half
-        self._agreement: tuple[str, dict[str, Any]] | None = None  # the maps that were compared, and their FSC
+        self._compared: tuple[str, dict[str, Any]] | None = None  # the maps that were compared, and their FSC
 
     def inside(self, path: Path) -> bool:
         """Whether this is a file that lies in the run's folder; a link may lead elsewhere."""
@@ -104,7 +103,7 @@ class WatchedRun:
         steps = [name for name in self.maps() if name.isdigit()]
         if self.status.get("state") == "finished" or not steps:
             return
-        if self._agreement is not None and self._agreement[0] == steps[-1]:
+        if self._compared is not None and self._compared[0] == steps[-1]:
             return
         (half1, pixel_size), (half2, _) = (read_volume(path) for path in self.maps()[steps[-1]])
         alignment = _align(half2, half1, pixel_size, self._record.settings.seed)
@@ -116,7 +115,7 @@ class WatchedRun:
             "0.143. Two halves without a structure agree in their outline."
         )
         shown = {"text": text, "frequency": frequency.tolist(), "curves": {"unmasked": _plain(curve)}}
-        self._agreement = steps[-1], shown
+        self._compared = steps[-1], shown
 
     def _read_records(self) -> None:
         path = self.folder.progress
@@ -175,16 +174,13 @@ class WatchedRun:
 
     def _fsc(self) -> dict[str, Any] | None:
         """FSC of the finished half maps, or else of the last ones that were compared."""
-        path = self.folder.fsc_csv
-        if not self.inside(path):
-            return None if self._agreement is None else self._agreement[1]
-        with path.open() as file:
-            rows = list(csv.DictReader(file))
-        curves = {name: np.array([float(row[name]) for row in rows]) for name in FSC_CURVES}
+        if not self.folder.is_finished or not self.inside(self.folder.fsc_csv):
+            return None if self._compared is None else self._compared[1]
+        frequency, curves = read_fsc(self.folder)
         resolution = resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
         return {
             "text": f"The finished half maps: {resolution:.1f} Å at 0.143, mask-corrected.",
-            "frequency": [float(row["frequency_1_per_A"]) for row in rows],
+            "frequency": frequency.tolist(),
             "curves": {name.replace("_", "-"): _plain(curve) for name, curve in curves.items()},
         }
 

@@ -200,7 +200,7 @@ def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise InputError(f"Cannot listen on {host}, port {port} ({error.strerror}); give another --port.") from error
+        raise InputError(f"Cannot listen on {host}, port {port} ({error.strerror}). Give another --port.") from error
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(16)
     loopback = ip_address(address[0]).is_loopback

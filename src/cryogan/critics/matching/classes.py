@@ -164,7 +164,7 @@ def updated_weights(weights: Tensor, real: Tensor, simulated: Tensor) -> Tensor:
     Args:
         weights: Weights of the classes.
         real: Mean share (K,) of the real images that show each class.
-        simulated: The same of the simulated images.
+        simulated: Mean share (K,) of the simulated images that show each class.
     """
     ratio = (real / simulated).clamp(1 / LARGEST_STEP, LARGEST_STEP)
     weights = (weights * ratio).clamp(min=LEAST_WEIGHT)

@@ -38,7 +38,7 @@ def require_content(what: str, content: Sequence[object] | Mapping[str, object])
         InputError: there is no entry; the sentence names the figure `what`.
     """
     if len(content) == 0:
-        raise InputError(f"There is nothing to draw for {what}; give at least one entry.")
+        raise InputError(f"There is nothing to draw for {what}. Give at least one entry.")
 
 
 def check_length(label: str, curve: Array, frequency: Array) -> None:
@@ -49,7 +49,7 @@ def check_length(label: str, curve: Array, frequency: Array) -> None:
     """
     if curve.shape != frequency.shape:
         raise InputError(
-            f"The curve '{label}' has {curve.size} values for {frequency.size} frequencies; give one value for each."
+            f"The curve '{label}' has {curve.size} values for {frequency.size} frequencies. Give one value for each."
         )
 
 

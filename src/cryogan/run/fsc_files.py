@@ -5,18 +5,22 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryogan.files import replacing
 from cryogan.particles import write_star
-from cryogan.validation.fsc import FscCurves
+from cryogan.run.folder import MapFolder
+from cryogan.validation import FscCurves
+
+_FREQUENCY, _CURVES = "frequency_1_per_A", ("corrected", "unmasked", "masked", "phase_randomised")  # of the CSV
 
 
-def write_fsc(folder: Path, curves: FscCurves) -> None:
-    """Write `fsc.star` with RELION's names, the same as `fsc.csv`, and the corrected curve as `fsc.xml` for EMDB.
+def write_fsc(folder: MapFolder, curves: FscCurves) -> None:
+    """Write the curves as STAR with RELION's names and as CSV, and the corrected curve as XML for EMDB.
 
     Args:
-        folder: which exists.
-        curves: of the two half maps.
+        folder: folder that exists.
+        curves: FSC of the two half maps.
     """
     columns = {
         "rlnSpectralIndex": curves.shell,
@@ -27,13 +31,24 @@ def write_fsc(folder: Path, curves: FscCurves) -> None:
         "rlnFourierShellCorrelationMaskedMaps": curves.masked,
         "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
     }
-    write_star(folder / "fsc.star", {"fsc": {name: values.tolist() for name, values in columns.items()}})
-    _write_xml(folder / "fsc.xml", curves)
-    names = ("shell", "frequency_1_per_A", "resolution_A", "corrected", "unmasked", "masked", "phase_randomised")
-    with replacing(folder / "fsc.csv") as temporary, temporary.open("w", newline="") as file:
+    write_star(folder.fsc_star, {"fsc": {name: values.tolist() for name, values in columns.items()}})
+    _write_xml(folder.fsc_xml, curves)
+    with replacing(folder.fsc_csv) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(("shell", _FREQUENCY, "resolution_A", *_CURVES))
         writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+
+
+def read_fsc(folder: MapFolder) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Read what `write_fsc` wrote.
+
+    Returns:
+        Frequencies (D // 2 + 1,), 1/A, and the curves, (D // 2 + 1,), by their names in `FscCurves`.
+    """
+    with folder.fsc_csv.open() as file:
+        rows = list(csv.DictReader(file))
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in (_FREQUENCY, *_CURVES)}
+    return columns.pop(_FREQUENCY), columns
 
 
 def _write_xml(path: Path, curves: FscCurves) -> None:
