@@ -28,6 +28,7 @@ from cryogan.rotations import euler_to_rotations
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.held_out import HeldOut, HeldOutShells, figure_path, read_held_out, write_held_out
 from cryogan.run.inputs import read_inputs
+from cryogan.run.outcome import Outcome
 from cryogan.run.plan import Plan
 
 BOX, PIXEL, SEED = 32, 4.0, 3
@@ -45,6 +46,7 @@ def finished(folder: Path, particles: Path, density: np.ndarray | None = None) -
     if density is not None:
         for path in RunFolder(folder).half_maps:
             write_volume(path, density.astype(np.float32), PIXEL)
+        RunFolder(folder).record_outcome(Outcome.FINISHED)
     return folder
 
 
