@@ -227,7 +227,9 @@ class Plan:
             numbers["image_folders"] = tuple(map(Path, numbers.get("image_folders", ())))
             numbers["image_files"] = ImageFiles(**numbers.get("image_files", {}))
             numbers["stages"] = tuple(Stage(**stage) for stage in numbers["stages"])
-            return cls(**(numbers | paths), settings=validate(record["settings"], f"{file}: "))
+            # Runs of versions that subtracted no plane go on without.
+            settings = {"keep_gradient": True} | record["settings"]
+            return cls(**(numbers | paths), settings=validate(settings, f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"{folder} is not the folder of a run: cannot read {file} ({error}).") from error
 
