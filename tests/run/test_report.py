@@ -12,6 +12,7 @@ import pytest
 from cryogan.config import resolve
 from cryogan.run import warnings
 from cryogan.run.folder import RunFolder
+from cryogan.run.held_out import HeldOut, HeldOutShells, write_held_out
 from cryogan.run.inputs import read_inputs
 from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, judge_views
 from cryogan.run.plan import Plan
@@ -107,7 +108,9 @@ def report(plan: Plan, particles: Path, tmp_path: Path) -> Path:
     moving = warnings.NOT_CONVERGED(part=0.1, change=0.2, trend="", setting="--steps")
     findings = (warnings.HAND_UNKNOWN(), moving)
     convergence = Convergence(False, moving)
-    result = Result(tmp_path, 9.0, 10.0, alignment(), curves(), ball(8), convergence, findings=findings)
+    result = Result(tmp_path, 9.0, 10.0, alignment(), curves(), ball(8), convergence, map_findings=findings)
+    z = tuple(None if shell < 8 else 5.0 for shell in range(10))
+    write_held_out(RunFolder(tmp_path), HeldOut(128.0, 400, 9.0, (HeldOutShells(5, 8, z, z, z),)))
     write_report(RunFolder(tmp_path), odd, result)
     return tmp_path / "report.html"
 
@@ -121,6 +124,8 @@ def test_report_is_one_offline_file_and_escapes_names(report: Path) -> None:
     assert "relion_refine_mpi --auto_refine" in text
     assert "symmetry = D2" in text
     assert "hand is unknown" in text
+    assert "support the map to 14.22 A" in text
+    assert "support it only to 14.2 A" in text
     assert (
         text.count("the map changed by 20.0% a step. More --steps may help.") == 2
     )  # among the warnings, and as an answer

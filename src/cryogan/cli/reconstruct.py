@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.console import Console
 
 from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
@@ -65,20 +66,36 @@ def reconstruct_command(
             result = reconstruct(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
+    if chosen.held_out and chosen.kind == "particles":
+        _measure_held_out(result, console)
     values = _of_run(result)
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
     return Answer(values)
 
 
+def _measure_held_out(result: "Result", console: Console | None) -> None:
+    """Measure what held-out particles support, and write the run's report with it."""
+    from cryogan.refinement.held_out import measure_held_out
+    from cryogan.run.folder import RunFolder
+    from cryogan.run.plan import Plan
+    from cryogan.run.report import write_report
+
+    measure_held_out(result.folder, console=console)
+    write_report(RunFolder(result.folder), Plan.read(result.folder), result)
+
+
 def _of_run(result: "Result") -> dict[str, Any]:
     from cryogan.run.folder import RunFolder
+    from cryogan.run.held_out import read_held_out
 
+    folder = RunFolder(result.folder)
+    held_out = read_held_out(folder)
+    findings = [*result.findings, *(held_out.findings if held_out else [])]
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes
     ]
-    folder = RunFolder(result.folder)
     return {
         "folder": folder.path,
         "map": folder.map,
@@ -89,7 +106,8 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "correlation_other_hand": result.alignment.correlation_other_hand,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
-        "findings": [vars(finding) for finding in result.findings],
+        "findings": [vars(finding) for finding in findings],
+        **({"held_out_A": held_out.resolution, "held_out": held_out.values} if held_out else {}),
         **({"classes": classes} if classes else {}),
     }
 

@@ -218,6 +218,11 @@ class RunFolder(MapFolder):
         """Where `cryogan poses` writes by default."""
         return MapFolder(self.path / "poses")
 
+    @property
+    def held_out(self) -> Path:
+        """Folder where `cryogan held-out` writes, see `cryogan.run.held_out`."""
+        return self.path / "held_out"
+
     # State of a run, and requests to it.
 
     @property

@@ -32,7 +32,8 @@ class Result:
         mask: soft mask around the molecule, (D, D, D).
         convergence: whether the run was at its end.
         classes: the largest first; empty where there is one map.
-        findings: what a user should know: of the input and the run, where it was run here, and of the maps.
+        map_findings: what a user should know of the maps.
+        findings: the same, and what was found of the input and the run, where it was run here.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Result:
     mask: np.ndarray
     convergence: Convergence
     classes: tuple[ClassMap, ...] = ()
+    map_findings: tuple[Finding, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -90,7 +92,8 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
         findings += [*judge_views(views.coverage), *judge_prior(views.prior_fit)]
     findings.append(convergence.finding)
     classes = compare_classes(folder, plan)
-    result = Result(folder.path, corrected, unmasked, alignment, curves, mask, convergence, classes, tuple(findings))
+    found = tuple(findings)
+    result = Result(folder.path, corrected, unmasked, alignment, curves, mask, convergence, classes, found, found)
     write_report(folder, plan, result)
     return result
 

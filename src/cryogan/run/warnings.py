@@ -183,6 +183,18 @@ OUTLINE_ONLY = Kind(
     "outline.",
     "Run a second seed and compare.",
 )
+HELD_OUT_COARSER = Kind(
+    "held-out-coarser",
+    "warning",
+    "The half maps agree to {resolution:.1f} A, but particles that had no part in the other half's map support it only "
+    "to {held_out:.1f} A. The map may be wrong beyond that; do not report {resolution:.1f} A.",
+)
+HELD_OUT_NOTHING = Kind(
+    "held-out-nothing",
+    "warning",
+    "The half maps agree to {resolution:.1f} A, but particles that had no part in the other half's map support no "
+    "detail of it, at {first:.1f} A or finer. The map may be wrong; do not report {resolution:.1f} A.",
+)
 TIGHT_BOX = Kind(
     "tight-box",
     "warning",

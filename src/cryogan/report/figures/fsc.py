@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from cryogan.report.figures.style import (
+    DPI,
     INK,
     Array,
     check_length,
@@ -64,6 +66,50 @@ def plot_fsc_over_time(path: str | Path, frequency_1_per_A: Array, curves: Seque
     _finish_fsc(axes, float(frequency_1_per_A[-1]), min(float(np.nanmin(curve)) for _, curve in curves))
     axes.set_title("Agreement of the half-maps as training goes on", loc="left")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.05, 0.5))
+    save(figure, path)
+
+
+def plot_held_out(
+    path: str | Path,
+    frequency_1_per_A: Array,
+    evidence: Mapping[str, Array],
+    threshold: float,
+    half_map_fsc: Array,
+    pixel_size_A: float,
+) -> None:
+    """Plot how well held-out particles agree with a map, shell by shell, above the FSC of its half maps.
+
+    Args:
+        path: PNG to write.
+        frequency_1_per_A: (n,) shell frequencies, 1/A.
+        evidence: agreement in standard deviations of its null distribution, (n,) with NaN where it was not tested, by
+            its legend text.
+        threshold: from which on a shell is supported, standard deviations.
+        half_map_fsc: (n,) FSC of the half maps.
+        pixel_size_A: voxel size, A; the axis ends at Nyquist.
+
+    Raises:
+        InputError: there is no evidence, or a curve differs in length from the frequencies.
+    """
+    require_content("a figure of held-out evidence", evidence)
+    figure = Figure(figsize=(6.4, 6.4), dpi=DPI, layout="constrained")
+    above, below = figure.subplots(2, 1)
+    for (label, z), (colour, dash) in zip(evidence.items(), cycled(len(evidence)), strict=True):
+        check_length(label, z, frequency_1_per_A)
+        above.plot(
+            frequency_1_per_A, z, color=colour, linestyle=dash, linewidth=1.8, marker="o", markersize=3, label=label
+        )
+    above.axhline(threshold, color="0.45", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    above.axhline(0, color=INK, linewidth=0.6, zorder=0)
+    above.set_yscale("symlog", linthresh=threshold)
+    above.set_ylabel("Held-out agreement (standard deviations)")
+    frequency_axis(above, 0.5 / pixel_size_A)
+    above.set_title("Particles that had no part in the map", loc="left")
+    above.legend(loc="best", framealpha=0.9, edgecolor="none")
+    check_length("half maps", half_map_fsc, frequency_1_per_A)
+    below.plot(frequency_1_per_A, half_map_fsc, color=INK, linewidth=1.8)
+    _finish_fsc(below, 0.5 / pixel_size_A, float(np.nanmin(half_map_fsc)))
+    below.set_title("Agreement of the half maps", loc="left")
     save(figure, path)
 
 
