@@ -96,7 +96,7 @@ def test_permuted_axes_are_the_same_map(volume: np.ndarray, tmp_path: Path) -> N
     ("mask", "pixel_size", "message"),
     [
         (lambda ball: ball, PIXEL_SIZE / 2, "has 2.0000 A/px"),
-        (lambda ball: ball, 0.0, "the voxel size is 0; set it"),
+        (lambda ball: ball, 0.0, "the voxel size is 0. Set it"),
         (lambda ball: 0 * ball, PIXEL_SIZE, "The mask is empty"),
         (lambda ball: 1 - ball, PIXEL_SIZE, "it is inverted"),
         (lambda ball: -ball, PIXEL_SIZE, "values go from -1 to 0"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from cryogan.config import Settings, parse_stages, require_plausible
 from cryogan.critics import Critic, Task, load_critic
@@ -17,18 +16,15 @@ from cryogan.parallel.ranks import lots
 from cryogan.particles import (
     ParticleImages,
     ParticleTable,
-    PosePrior,
-    contrast_sign,
     crop,
-    input_findings,
     read_particles,
     read_pose_prior,
 )
 from cryogan.particles.halves import Halves
 from cryogan.physics.symmetry import point_group
-from cryogan.run import warnings
 from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
+from cryogan.run.input_findings import findings_of_input
 from cryogan.run.plan import ImageFiles, Plan, require_device
 
 PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
@@ -85,16 +81,7 @@ def read_inputs(
     if patches is not None:
         _require_same_box(patches, table)
     cropped = _crop(table, patches, sizes, settings, cache, progress)
-    # They are looked at here and held by the halves.
-    images = ParticleImages(
-        table,
-        sizes.box,
-        sizes.background,
-        settings.invert,
-        memory_limit_bytes=0,
-        cropped=cropped[0],
-        keep_gradient=settings.keep_gradient,
-    )
+    images = _images(table, sizes, settings, cropped[0])
     _require_enough(images, particles, settings)
     task = Task(settings, sizes.box, images.pixel_size, sizes.mask_diameter / 2, len(images) // 2)
     halves = split(settings, images.table)
@@ -117,7 +104,7 @@ def read_inputs(
         image_folders=table.image_folders,
         image_files=ImageFiles.of(table),
     )
-    findings = _findings(plan, sizes, images, table, patches, prior)
+    findings = findings_of_input(plan, images, table, patches, prior)
     return Inputs(plan, images, [*findings, *of_halves], halves)
 
 
@@ -129,34 +116,6 @@ def _require_possible(settings: Settings, noise: Path | None) -> Critic:
     if settings.dose is not None and noise is not None:
         raise InputError("Give background patches (--noise) or --noise-model poisson, not both.")
     return critic
-
-
-def _findings(
-    plan: Plan,
-    sizes: "_Sizes",
-    images: ParticleImages,
-    table: ParticleTable,
-    patches: ParticleTable | None,
-    prior: PosePrior | None,
-) -> list[Finding]:
-    """What a user should know of the input and the machine."""
-    settings = plan.settings
-    findings = [
-        *_of_images(images, table, settings),
-        *_of_metadata(images, table, sizes, settings),
-        *_of_contrast(images, sizes, settings),
-    ]
-    if patches is not None:
-        findings.append(_of_noise(patches, images.table))
-    if prior is not None:
-        frame = "in whose frame the map will be"
-        if plan.critic.finds_frame:
-            frame = "turned into the map's frame after the search"
-        findings.append(warnings.POSE_PRIOR(file=str(settings.pose_prior), rows=len(prior), frame=frame))
-    findings.append(warnings.MEMORY(gib=plan.cost.memory_gib))
-    if plan.device.type == "cuda":
-        findings.append(gpu_memory(plan))
-    return findings
 
 
 def _folders_of_run(particles: Path) -> tuple[Path, ...]:
@@ -208,6 +167,19 @@ class _Sizes:
         return cls(box, width, diameter, mask_diameter, diameter / 2 if picked else None)
 
 
+def _images(table: ParticleTable, sizes: _Sizes, settings: Settings, cropped: Path | None) -> ParticleImages:
+    """The usable particles at the working box; they are looked at here and held in memory by the halves."""
+    return ParticleImages(
+        table,
+        sizes.box,
+        sizes.background,
+        settings.invert,
+        memory_limit_bytes=0,
+        cropped=cropped,
+        keep_gradient=settings.keep_gradient,
+    )
+
+
 def _crop(
     table: ParticleTable,
     patches: ParticleTable | None,
@@ -227,86 +199,6 @@ def _crop(
         raise InputError(
             f"Cannot keep cropped particles in {cache} ({error.strerror}). Give another --cache."
         ) from error
-
-
-def _of_images(images: ParticleImages, table: ParticleTable, settings: Settings) -> list[Finding]:
-    """Findings on the images: what was read, and what of it cannot be used."""
-    findings = [
-        warnings.IMAGES_READ(
-            count=len(images),
-            kind=settings.kind,
-            micrographs=len(np.unique(table.micrographs)),
-            file_box=table.box,
-            file_pixel_size=table.pixel_size,
-            box=images.box,
-            pixel_size=images.pixel_size,
-        )
-    ]
-    if table.joined:
-        findings.append(warnings.COLUMNS_JOINED(files=", ".join(file.name for file in table.joined)))
-    if images.cropped_odd:
-        findings.append(warnings.ODD_BOX(box=table.box))
-    if images.dropped:
-        findings.append(warnings.IMAGES_DROPPED(count=images.dropped))
-    return findings
-
-
-def _of_metadata(images: ParticleImages, table: ParticleTable, sizes: _Sizes, settings: Settings) -> list[Finding]:
-    """Findings on the particles' metadata: doubtful values, and effects that are not simulated."""
-    findings = input_findings(table, sizes.box, images.pixel_size, sizes.background, settings.invert)
-    for finding in findings:
-        if finding.severity == "error":
-            raise InputError(finding.sentence)
-    return findings
-
-
-def _of_contrast(images: ParticleImages, sizes: _Sizes, settings: Settings) -> list[Finding]:
-    """Whether protein is bright, which the constraint on the map's sign needs."""
-    if settings.particles_per_um2 is not None:
-        return [warnings.PARTICLES_PER_PATCH(mean=settings.particles_per_um2 * (1e-4 * sizes.width) ** 2)]
-    stated = images.table.blob_sign
-    contrast = contrast_sign(images, stated=-stated if stated is not None and settings.invert else stated)
-    if contrast.sign == 0:
-        return [warnings.CONTRAST_NOT_SURE(reason=contrast.reason, z=contrast.z, images=contrast.count)]
-    word = "bright" if contrast.sign > 0 else "dark"
-    note = warnings.CONTRAST(contrast=word, z=contrast.z, images=contrast.count)
-    return [note, warnings.DARK_PARTICLES()] if contrast.sign < 0 else [note]
-
-
-def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
-    """How many particles have background patches of their micrograph."""
-    if not any(table.micrographs.astype(bool).any() for table in (patches, particles)):
-        return warnings.NO_MICROGRAPH_NAMES(patches=len(patches))
-    covered = np.isin(particles.micrographs, patches.micrographs) & (particles.micrographs != "")
-    if not covered.any():
-        raise InputError(
-            f"{patches.source}: no patch comes from a micrograph of {particles.source} (first patch: "
-            f"{str(patches.micrographs[0])!r}, first particle: {str(particles.micrographs[0])!r}). Check "
-            "_rlnMicrographName."
-        )
-    if covered.all():
-        return warnings.NOISE_PATCHES(patches=len(patches))
-    return warnings.NOISE_OF_SOME(patches=len(patches), share=float(covered.mean()))
-
-
-def gpu_memory(plan: Plan, free: float | None = None) -> Finding:
-    """Return what both halves take of the GPU's memory.
-
-    Args:
-        plan: plan of the run.
-        free: bytes; default: what is free on the plan's device.
-    """
-    if free is None:
-        free = torch.cuda.mem_get_info(plan.device)[0]
-    most = max((plan.cost.memory(stage) for stage in plan.stages), key=lambda memory: memory.total)
-    images = most.images_within(free / 2)
-    taken = 2 * (most.fixed + images * most.per_image)
-    values = {"gib": taken / 2**30, "free": free / 2**30, "device": str(plan.device)}
-    if taken > free:
-        return warnings.GPU_MEMORY_SHORT(**values)
-    if images < most.at_once:
-        return warnings.GPU_MEMORY_SHARED(images=images, **values)
-    return warnings.GPU_MEMORY(**values)
 
 
 def _require_enough(images: ParticleImages, particles: Path, settings: Settings) -> None:
