@@ -129,7 +129,7 @@ def _explains_itself(run: Path) -> None:
         for file in name.split(", "):
             assert (run / file).exists(), file
     verbs = re.findall(r"^  cryogan (\S+) ", text, re.MULTILINE)
-    assert verbs == ["reconstruct", "watch", "figures", "refine", "poses"]
+    assert verbs == ["reconstruct", "watch", "figures", "refine", "held-out", "poses"]
     assert set(verbs) <= set(app)
 
 

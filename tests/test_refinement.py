@@ -26,8 +26,9 @@ from cryogan.particles.halves import divide
 from cryogan.physics.symmetry import point_group
 from cryogan.refinement.refine import find_poses, refine
 from cryogan.rotations import euler_to_rotations
-from cryogan.run.folder import MapFolder
+from cryogan.run.folder import MapFolder, RunFolder
 from cryogan.run.inputs import read_inputs
+from cryogan.run.outcome import Outcome
 from cryogan.run.plan import Plan
 from cryogan.validation import fsc, low_pass
 
@@ -59,6 +60,7 @@ def finished(folder: Path, particles: Path) -> Path:
         noise = low_pass(generator.standard_normal(truth.shape), PIXEL, 16.0)
         map_ = low_pass(truth, PIXEL, 14.0) + 0.02 * truth.std() / noise.std() * noise
         write_volume(path, map_.astype(np.float32), PIXEL)
+    RunFolder(folder).record_outcome(Outcome.FINISHED)
     return folder
 
 
