@@ -69,7 +69,9 @@ def examples(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     def of(verb: str) -> list[list[str]]:
         with contextlib.suppress(SystemExit):
             main([verb, "--help"])
-        _, _, end = capsys.readouterr().out.partition("Examples:")
+        out, err = capsys.readouterr()
+        _, found, end = out.partition("Examples:")
+        assert found, f"no examples in the help of {verb}: {out[-500:]} {err}"
         return [shlex.split(line)[1:] for line in end.splitlines() if line.strip().startswith("cryogan ")]
 
     return of

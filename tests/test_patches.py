@@ -299,7 +299,7 @@ def test_patches_need_noise_and_two_micrographs(noisy: Path, tmp_path: Path) -> 
 def test_micrographs_that_cannot_be_cut(noisy: Path, tmp_path: Path) -> None:
     data, text = noisy / "data", (noisy / "data" / "micrographs.star").read_text()
     (tmp_path / "no_ctf.star").write_text(text.replace("_rlnDefocusV", "_rlnSomething"))
-    with pytest.raises(InputError, match=r"no_ctf\.star: no CTF: _rlnDefocusV missing; .*micrographs_ctf\.star"):
+    with pytest.raises(InputError, match=r"no_ctf\.star: no CTF: _rlnDefocusV missing\. .*micrographs_ctf\.star"):
         extract_patches(tmp_path / "no_ctf.star", tmp_path / "out", box=PATCH, data_dir=data, console=QUIET)
     for bad in ({"box": 8}, {"box": 33}, {"box": 32, "overlap": 1.0}):
         with pytest.raises(InputError, match="an even number from 16"):
