@@ -43,7 +43,10 @@ done
 echo "7;cluster"
 """
 # Passes SIGUSR1 on, kills its tasks at SIGTERM, and the others when one ends badly; leaves the process of each rank.
-SRUN = f"""#!{sys.executable}
+# Begun by a shell, because the path of Python may hold a blank; to Python the lines for the shell are a string.
+SRUN = f"""#!/bin/sh
+'''exec' "{sys.executable}" "$0" "$@"
+' '''
 import os, signal, subprocess, sys, time
 from pathlib import Path
 
