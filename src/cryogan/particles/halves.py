@@ -93,11 +93,13 @@ def patches_of_half(table: ParticleTable, shared: NDArray[np.str_], half: int, s
         seed: decides who gets which.
     """
     keep = np.ones(len(table), dtype=bool)
-    names = np.array(table.image_names())
-    for micrograph in np.intersect1d(shared, table.micrographs):
-        rows = np.flatnonzero(table.micrographs == micrograph)
-        order = np.argsort([_hash(name, seed) for name in names[rows]])
+    names = table.image_names()
+    candidates = np.flatnonzero(np.isin(table.micrographs, shared))
+    candidates = candidates[np.argsort(table.micrographs[candidates], kind="stable")]
+    ends = np.flatnonzero(table.micrographs[candidates[1:]] != table.micrographs[candidates[:-1]]) + 1
+    for rows in np.split(candidates, ends):
         if len(rows) > 1:
+            order = np.argsort([_hash(names[row], seed) for row in rows])
             keep[rows[order[half - 1 :: 2]]] = False
     return np.flatnonzero(keep)
 
