@@ -30,13 +30,12 @@ import torch
 from numpy.typing import NDArray
 
 from cryogan import __version__
-from cryogan.grids import centred_radius
 from cryogan.models.atomic_model import AtomicModel
 from cryogan.particles import open_stack, read_star, read_volume, write_stack, write_star
 from cryogan.simulation import simulate
 from cryogan.simulation.disturbances import Disturbances
 from cryogan.simulation.symmetry_axes import on_symmetry_axes
-from cryogan.validation import align, fsc, fsc_curves, resample, resolution_at
+from cryogan.validation import align, fsc, fsc_curves, radial_average, resample, resolution_at
 
 BOX, COUNT, RIGHT_A, LINES = 48, 2000, 20.0, 60
 RECORDS = Path(__file__).resolve().parents[1] / "docs" / "runs" / "honesty"
@@ -235,7 +234,7 @@ def compare(run: Run, data: Path, out: Path) -> dict[str, object]:
     volume = resample(found, found_pixel_size, len(truth), pixel_size)
     aligned = align(volume, truth, pixel_size).apply(volume, pixel_size)
     curve = fsc(aligned, truth)
-    structure = fsc(without_radial_average(aligned), without_radial_average(truth))
+    structure = fsc(aligned - radial_average(aligned), truth - radial_average(truth))
     (half1, half_pixel_size), (half2, _) = (read_volume(out / f"half{half}_map_unfil.mrc") for half in (1, 2))
     halves = fsc_curves(half1, half2, half_pixel_size, read_volume(out / "mask.mrc")[0])
     counts = structure if MOLECULES[run.molecule].hollow else curve
@@ -249,14 +248,6 @@ def compare(run: Run, data: Path, out: Path) -> dict[str, object]:
         "truth_fsc": _rounded(curve),
         "truth_fsc_without_radial_averages": _rounded(structure),
     }
-
-
-def without_radial_average(volume: NDArray[np.float32]) -> NDArray[np.float64]:
-    """A map (D, D, D) less its mean over the sphere at each radius about the centre voxel."""
-    radius = centred_radius(len(volume), 3)
-    shell = np.rint(radius).astype(int)
-    mean = np.bincount(shell.ravel(), volume.ravel()) / np.bincount(shell.ravel())
-    return np.asarray(volume - np.interp(radius, np.arange(len(mean)), mean))
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

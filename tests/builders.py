@@ -10,8 +10,12 @@ import pytest
 
 from cryogan.config import Settings, resolve
 from cryogan.run.folder import HALVES, RunFolder
+from cryogan.run.held_out import HeldOut, HeldOutShells
 from cryogan.run.inputs import read_inputs
+from cryogan.run.likeness import Likeness
 from cryogan.run.reconstruct import prepare
+from cryogan.run.verdict import Evidence, Verdict
+from cryogan.validation import Shape
 
 _SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
 TINY: dict[str, dict[str, object]] = {
@@ -76,3 +80,12 @@ def wait_for_records(run: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
     process.kill()
     pytest.fail(f"no progress: {process.communicate()[1]}")
+
+
+def verdict(last: int | None) -> Verdict:
+    """A verdict on half maps of 128 A that agree to 9 A, of which shell 8 to `last` is supported; None: no shell."""
+    z = tuple(None if shell < 8 else 5.0 if last is not None and shell <= last else 0.5 for shell in range(16))
+    held_out = HeldOut(128.0, 400, 9.0, (HeldOutShells(5, 8, z, z, z),))
+    auc = {"all": 0.6, "frequency": 0.55, "direction": 0.5}
+    likeness = Likeness(400, auc, 0.02, *[(1.0,) * 16] * 6, None, 0.95, 0.05, 60.0, 4.0, 500, 20.0)
+    return Verdict(Evidence(9.0, 0.95, 0.6, 100.0, Shape(0.4, 0.05), held_out, likeness))

@@ -31,7 +31,7 @@ VERBS = [
     "check",
     "simulate",
     "reconstruct",
-    "held-out",
+    "verdict",
     "figures",
     "refine",
     "poses",
@@ -106,7 +106,7 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     assert run["folder"] == "run"
     assert 0 < run["resolution_A"] <= run["resolution_unmasked_A"] * 1.5
     assert isinstance(run["converged"], bool)
-    assert told["held-out"][0]["held_out_A"] == run["held_out_A"]
+    assert told["verdict"][0]["held_out_A"] == run["held_out_A"]
     assert told["refine"][0]["map"] == "run/refined/map.mrc"
     assert told["poses"][0]["particles"] == "run/poses/particles.star"
     assert told["align"][0]["correlation"] > 0.8
@@ -129,7 +129,7 @@ def _explains_itself(run: Path) -> None:
         for file in name.split(", "):
             assert (run / file).exists(), file
     verbs = re.findall(r"^  cryogan (\S+) ", text, re.MULTILINE)
-    assert verbs == ["reconstruct", "watch", "figures", "refine", "held-out", "poses"]
+    assert verbs == ["reconstruct", "watch", "figures", "refine", "verdict", "poses"]
     assert set(verbs) <= set(app)
 
 

@@ -130,7 +130,7 @@ def test_the_readme_and_the_report_print_these_commands(run: RunFolder) -> None:
         "watch",
         "figures",
         "refine",
-        "held-out",
+        "verdict",
         "poses",
     ]
     programs = [line.split()[0] for text in next_in_report(run).values() for line in text.splitlines() if line.split()]

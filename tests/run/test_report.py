@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders import verdict
 from cryogan.config import resolve
 from cryogan.run import warnings
 from cryogan.run.folder import RunFolder
-from cryogan.run.held_out import HeldOut, HeldOutShells, write_held_out
 from cryogan.run.inputs import read_inputs
 from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, judge_views
 from cryogan.run.plan import Plan
 from cryogan.run.postprocess import Result
 from cryogan.run.report import write_report
+from cryogan.run.verdict import record_path, write_verdict
 from cryogan.validation import Alignment, FscCurves, fsc_curves
 
 PIXEL, BOX = 4.0, 32
@@ -109,8 +110,7 @@ def report(plan: Plan, particles: Path, tmp_path: Path) -> Path:
     findings = (warnings.HAND_UNKNOWN(), moving)
     convergence = Convergence(False, moving)
     result = Result(tmp_path, 9.0, 10.0, alignment(), curves(), ball(8), convergence, map_findings=findings)
-    z = tuple(None if shell < 8 else 5.0 for shell in range(10))
-    write_held_out(RunFolder(tmp_path), HeldOut(128.0, 400, 9.0, (HeldOutShells(5, 8, z, z, z),)))
+    write_verdict(record_path(RunFolder(tmp_path)), verdict(last=9))
     write_report(RunFolder(tmp_path), odd, result)
     return tmp_path / "report.html"
 
@@ -124,8 +124,8 @@ def test_report_is_one_offline_file_and_escapes_names(report: Path) -> None:
     assert "relion_refine_mpi --auto_refine" in text
     assert "symmetry = D2" in text
     assert "hand is unknown" in text
-    assert "support the map to 14.22 A" in text
-    assert "support it only to 14.2 A" in text
+    assert "Verdict: Resolved to 14.2 A (half maps agree to 9.0 A, held-out particles support it to 14.2 A)." in text
+    assert "for a paper&#39;s table and for EMDB" in text
     assert (
         text.count("the map changed by 20.0% a step. More --steps may help.") == 2
     )  # among the warnings, and as an answer

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,15 @@ app.register_install_completion_command(
     help="Let bash, zsh or fish complete commands and flags, from the next shell on."
 )
 
+NOT_RESOLVED = 3  # exit code, with --strict
+
 # What several commands take.
 Say = Annotated[Console | None, Parameter(parse=False)]  # where a command reports its progress: standard error
 Noise = Annotated[Path | None, Parameter(help="STAR or .cs of background patches that names their micrographs.")]
 DataDir = Annotated[Path | None, Parameter(help="Where else to look for image stacks and micrographs.")]
+Strict = Annotated[
+    bool, Parameter(negative="", help=f"Exit with code {NOT_RESOLVED} unless the verdict on the map is: resolved.")
+]
 
 
 def examples(*commands: str) -> str:
@@ -37,10 +43,11 @@ def examples(*commands: str) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found, for a reader (`text`) and for a program (`values`, with --json)."""
+    """What a command found, for a reader (`text`) and for a program (`values`, with --json); and its exit code."""
 
     values: Mapping[str, Any]
     text: Sequence[str] = field(default=())
+    exit_code: int = 0
 
 
 @app.meta.default
@@ -63,6 +70,8 @@ def launch(
     if isinstance(answer, Answer):
         for line in [json.dumps(_plain(answer.values))] if as_json else answer.text:
             print(line, flush=True)
+        if answer.exit_code:
+            sys.exit(answer.exit_code)
 
 
 def _plain(value: Any) -> Any:

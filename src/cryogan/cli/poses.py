@@ -1,4 +1,4 @@
-"""Commands that use the poses of a finished run: poses, refine, held-out."""
+"""Commands that use the poses of a finished run: poses, refine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,20 +35,6 @@ def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -
     from cryogan.refinement.refine import refine
 
     return Answer(of_refinement(refine(run, out, console=console)))
-
-
-@app.command(name="held-out", help_epilogue=examples("cryogan held-out run"))
-def held_out_command(run: Path, *, console: Say = None) -> Answer:
-    """Measure to which resolution particles and frequencies that had no part in a half map support it.
-
-    Args:
-        run: Folder of a finished `cryogan reconstruct`; the result is written to held_out in it.
-    """
-    from cryogan.refinement.held_out import measure_held_out
-
-    held_out = measure_held_out(run, console=console)
-    findings = [vars(finding) for finding in held_out.findings]
-    return Answer({"folder": run, **held_out.values, "findings": findings}, held_out.table())
 
 
 def of_refinement(result: "Refined") -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
+from cryogan.cli.app import NOT_RESOLVED, Answer, DataDir, Noise, Say, Strict, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
 from cryogan.cli.poses import of_refinement
 from cryogan.errors import InputError
 
 if TYPE_CHECKING:
     from cryogan.run.postprocess import Result
+    from cryogan.run.verdict import Verdict
 
 
 @app.command(
@@ -32,6 +33,7 @@ def reconstruct_command(
     preset: Preset = None,
     config: Config = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
+    strict: Strict = False,
     settings: Flags = None,
     console: Say = None,
 ) -> Answer | None:
@@ -66,37 +68,39 @@ def reconstruct_command(
             result = reconstruct(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
-    if chosen.held_out and chosen.kind == "particles":
-        _measure_held_out(result, console)
+    verdict = _judge(result, console) if chosen.verdict and chosen.kind == "particles" else None
     values = _of_run(result)
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
-    return Answer(values)
+    return Answer(values, exit_code=NOT_RESOLVED if strict and not (verdict and verdict.is_resolved) else 0)
 
 
-def _measure_held_out(result: "Result", console: Console | None) -> None:
-    """Measure what held-out particles support, and write the run's report with it."""
-    from cryogan.refinement.held_out import measure_held_out
+def _judge(result: "Result", console: Console | None) -> "Verdict":
+    """Judge a run, and write its report with the verdict."""
+    from cryogan.refinement.verdict import judge_run
     from cryogan.run.folder import RunFolder
     from cryogan.run.plan import Plan
     from cryogan.run.report import write_report
 
-    measure_held_out(result.folder, console=console)
+    other_hand = result.alignment.correlation_other_hand
+    verdict = judge_run(result.folder, correlation_other_hand=other_hand, console=console)
     write_report(RunFolder(result.folder), Plan.read(result.folder), result)
+    return verdict
 
 
 def _of_run(result: "Result") -> dict[str, Any]:
     from cryogan.run.folder import RunFolder
-    from cryogan.run.held_out import read_held_out
+    from cryogan.run.verdict import read_verdict
 
     folder = RunFolder(result.folder)
-    held_out = read_held_out(folder)
-    findings = [*result.findings, *(held_out.findings if held_out else [])]
+    verdict = read_verdict(folder)
+    findings = [*([verdict.finding] if verdict else []), *result.findings]
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes
     ]
     return {
+        **(verdict.values if verdict else {}),
         "folder": folder.path,
         "map": folder.map,
         "report": folder.report,
@@ -107,7 +111,6 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
         "findings": [vars(finding) for finding in findings],
-        **({"held_out_A": held_out.resolution, "held_out": held_out.values} if held_out else {}),
         **({"classes": classes} if classes else {}),
     }
 

@@ -300,10 +300,8 @@ class RunSettings(Group):
     """Settings of the run and the machine."""
 
     refine: bool = Field(False, description="Refine the finished half maps with poses, as `cryogan refine` does.")
-    held_out: bool = Field(
-        True,
-        description="At the end of a run, measure what particles that had no part in a half map support of it, as "
-        "`cryogan held-out` does.",
+    verdict: bool = Field(
+        True, description="At the end of a run, judge how far its map can be believed, as `cryogan verdict` does."
     )
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, ...")

@@ -25,13 +25,16 @@ class HalfSet:
         particles: STAR file of the particles in the run's folder.
         half: 1 or 2.
         at_most: Largest number of particles, which are then spread evenly over the half.
+
+    Attributes:
+        rows: Rows (N,) of the half's particles that take part.
     """
 
     def __init__(self, plan: Plan, particles: Path, half: int, at_most: int | None = None) -> None:
         s = plan.settings
         seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
         self.images, self.simulator = build_simulator(plan, plan.box, particles, half, seed)
-        self._rows = torch.from_numpy(self.images.spread(len(self.images) if at_most is None else at_most))
+        self.rows = torch.from_numpy(self.images.spread(len(self.images) if at_most is None else at_most))
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
         self.template_count, self.width_A = s.orientations, plan.box * plan.pixel_size
         self.noise_power = measured_noise_power(self.simulator)
@@ -41,7 +44,7 @@ class HalfSet:
         self.micro_batch = MicroBatch(IMAGES_AT_ONCE)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""
@@ -54,6 +57,6 @@ class HalfSet:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield half-planes and CTFs (B, D, D // 2 + 1) of all particles in their order."""
         device = self.generator.device
-        for rows in torch.split(self._rows, IMAGES_AT_ONCE):
+        for rows in torch.split(self.rows, IMAGES_AT_ONCE):
             images = torch.from_numpy(self.images.batch(rows.numpy())).to(device)
             yield to_half_planes(images), self.simulator.transfer(rows.to(device))

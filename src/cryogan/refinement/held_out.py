@@ -1,4 +1,4 @@
-"""Held-out evidence for the half maps of a run: particles and frequencies that had no part in a map.
+"""Held-out evidence for half maps: particles and frequencies that had no part in a map.
 
 The poses of each half's particles are found against the other half's map, from frequencies below a cut-off only. Then
 the particles are compared with the map shell by shell beyond the cut-off and a guard band:
@@ -16,34 +16,26 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from cryogan.critics.matching.templates import Observed
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
-from cryogan.errors import InputError
-from cryogan.particles import read_volume
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.volume import Volume
+from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import Poses, search_poses
-from cryogan.report.figures import plot_held_out
-from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.held_out import THRESHOLD, HeldOut, HeldOutShells, figure_path, write_held_out
-from cryogan.run.log import RunLog
-from cryogan.run.plan import Plan
-from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
+from cryogan.refinement.random_phases import RandomPhases, shell_products
+from cryogan.run.folder import HALVES
+from cryogan.run.held_out import HeldOut, HeldOutShells
 
-AT_MOST = 1500  # particles of each half
 COARSEST = 5  # shell of the coarsest cut-off
 FINEST_SHARE = 2 / 3  # of the half maps' resolution, at the finest cut-off
 CUTOFFS = 3
-OTHERS = 3  # other particles' views that are subtracted
+OTHERS = 2  # other particles' views that are subtracted
 DRAWS = 64  # maps with random phases
 BALL_LOBE = 1.43  # first zero of a ball's Fourier transform, times its diameter
 
@@ -126,57 +118,6 @@ def compare_beyond(half: HalfSet, density: Tensor, poses: Poses, first: int) -> 
     return Evidence(back.finish(total), expected, variance)
 
 
-def shell_products(spectrum: Tensor, back_projection: Tensor, shell: Tensor) -> Tensor:
-    """Return Re <x, b> over each shell, (D // 2 + 1,), of half spectra (D, D, D // 2 + 1) of volumes."""
-    box = len(spectrum)
-    products = (spectrum.conj() * back_projection).real.double() / box**3
-    products[..., 1 : box // 2] *= 2  # the half that is not stored
-    return torch.bincount(shell.flatten(), products.flatten())[: box // 2 + 1]
-
-
-class RandomPhases:
-    """Half maps with random phases, with the power of theirs in each shell, their local power and their symmetry.
-
-    Where a map has no detail, its random likenesses have none: they have as little room to agree with the particles by
-    chance as the map has. Both half maps get the same phases: an error that they share counts once, not twice.
-
-    Args:
-        maps: Half maps (D, D, D), in one frame.
-        half: Gives symmetry and shells.
-        first: Shell from which on the maps are compared with particles.
-    """
-
-    def __init__(self, maps: Sequence[Tensor], half: HalfSet, first: int) -> None:
-        self._half, self._shape = half, maps[0].shape
-        beyond = half.back.shell >= first
-        self._spectra = [torch.fft.rfftn(density) * beyond for density in maps]
-        self._power = [self._by_shell(spectrum) for spectrum in self._spectra]
-        smooth = torch.exp(-2 * (torch.pi * half.back.radius / (2 * first)).square())  # over half a period of `first`
-        self._local = [self._local_amplitude(spectrum, smooth) for spectrum in self._spectra]
-
-    def sample(self, generator: torch.Generator) -> list[Tensor]:
-        """Return half spectra (D, D, D // 2 + 1) of the half maps with random phases."""
-        white = torch.randn(self._shape, generator=generator, device=generator.device)
-        symmetric = self._half.volume.symmetrise(white)
-        return [self._sampled(i, symmetric) for i in range(len(self._spectra))]
-
-    def _sampled(self, i: int, white: Tensor) -> Tensor:
-        spectrum: Tensor = torch.fft.rfftn(white * self._local[i])
-        scale = (self._power[i] / self._by_shell(spectrum).clamp(min=1e-30)).sqrt()
-        return spectrum * scale[self._half.back.shell]
-
-    def _local_amplitude(self, spectrum: Tensor, smooth: Tensor) -> Tensor:
-        power = torch.fft.irfftn(spectrum, s=self._shape).square()
-        local: Tensor = torch.fft.irfftn(torch.fft.rfftn(power) * smooth, s=self._shape)
-        return local.clamp(min=0.0).sqrt()
-
-    def _by_shell(self, spectrum: Tensor) -> Tensor:
-        back = self._half.back
-        return torch.zeros(back.shells, device=spectrum.device).index_add(
-            0, back.shell.flatten(), spectrum.abs().square().flatten()
-        )
-
-
 def shell_evidence(
     halves: Sequence[HalfSet],
     maps: Sequence[Tensor],
@@ -238,86 +179,27 @@ def _judge(
     return listed(deviations(statistic, null)), listed(window), listed(amplitude)
 
 
-class HeldOutTest:
-    """The half maps of a run, and the particles of each half that test the other's map.
+@torch.no_grad()
+def measure_held_out(test: HalfMapTest) -> HeldOut:
+    """Measure what the particles of each half support of the other half's map.
 
     Args:
-        run: Folder of a finished `cryogan reconstruct`.
-
-    Raises:
-        InputError: If it is not one, or the run's device is not here.
+        test: Half maps and the particles of each half.
     """
-
-    def __init__(self, run: Path) -> None:
-        self.plan, folder = Plan.read(run), RunFolder(run)
-        if not self.plan.is_picked:
-            raise InputError(f"{run} is a run on patches with particles anywhere; this needs picked particles.")
-        self.plan.require_device(run)
-        folder.require_finished()
-        torch.set_num_threads(self.plan.threads)
-        half1, half2 = (read_volume(path)[0] for path in folder.half_maps)
-        mask = soft_mask((half1 + half2) / 2, self.plan.pixel_size)
-        self.curves = fsc_curves(half1, half2, self.plan.pixel_size, mask, seed=self.plan.settings.seed)
-        self.guard = guard_band(self.plan.box, float((6 / math.pi * mask.sum()) ** (1 / 3)))
-        self.maps = [torch.from_numpy(volume).to(self.plan.device) for volume in (half2, half1)]  # the other half's
-        self.halves = [HalfSet(self.plan, folder.particles, half, AT_MOST) for half in HALVES]
-
-    def measure(self) -> HeldOut:
-        """Measure what the particles of each half support of the other half's map."""
-        plan = self.plan
-        width_A = plan.box * plan.pixel_size
-        resolution = resolution_at(self.curves.corrected, plan.pixel_size, 0.143, plan.box)
-        tested = [
-            (cut, cut + self.guard) for cut in cutoffs(width_A / resolution) if cut + self.guard < plan.box // 2 - 1
-        ]
-        bands: list[HeldOutShells] = []
-        if tested:
-            with ThreadPoolExecutor(len(HALVES)) as pool:
-                evidence = list(
-                    pool.map(lambda half, density: self._compare(half, density, tested), self.halves, self.maps)
-                )
-            bands = shell_evidence(self.halves, self.maps, evidence, tested)
-        return HeldOut(width_A, sum(map(len, self.halves)), resolution, tuple(bands))
-
-    def _compare(self, half: HalfSet, density: Tensor, tested: Sequence[tuple[int, int]]) -> list[Evidence]:
-        weight = torch.from_numpy(self.curves.unmasked.clip(0.0, 1.0)).to(density)
-        by_shell = weight[half.back.shell.clamp(max=self.plan.box // 2)]
-        weighted = torch.fft.irfftn(torch.fft.rfftn(density) * by_shell, s=density.shape)
-        return [
-            compare_beyond(half, density, search_poses(half, weighted, float(cutoff)), first)
-            for cutoff, first in tested
-        ]
+    plan, guard = test.plan, guard_band(test.plan.box, test.molecule_diameter)
+    finest = test.width_A / test.resolution
+    tested = [(cut, cut + guard) for cut in cutoffs(finest) if cut + guard < plan.box // 2 - 1]
+    bands: list[HeldOutShells] = []
+    if tested:
+        with ThreadPoolExecutor(len(HALVES)) as pool:
+            evidence = list(pool.map(lambda side: _compare(test, side, tested), range(len(HALVES))))
+        bands = shell_evidence(test.halves, test.maps, evidence, tested)
+    return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands))
 
 
-def measure_held_out(run: Path, *, console: Console | None = None) -> HeldOut:
-    """Measure to which resolution held-out particles and frequencies support the half maps of a finished run.
-
-    The record and a figure are written to `held_out` in the run's folder; they replace earlier ones.
-
-    Args:
-        run: Folder of `cryogan reconstruct`.
-        console: Where the result is printed; default: standard error.
-
-    Raises:
-        InputError: If the run is not finished, or not one of picked particles.
-    """
-    console, folder = console or Console(stderr=True), RunFolder(run)
-    test, log = HeldOutTest(run), RunLog(folder, console)
-    log.say("Held-out particles are compared with the half maps.")
-    held_out = test.measure()
-    write_held_out(folder, held_out)
-    if held_out.bands:
-        _plot(folder, held_out, test.curves, test.plan.pixel_size)
-    log.say(held_out.sentence)
-    log.report(held_out.findings)
-    return held_out
-
-
-def _plot(folder: RunFolder, held_out: HeldOut, curves: FscCurves, pixel_size: float) -> None:
-    def padded(values: tuple[float | None, ...]) -> NDArray[np.float64]:
-        return np.array([*values, None], dtype=np.float64)
-
-    named = {
-        f"poses from below {held_out.width_A / band.cutoff:.0f} Å": padded(band.window_z) for band in held_out.bands
-    }
-    plot_held_out(figure_path(folder), curves.frequency, named, THRESHOLD, curves.corrected, pixel_size)
+def _compare(test: HalfMapTest, side: int, tested: Sequence[tuple[int, int]]) -> list[Evidence]:
+    half, weighted = test.halves[side], test.weighted(side)
+    return [
+        compare_beyond(half, test.maps[side], search_poses(half, weighted, float(cutoff)), first)
+        for cutoff, first in tested
+    ]

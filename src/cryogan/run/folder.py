@@ -219,9 +219,9 @@ class RunFolder(MapFolder):
         return MapFolder(self.path / "poses")
 
     @property
-    def held_out(self) -> Path:
-        """Folder where `cryogan held-out` writes, see `cryogan.run.held_out`."""
-        return self.path / "held_out"
+    def verdict(self) -> Path:
+        """Folder where `cryogan verdict` writes, see `cryogan.run.verdict`."""
+        return self.path / "verdict"
 
     # State of a run, and requests to it.
 

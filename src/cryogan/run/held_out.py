@@ -3,18 +3,12 @@
 `cryogan.refinement.held_out` measures it; docs/trust.md explains it.
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-from cryogan.errors import Finding
-from cryogan.files import replacing
-from cryogan.run import warnings
-from cryogan.run.folder import RunFolder
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 THRESHOLD = 3.0  # standard deviations of the null distribution; false in about 1 of 500 windows of two shells
-TOO_FINE = 1.3  # held-out over half-map resolution, in A, from which on the user is warned
 
 
 @dataclass(frozen=True)
@@ -76,9 +70,9 @@ class HeldOut:
         if not self.bands:
             return "Held-out particles and frequencies: not tested, the half maps agree to too few shells."
         if self.resolution is None:
-            first = self.width_A / min(band.first for band in self.bands)
             return (
-                f"Held-out particles and frequencies support no detail of the map: nothing at {first:.1f} A or finer."
+                "Held-out particles and frequencies support no detail of the map: nothing at "
+                f"{self.first_A:.1f} A or finer."
             )
         return (
             f"Held-out particles and frequencies support the map to {self.resolution:.2f} A "
@@ -86,21 +80,19 @@ class HeldOut:
         )
 
     @property
-    def findings(self) -> list[Finding]:
-        """A warning if the half maps agree to a finer resolution than is supported."""
-        if not self.bands:
-            return []
-        if self.resolution is None:
-            first = self.width_A / min(band.first for band in self.bands)
-            return [warnings.HELD_OUT_NOTHING(resolution=self.half_map_resolution, first=first)]
-        if self.resolution > TOO_FINE * self.half_map_resolution:
-            return [warnings.HELD_OUT_COARSER(resolution=self.half_map_resolution, held_out=self.resolution)]
-        return []
+    def first_A(self) -> float:
+        """Coarsest resolution that is tested, A."""
+        return self.width_A / min(band.first for band in self.bands)
 
-    @property
-    def values(self) -> dict[str, object]:
-        """The evidence for a program to read."""
-        return {"held_out_A": self.resolution, "threshold": THRESHOLD, **asdict(self)}
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "HeldOut":
+        """Return what was recorded as JSON."""
+        names = ("z", "window_z", "amplitude")
+        bands = tuple(
+            HeldOutShells(band["cutoff"], band["first"], *(tuple(band[name]) for name in names))
+            for band in values["bands"]
+        )
+        return cls(values["width_A"], values["particle_count"], values["half_map_resolution"], bands)
 
     def table(self) -> list[str]:
         """Lines of the evidence by shell, one table for each cut-off."""
@@ -113,32 +105,3 @@ class HeldOut:
                 amplitude, z, window = (math.nan if number is None else number for number in numbers)
                 lines.append(f"  {shell:5d} {self.width_A / shell:8.2f} {amplitude:10.3f} {z:7.1f} {window:10.1f}")
         return lines
-
-
-def record_path(folder: RunFolder) -> Path:
-    """Return the path of the record: the evidence by shell, JSON."""
-    return folder.held_out / "held_out.json"
-
-
-def figure_path(folder: RunFolder) -> Path:
-    """Return the path of the figure: the evidence by shell, and the FSC of the half maps."""
-    return folder.held_out / "held_out.png"
-
-
-def write_held_out(folder: RunFolder, held_out: HeldOut) -> None:
-    """Write the record of a run's folder."""
-    folder.held_out.mkdir(exist_ok=True)
-    with replacing(record_path(folder)) as temporary:
-        temporary.write_text(json.dumps(held_out.values) + "\n")
-
-
-def read_held_out(folder: RunFolder) -> HeldOut | None:
-    """Read the record of a run's folder; None: there is none."""
-    if not record_path(folder).exists():
-        return None
-    values = json.loads(record_path(folder).read_text())
-    bands = tuple(
-        HeldOutShells(band["cutoff"], band["first"], *(tuple(band[name]) for name in ("z", "window_z", "amplitude")))
-        for band in values["bands"]
-    )
-    return HeldOut(values["width_A"], values["particle_count"], values["half_map_resolution"], bands)

@@ -9,8 +9,8 @@ from cryogan.report.page import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command
-from cryogan.run.held_out import figure_path, read_held_out
 from cryogan.run.plan import Plan
+from cryogan.run.verdict import read_verdict
 from cryogan.run.views import read_views
 
 if TYPE_CHECKING:
@@ -26,9 +26,13 @@ PICTURES = {
     "projections_over_time": "Projections of the map during the run.",
     "progress": "What the critic says, and how much the map moves.",
 }
-MEANING = (
-    "Particles were oriented by coarser frequencies only, against the half map that they had no part in, and agree "
-    "with it up to there. This cannot see what all images share and no particle is, such as a ramp of the background."
+EVIDENCE = {
+    "held_out": "Held-out agreement by shell, and the FSC of the half maps.",
+    "likeness": "Particles and images simulated from the other half's map: what tells them apart.",
+}
+NUMBERS = (
+    "The resolution for a paper's table and for EMDB is that of the half maps (FSC 0.143, corrected for the mask in "
+    "{mask}, whose curve is {fsc}); the verdict stands beside it, and says whether that number can be believed."
 )
 
 
@@ -72,8 +76,8 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         name(folder.chimerax_script): "shows the maps in ChimeraX",
         f"{name(folder.figures)}/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
     }
-    if plan.is_picked and plan.settings.held_out:
-        done[f"{name(folder.held_out)}/"] = "to which resolution held-out particles support the map, by shell"
+    if plan.is_picked and plan.settings.verdict:
+        done[f"{name(folder.verdict)}/"] = "how far the map can be believed: verdict.json, and pictures of the evidence"
     if plan.uneven_views:
         done[name(folder.views)] = "views and shifts, learned or given"
     if plan.settings.classes > 1:
@@ -91,23 +95,22 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         result: result of the run.
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
-    held_out = read_held_out(folder)
-    findings = [*result.map_findings, *(held_out.findings if held_out else [])]
+    verdict = read_verdict(folder)
     summary = (
+        f"{f'{verdict.sentence} ' if verdict else ''}"
         f"{plan.particle_count} {plan.settings.kind}, two half maps from zero, box {plan.box} px of "
         f"{plan.pixel_size:.3f} A (Nyquist {2 * plan.pixel_size:.2f} A). "
         f"The half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; "
         f"{result.resolution_unmasked:.2f} A unmasked)."
-        f"{f' {held_out.sentence}' if held_out else ''}"
     )
     page = Page(
         title=f"CryoGAN: {plan.particles.name}",
         summary=summary,
-        warnings=[finding.sentence for finding in findings if finding.code != warnings.CONVERGED.code],
+        warnings=[finding.sentence for finding in result.map_findings if finding.code != warnings.CONVERGED.code],
         tables=_tables(folder, plan, result, record),
         pictures=[
             *((text, folder.figure(name)) for name, text in PICTURES.items()),
-            ("Held-out agreement by shell, and the FSC of the half maps.", figure_path(folder)),
+            *((text, folder.verdict / f"{name}.png") for name, text in EVIDENCE.items()),
         ],
         next=(
             resume_command(folder)
@@ -128,11 +131,11 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         "Symmetry": plan.settings.symmetry,
         "Command": str(record.get("command", "")),
     }
-    alignment, mask, held_out = result.alignment, result.mask, read_held_out(folder)
+    alignment, mask, verdict = result.alignment, result.mask, read_verdict(folder)
     came_out = {
         "FSC 0.143, corrected": f"{result.resolution:.2f} A",
         "FSC 0.143, unmasked": f"{result.resolution_unmasked:.2f} A",
-        **({"Held-out particles": f"{held_out.sentence} {MEANING}"} if held_out else {}),
+        "For a table": NUMBERS.format(mask=folder.mask.name, fsc=folder.fsc_xml.name),
         "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored {alignment.correlation_other_hand:.3f})",
         "Has it converged?": result.convergence.sentence,
         "Mask": f"{folder.mask.name}, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",
@@ -141,6 +144,7 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
     }
     classes = {found.folder.name: found.sentence for found in result.classes}
     return {
+        **({"Verdict": {"Verdict": verdict.finding.sentence, **verdict.sentences}} if verdict else {}),
         "What went in": went_in,
         "What came out": came_out,
         **({"Classes: all of the above is their weighted mean": classes} if classes else {}),

@@ -183,17 +183,50 @@ OUTLINE_ONLY = Kind(
     "outline.",
     "Run a second seed and compare.",
 )
-HELD_OUT_COARSER = Kind(
-    "held-out-coarser",
-    "warning",
-    "The half maps agree to {resolution:.1f} A, but particles that had no part in the other half's map support it only "
-    "to {held_out:.1f} A. The map may be wrong beyond that; do not report {resolution:.1f} A.",
+VERDICT_RESOLVED = Kind(
+    "resolved",
+    "note",
+    "Resolved to {resolution:.1f} A ({half}, {held_out}).",
 )
-HELD_OUT_NOTHING = Kind(
-    "held-out-nothing",
+VERDICT_SHAPE = Kind(
+    "low-resolution-shape",
     "warning",
-    "The half maps agree to {resolution:.1f} A, but particles that had no part in the other half's map support no "
-    "detail of it, at {first:.1f} A or finer. The map may be wrong; do not report {resolution:.1f} A.",
+    "Low-resolution shape only, to {resolution:.0f} A ({half}, {held_out}).",
+    "Do not build on its details; give more particles, or look at the likelier of several seeds (--repeats).",
+)
+VERDICT_FEATURELESS = Kind(
+    "featureless",
+    "error",
+    "Featureless: {half}, but it is a ball or a hollow shell (its radial average explains {radial:.0%} of it), and "
+    "{held_out}. No resolution can be given.",
+    "Give the symmetry if there is one, more particles, or a larger --box.",
+)
+VERDICT_HALVES = Kind(
+    "halves-differ",
+    "error",
+    "Halves disagree: their correlation is {correlation:.2f} after alignment, so at least one of them is wrong. No "
+    "resolution can be given.",
+    "Run again with another --seed or more --starts.",
+)
+VERDICT_UNDECIDED = Kind(
+    "undecided",
+    "error",
+    "Wrong or undecided: {half}, but {held_out}. No resolution can be given.",
+    "Compare several seeds (--repeats), and look for what all images share and no particle is.",
+)
+VERDICT_MISMATCH = Kind(
+    "mismatch",
+    "error",
+    "Wrong or undecided: {half} and {held_out}, but particles match the map with {match:.0%} of the log-likelihood of "
+    "images that are simulated from it.",
+    "Look for junk (2-D classes), a wrong defocus or pixel size, or several structures (--classes 2).",
+)
+ONE_MAP = Kind(
+    "one-map",
+    "warning",
+    "With one map the particles are held out only if none of them had a part in it: this verdict is for a map of other "
+    "particles, or of a model.",
+    "For a map of these particles give both half maps.",
 )
 TIGHT_BOX = Kind(
     "tight-box",

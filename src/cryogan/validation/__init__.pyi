@@ -3,10 +3,12 @@ from .axes import find_axes
 from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
 from .masks import check_mask, low_pass, soft_mask, spherical_mask
 from .resampling import flip_hand, resample
+from .shape import Shape, radial_average, shape_of
 
 __all__ = [
     "Alignment",
     "FscCurves",
+    "Shape",
     "align",
     "check_mask",
     "find_axes",
@@ -14,9 +16,11 @@ __all__ = [
     "fsc",
     "fsc_curves",
     "low_pass",
+    "radial_average",
     "randomise_phases",
     "resample",
     "resolution_at",
+    "shape_of",
     "soft_mask",
     "spherical_mask",
 ]

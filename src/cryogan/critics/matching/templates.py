@@ -123,6 +123,7 @@ class TemplateBank:
         self, templates: Templates, projections: Tensor, rotations: Tensor, shifts: Tensor, prior: float
     ) -> None:
         self._templates, self.rotations, self.shifts, self._prior = templates, rotations, shifts, prior
+        self.disc = templates.disc
         self._projections = torch.view_as_real(projections).flatten(1)  # (M, 2 K)
         self._power = projections.abs().square()  # (M, K)
 

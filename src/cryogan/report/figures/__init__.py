@@ -7,6 +7,7 @@ vision and in print: curves also differ in lightness or dash, images are grey.
 
 from cryogan.report.figures.fsc import plot_fsc, plot_fsc_over_time, plot_held_out, plot_power_spectra
 from cryogan.report.figures.images import plot_gallery, plot_particles, plot_places, plot_projections_over_time
+from cryogan.report.figures.likeness import plot_likeness
 from cryogan.report.figures.maps import plot_volume_over_time
 from cryogan.report.figures.progress import plot_histogram, plot_progress
 from cryogan.report.figures.views import plot_view_density, plot_view_distribution
@@ -17,6 +18,7 @@ __all__ = [
     "plot_gallery",
     "plot_held_out",
     "plot_histogram",
+    "plot_likeness",
     "plot_particles",
     "plot_places",
     "plot_power_spectra",

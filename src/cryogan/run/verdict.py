@@ -1,0 +1,178 @@
+"""The verdict on a map: how far it can be believed, from evidence that the FSC of the half maps does not hold.
+
+`cryogan.refinement.verdict` measures the evidence; docs/trust.md explains it.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cryogan.errors import Finding
+from cryogan.files import replacing
+from cryogan.run import warnings
+from cryogan.run.folder import RunFolder
+from cryogan.run.held_out import HeldOut
+from cryogan.run.likeness import Likeness
+from cryogan.validation.shape import Shape
+
+SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
+ROUND = 0.9  # share of the map that its radial average explains, from which on it is called featureless
+SHAPE_A, SHAPES = 20.0, 8.0  # resolved is finer than this, or than this part of the molecule's diameter
+LEAST_MATCH = 0.5  # of the log-likelihood of simulated images, that particles of the map have
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the verdict rests on.
+
+    Attributes:
+        half_map_resolution: Corrected FSC 0.143 of the half maps, A; None: there is one map, of other particles.
+        correlation: Correlation of the half maps; 1 for one map.
+        correlation_other_hand: Correlation of half map 1 with the mirror image of half map 2, aligned; None: not known.
+        diameter: Diameter of a ball of the molecule's volume, A.
+        shape: How round the map is, and how empty its border.
+        held_out: What held-out particles and frequencies support.
+        likeness: What tells real from simulated images, and what is known of the poses.
+    """
+
+    half_map_resolution: float | None
+    correlation: float
+    correlation_other_hand: float | None
+    diameter: float
+    shape: Shape
+    held_out: HeldOut
+    likeness: Likeness
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "Evidence":
+        """Return the evidence that was recorded as JSON."""
+        parts = {"shape": Shape(**values["shape"]), "held_out": HeldOut.from_values(values["held_out"])}
+        return cls(**({**values} | parts | {"likeness": Likeness.from_values(values["likeness"])}))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a map can be believed.
+
+    Attributes:
+        evidence: What it rests on.
+    """
+
+    evidence: Evidence
+
+    @property
+    def resolution(self) -> float | None:
+        """Resolution to which the map can be believed, A: never finer than held-out data support; None: to none."""
+        supported = self.evidence.held_out.resolution
+        if supported is None or self.evidence.correlation < SAME_FRAME:
+            return None
+        return max(supported, self.evidence.half_map_resolution or 0.0)
+
+    @property
+    def finding(self) -> Finding:
+        """The verdict in one sentence, with its code: the first word on a run."""
+        e = self.evidence
+        values = {"half": self._half_maps, "held_out": self._supported}
+        if e.correlation < SAME_FRAME:
+            return warnings.VERDICT_HALVES(correlation=e.correlation)
+        if self.resolution is None:
+            kind = warnings.VERDICT_FEATURELESS if e.shape.radial_share > ROUND else warnings.VERDICT_UNDECIDED
+            return kind(radial=e.shape.radial_share, **values)
+        if e.likeness.match < LEAST_MATCH:
+            return warnings.VERDICT_MISMATCH(match=e.likeness.match, **values)
+        if self.resolution > max(SHAPE_A, e.diameter / SHAPES):
+            return warnings.VERDICT_SHAPE(resolution=self.resolution, **values)
+        return warnings.VERDICT_RESOLVED(resolution=self.resolution, **values)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The verdict, and what else a user should know of it."""
+        return [self.finding] if self.evidence.half_map_resolution is not None else [self.finding, warnings.ONE_MAP()]
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the map is resolved."""
+        return self.finding.code == warnings.VERDICT_RESOLVED.code
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        return f"Verdict: {self.finding.sentence}"
+
+    @property
+    def sentences(self) -> dict[str, str]:
+        """The evidence in words, by its name."""
+        e = self.evidence
+        mirror = ""
+        if e.correlation_other_hand is not None:
+            mirror = f"; with one of them mirrored {e.correlation_other_hand:.2f}"
+        return {
+            "Half maps": f"{self._half_maps}; their correlation is {e.correlation:.2f}{mirror}",
+            "Held-out particles": e.held_out.sentence,
+            "Real and simulated images": e.likeness.sentence,
+            "Poses": e.likeness.poses_sentence,
+            "Shape": f"its radial average explains {e.shape.radial_share:.0%} of the map; at the border of the sphere "
+            f"it has {e.shape.border:.0%} of the molecule's density",
+        }
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The verdict and its evidence for a program to read."""
+        return {
+            "verdict": self.finding.code,
+            "verdict_A": self.resolution,
+            "sentence": self.finding.sentence,
+            "held_out_A": self.evidence.held_out.resolution,
+            "evidence": asdict(self.evidence),
+        }
+
+    @property
+    def _half_maps(self) -> str:
+        resolution = self.evidence.half_map_resolution
+        return "there is one map" if resolution is None else f"half maps agree to {resolution:.1f} A"
+
+    @property
+    def _supported(self) -> str:
+        held_out = self.evidence.held_out
+        if not held_out.bands:
+            return "too few shells agree to hold any out"
+        if held_out.resolution is None:
+            return f"held-out particles support nothing at {held_out.first_A:.0f} A or finer"
+        return f"held-out particles support it to {held_out.resolution:.1f} A"
+
+
+def record_path(folder: RunFolder) -> Path:
+    """Return the path of the record of a run: verdict and evidence, JSON."""
+    return folder.verdict / "verdict.json"
+
+
+def write_verdict(path: Path, verdict: Verdict) -> None:
+    """Write a verdict and its evidence as JSON.
+
+    Args:
+        path: File to write; its folder is made.
+        verdict: What is written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_finite(verdict.values), indent=1) + "\n")
+
+
+def read_verdict(folder: RunFolder) -> Verdict | None:
+    """Read the verdict on a run; None: there is none."""
+    path = record_path(folder)
+    if not path.exists():
+        return None
+    return Verdict(Evidence.from_values(json.loads(path.read_text())["evidence"]))
+
+
+def _finite(values: Any) -> Any:
+    """Return values with None in the place of what JSON cannot hold."""
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -1,0 +1,60 @@
+"""What a map has beside its outline: numbers that say how round it is, and how empty its border."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cryogan.grids import centred_radius
+from cryogan.validation.checks import Array, cubic
+from cryogan.validation.masks import low_pass
+
+BORDER = 0.9  # of the mask's radius: beyond is its border
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How round a map is, and how much of it is at the border of the sphere that it was made in.
+
+    Attributes:
+        radial_share: Share of the map's variance within the sphere that its radial average explains: 1 for a ball or a
+            hollow shell.
+        border: Root mean square at the border of the sphere, over that within the molecule's mask.
+    """
+
+    radial_share: float
+    border: float
+
+
+def radial_average(volume: npt.ArrayLike) -> Array:
+    """Return the mean of a map (D, D, D) over the sphere at each radius about the centre voxel, (D, D, D)."""
+    array = cubic(volume)
+    radius = centred_radius(len(array), axes=3)
+    shell = np.rint(radius).astype(int).ravel()
+    mean = np.bincount(shell, array.ravel()) / np.bincount(shell).clip(min=1)
+    return np.asarray(np.interp(radius, np.arange(len(mean)), mean))
+
+
+def shape_of(
+    volume: npt.ArrayLike, pixel_size: float, resolution_A: float, mask: npt.ArrayLike, radius_A: float
+) -> Shape:
+    """Return how round a map is, and how empty its border.
+
+    Args:
+        volume: (D, D, D).
+        pixel_size: A.
+        resolution_A: Finer detail is left out.
+        mask: Soft mask around the molecule, (D, D, D).
+        radius_A: Radius of the sphere that the map was made in.
+
+    Raises:
+        InputError: If the map is not cubic or not finite.
+    """
+    density = low_pass(volume, pixel_size, max(resolution_A, 2 * pixel_size))
+    inside, weight = centred_radius(len(density), axes=3) * pixel_size <= radius_A, cubic(mask, "mask")
+    border = inside & (centred_radius(len(density), axes=3) * pixel_size > BORDER * radius_A)
+    average = radial_average(density)[inside]
+    explained = np.corrcoef(density[inside], average)[0, 1] ** 2
+    background = float(np.median(density[inside & (weight < 0.5)])) if (inside & (weight < 0.5)).any() else 0.0
+    signal = np.sqrt(np.average((density - background) ** 2, weights=weight))
+    return Shape(float(explained), float(np.sqrt(np.mean((density[border] - background) ** 2)) / signal))

@@ -1,0 +1,197 @@
+"""The verdict: what it says for which evidence, right and wrong maps, runs and maps of other programs."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import verdict
+from cryogan.cli import main
+from cryogan.config import resolve
+from cryogan.grids import centred_radius, falling_cosine
+from cryogan.models.phantom import phantom
+from cryogan.particles import write_particles, write_volume
+from cryogan.refinement.likeness import auc
+from cryogan.run.folder import RunFolder
+from cryogan.run.inputs import read_inputs
+from cryogan.run.likeness import auc_deviation
+from cryogan.run.verdict import Verdict, read_verdict, record_path, write_verdict
+from cryogan.validation import radial_average, shape_of
+
+BOX, PIXEL = 32, 4.0
+
+
+def truth() -> np.ndarray:
+    return phantom(BOX, PIXEL, 1)
+
+
+def ball() -> np.ndarray:
+    return falling_cosine(centred_radius(BOX, axes=3), 8, 2) * truth().max() / 2
+
+
+def other_molecule() -> np.ndarray:
+    return phantom(BOX, PIXEL, 2)
+
+
+@pytest.fixture(scope="module")
+def star(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The particles, with their halves."""
+    folder = tmp_path_factory.mktemp("halves")
+    inputs = read_inputs(particles / "particles.star", None, None, resolve("default", None, {}))
+    write_particles(folder / "particles.star", inputs.images.table, random_subset=inputs.halves.subset)
+    for name in ("particles.mrcs", "noise.mrcs", "noise.star"):
+        (folder / name).symlink_to(particles / name)
+    return folder / "particles.star"
+
+
+def judged(star: Path, tmp_path: Path, *maps: np.ndarray, options: Sequence[str] = ()) -> list[str]:
+    """Arguments of the command on these maps, the unit of which is not that of the particles."""
+    paths = [tmp_path / f"map{number}.mrc" for number in range(len(maps))]
+    for path, density in zip(paths, maps, strict=True):
+        write_volume(path, (17.0 * density).astype(np.float32), PIXEL)
+    noise = str(star.parent / "noise.star")
+    common = ["--symmetry", "D2", "--max-shift", "4", "--threads", "1", "--noise", noise, "--json", "--quiet"]
+    return ["verdict", *map(str, paths), str(star), *common, *options]
+
+
+def test_right_half_maps_of_any_scale_are_resolved(
+    star: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(judged(star, tmp_path, truth(), truth(), options=["--out", str(tmp_path / "out"), "--strict"]))
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "resolved"
+    assert found["verdict_A"] == found["held_out_A"] < 9.5
+    likeness = found["evidence"]["likeness"]
+    assert likeness["match"] == pytest.approx(1.0, abs=0.15)
+    assert 1.0 <= likeness["views_left"] < 0.1 * likeness["views"]
+    assert np.median(likeness["power"]) == pytest.approx(1.0, abs=0.2)
+    record = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert record["verdict"] == "resolved"
+    for name in ("held_out.png", "likeness.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("wrong", [ball, other_molecule])
+def test_wrong_half_maps_are_not_resolved(
+    wrong: Callable[[], np.ndarray], star: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(judged(star, tmp_path, wrong(), wrong(), options=["--strict"]))
+    assert ended.value.code == 3
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] in ("undecided", "featureless", "low-resolution-shape", "mismatch")
+    assert found["evidence"]["half_map_resolution"] < 8.1  # they are equal
+
+
+def test_one_map_is_judged_as_one_of_other_particles(
+    particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(
+        [word for word in judged(particles / "particles.star", tmp_path, truth()) if word not in ("--quiet", "--json")]
+    )
+    told = capsys.readouterr()
+    assert "held out only if none of them had a part in it" in told.err
+    assert told.out.startswith("Verdict: Resolved to ")
+    assert "there is one map" in told.out
+
+
+def test_half_maps_without_the_halves_of_the_particles_are_refused(
+    particles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(judged(particles / "particles.star", tmp_path, truth(), truth()))
+    assert ended.value.code == 2
+    assert "does not say of which half map each particle is" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_map_narrower_than_the_particles_is_refused(
+    star: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = truth()[4:-4, 4:-4, 4:-4]
+    with pytest.raises(SystemExit):
+        main(judged(star, tmp_path, narrow, narrow))
+    assert "96 A wide, the particles are 128 A" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_the_verdict_follows_the_evidence() -> None:
+    resolved = verdict(last=12)
+    assert resolved.finding.code == "resolved"
+    assert resolved.is_resolved
+    assert resolved.resolution == 128 / 12
+    assert "Resolved to 10.7 A (half maps agree to 9.0 A, held-out particles support it to 10.7 A)" in resolved.sentence
+
+
+def changed(found: Verdict, **values: object) -> Verdict:
+    return Verdict(replace(found.evidence, **values))  # type: ignore[arg-type]
+
+
+def test_no_resolution_is_finer_than_the_half_maps_or_what_is_held_out() -> None:
+    assert changed(verdict(last=12), half_map_resolution=13.0).resolution == 13.0
+    assert verdict(last=9).resolution == 128 / 9
+    assert changed(verdict(last=12), half_map_resolution=None).resolution == 128 / 12
+    assert verdict(last=None).resolution is None
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"correlation": 0.7}, "halves-differ"),
+        ({"half_map_resolution": 31.0, "diameter": 100.0}, "low-resolution-shape"),
+        ({"half_map_resolution": 31.0, "diameter": 300.0}, "resolved"),
+    ],
+)
+def test_what_else_the_verdict_rests_on(values: dict[str, object], code: str) -> None:
+    found = changed(verdict(last=12), **values)
+    assert found.finding.code == code
+    assert found.is_resolved is (code == "resolved")
+
+
+def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
+    nothing = verdict(last=None)
+    assert nothing.finding.code == "undecided"
+    round_ = changed(nothing, shape=replace(nothing.evidence.shape, radial_share=0.97))
+    assert round_.finding.code == "featureless"
+    assert "97%" in round_.sentence
+
+
+def test_particles_that_match_worse_than_simulated_ones_are_told() -> None:
+    found = verdict(last=12)
+    worse = changed(found, likeness=replace(found.evidence.likeness, match=0.3))
+    assert worse.finding.code == "mismatch"
+    assert "30%" in worse.sentence
+
+
+def test_the_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert read_verdict(folder) is None
+    write_verdict(record_path(folder), verdict(last=9))
+    assert read_verdict(folder) == verdict(last=9)
+
+
+def test_auc_is_the_probability_that_a_positive_one_is_larger() -> None:
+    assert auc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
+    assert auc(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 0.5
+    assert auc(np.array([0.0, 2.0]), np.array([1.0, 3.0])) == 0.25
+
+
+def test_auc_of_one_distribution_scatters_as_stated() -> None:
+    generator = np.random.default_rng(0)
+    areas = [auc(*generator.standard_normal((2, 50))) for _ in range(400)]
+    assert np.std(areas) == pytest.approx(auc_deviation(50, 50), rel=0.15)
+
+
+def test_the_radial_average_of_a_ball_is_the_ball() -> None:
+    assert np.corrcoef(radial_average(ball()).ravel(), ball().ravel())[0, 1] > 0.99
+    mask = np.ones((BOX,) * 3)
+    assert shape_of(ball(), PIXEL, 12.0, mask, 60.0).radial_share > 0.97
+    assert shape_of(truth(), PIXEL, 12.0, mask, 60.0).radial_share < 0.8
+
+
+def test_the_border_of_a_map_that_fills_its_sphere_is_as_dense_as_the_molecule() -> None:
+    wide = np.random.default_rng(0).standard_normal((BOX,) * 3)
+    inside = falling_cosine(centred_radius(BOX, axes=3), 8, 2)
+    assert shape_of(wide, PIXEL, 10.0, inside, 60.0).border > 0.7
+    assert shape_of(ball(), PIXEL, 10.0, inside, 60.0).border < 0.1
