@@ -263,6 +263,7 @@ def measure(name: str, models: Path, scratch: Path, keep: bool) -> dict[str, obj
     record |= reconstruct(name, run, folder / "data", folder / "run")
     if (folder / "run" / "map.mrc").exists():
         record |= compare(run, folder / "data", folder / "run")
+        record["verdict"] = json.loads((folder / "run" / "verdict" / "verdict.json").read_text())
     versions = {"cryogan": __version__, "torch": torch.__version__, "python": platform.python_version()}
     if not keep:
         shutil.rmtree(folder)
