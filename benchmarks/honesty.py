@@ -3,6 +3,7 @@
     python benchmarks/honesty.py ../shared/data/models --scratch /tmp/honesty            # all that have no record yet
     python benchmarks/honesty.py ../shared/data/models --scratch /tmp/honesty --only groel_tidy noise_d2
     python benchmarks/honesty.py --list
+    python benchmarks/honesty.py --report docs/images/honesty.png    # the records as a table, and a picture of them
 
 One run is 2,000 particles at 48 px, some 3 CPU minutes; all take about 150. Each leaves one JSON record in --out with
 what the program printed, what its half maps agree to, and how far its map agrees with the truth. Runs with a record are
@@ -22,11 +23,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryogan import __version__
@@ -37,7 +41,7 @@ from cryogan.simulation.disturbances import Disturbances
 from cryogan.simulation.symmetry_axes import on_symmetry_axes
 from cryogan.validation import align, fsc, fsc_curves, radial_average, resample, resolution_at
 
-BOX, COUNT, RIGHT_A, LINES = 48, 2000, 20.0, 60
+BOX, COUNT, RIGHT_A, TOO_FINE, LINES = 48, 2000, 20.0, 0.87, 60
 RECORDS = Path(__file__).resolve().parents[1] / "docs" / "runs" / "honesty"
 
 
@@ -270,6 +274,73 @@ def measure(name: str, models: Path, scratch: Path, keep: bool) -> dict[str, obj
     return record | {"versions": versions}
 
 
+def judged(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run says, beside the truth."""
+    hollow = MOLECULES[record["run"]["molecule"]].hollow
+    true_A = record["truth_05_without_radial_averages" if hollow else "truth_05"]
+    verdict = record["verdict"]
+    resolved = verdict["verdict"] == "resolved"
+    ratio = verdict["verdict_A"] / true_A if resolved else None
+    return {
+        "run": record["name"],
+        "group": record["group"],
+        "fault": record["run"]["fault"] or "-",
+        "halves_A": record["halves_corrected_0143"],
+        "held_out_A": verdict["held_out_A"],
+        "verdict": verdict["verdict"],
+        "says_A": verdict["verdict_A"] if resolved else None,
+        "true_A": true_A,
+        "right": record["right"],
+        "ratio": ratio,
+        "confidently_wrong": resolved and (not record["right"] or ratio < TOO_FINE),
+        "false_alarm": record["right"] and not resolved,
+    }
+
+
+def report(records: Path, picture: Path) -> None:
+    """Print the runs as a Markdown table with its sums, and draw what is reported against the truth."""
+    rows = [judged(json.loads(path.read_text())) for path in sorted(records.glob("*.json"))]
+    rows = [row for group in ("set", "table") for row in rows if row["group"] == group]
+    names = ("run", "group", "fault", "halves_A", "held_out_A", "verdict", "true_A", "ratio")
+    print("| " + " | ".join(names) + " | |\n|" + " --- |" * (len(names) + 1))
+    for row in rows:
+        cells = [f"{v:.2f}" if isinstance(v := row[name], float) else str(v or "-") for name in names]
+        remark = "**confidently wrong**" if row["confidently_wrong"] else "false alarm" if row["false_alarm"] else ""
+        print("| " + " | ".join(cells) + f" | {remark} |")
+    for group in ("set", "table"):
+        of_group = [row for row in rows if row["group"] == group]
+        right = [row for row in of_group if row["right"]]
+        ratios = [row["ratio"] for row in right if row["ratio"] is not None]
+        print(
+            f"\nGroup {group}: {len(of_group)} runs, {len(right)} right; confidently wrong "
+            f"{sum(row['confidently_wrong'] for row in of_group)}, false alarms "
+            f"{sum(row['false_alarm'] for row in right)}; reported over true d: "
+            f"{min(ratios, default=0):.2f} to {max(ratios, default=0):.2f}, median {np.median(ratios or [0]):.2f}."
+        )
+    draw(rows, picture)
+
+
+def draw(rows: Sequence[dict[str, Any]], picture: Path) -> None:
+    """Draw the resolution that half maps and verdict report against the true one."""
+    figure = Figure(figsize=(9.6, 4.8), dpi=130, layout="constrained")
+    panels = zip(figure.subplots(1, 2, sharex=True, sharey=True), ("halves_A", "says_A"), strict=True)
+    for axes, said in panels:
+        for group, colour in (("set", "#56B4E9"), ("table", "#0072B2")):
+            for right, marker in ((True, "o"), (False, "X")):
+                chosen = [r for r in rows if r["group"] == group and r["right"] is right and r[said] is not None]
+                x, y = ([1 / row[name] for row in chosen] for name in ("true_A", said))
+                label = f"{'right' if right else 'wrong'}, group {group}"
+                axes.scatter(x, y, marker=marker, color=colour if right else "#D55E00", label=label)
+        axes.plot([0, 0.15], [0, 0.15], color="0.5", linewidth=0.9)
+        axes.axvline(1 / RIGHT_A, color="0.8", linewidth=0.9)
+        axes.set_xlabel("True resolution, FSC 0.5 with the truth (1/Å)")
+    axes.set_title("Verdict: resolved to", loc="left")
+    figure.axes[0].set_title("Half maps agree to (FSC 0.143, corrected)", loc="left")
+    figure.axes[0].set_ylabel("Reported resolution (1/Å)")
+    figure.axes[0].legend(loc="lower right", fontsize=8)
+    figure.savefig(picture)
+
+
 def main() -> None:
     """Make the runs that have no record yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -278,12 +349,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="RUN")
     parser.add_argument("--keep", action="store_true", help="leave particles and maps in --scratch")
+    parser.add_argument("--report", type=Path, metavar="PNG", help="print the records as a table, and draw them")
     parser.add_argument("--list", action="store_true", help="print the runs, and which have a record")
     a = parser.parse_args()
     if a.list:
         for name, run in RUNS.items():
             done = "done" if (a.out / f"{name}.json").exists() else ""
             print(f"{name:28} {MOLECULES[run.molecule].group:6} {run.snr:5} {run.fault:20} {done}")
+        return
+    if a.report:
+        report(a.out, a.report)
         return
     if a.models is None or a.scratch is None:
         parser.error("give the folder of the models and --scratch")

@@ -17,6 +17,7 @@ from cryogan.errors import InputError
 from cryogan.particles import read_volume
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.fsc_files import read_fsc
+from cryogan.run.verdict import read_verdict, record_path
 from cryogan.validation import fsc, resample, resolution_at
 from cryogan.watch.record import RunRecord
 
@@ -178,8 +179,10 @@ class WatchedRun:
             return None if self._compared is None else self._compared[1]
         frequency, curves = read_fsc(self.folder)
         resolution = resolution_at(curves["corrected"], self._record.pixel_size, 0.143, self._record.box)
+        verdict = read_verdict(self.folder) if self.inside(record_path(self.folder)) else None
+        said = f"{verdict.sentence} " if verdict else ""
         return {
-            "text": f"The finished half maps: {resolution:.1f} Å at 0.143, mask-corrected.",
+            "text": f"{said}The finished half maps: {resolution:.1f} Å at 0.143, mask-corrected.",
             "frequency": frequency.tolist(),
             "curves": {name.replace("_", "-"): _plain(curve) for name, curve in curves.items()},
         }
