@@ -210,7 +210,7 @@ def _copy_images(out: Path, copies: int, pixel_size: float, seed: int) -> None:
 def reconstruct(name: str, run: Run, data: Path, out: Path) -> dict[str, object]:
     """Run the program as a user would; returns what it printed and what it cost."""
     symmetry = () if "--symmetry" in run.options else _symmetry(MOLECULES[run.molecule].symmetry)
-    options = [*symmetry, *run.options, "--seed", str(list(RUNS).index(name)), "--threads", "1"]
+    options = [*symmetry, *run.options, "--seed", str(list(RUNS).index(name)), "--threads", "1", "--starts", "1"]
     command = [sys.executable, "-m", "cryogan.cli", "reconstruct", str(data / "particles.star")]
     command += ["--noise", str(data / "noise.star"), "--out", str(out), *options]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
