@@ -6,17 +6,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cryogan.config import Settings, resolve
+from cryogan.particles import write_volume
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.held_out import HeldOut, HeldOutShells
 from cryogan.run.inputs import read_inputs
 from cryogan.run.likeness import Likeness
+from cryogan.run.outcome import Outcome
 from cryogan.run.reconstruct import prepare
 from cryogan.run.verdict import Evidence, Verdict
 from cryogan.validation import Shape
 
+PHANTOM_PIXEL = 4.0  # of the phantom in `particles`
 _SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
 TINY: dict[str, dict[str, object]] = {
     "matching": _SHARED
@@ -67,6 +71,15 @@ def prepared(folder: Path, particles: Path, settings: Settings, *, noise: bool =
     """Prepare a run's folder, as its halves find it, for the set in the folder `particles`."""
     patches = particles / "noise.star" if noise else None
     prepare(RunFolder(folder), read_inputs(particles / "particles.star", patches, None, settings))
+    return folder
+
+
+def finished(folder: Path, particles: Path, density: np.ndarray) -> Path:
+    """A run on `particles` as it is left at its end, with this map in place of both half maps."""
+    prepared(folder, particles, resolve("default", None, _SHARED))
+    for path in RunFolder(folder).half_maps:
+        write_volume(path, density.astype(np.float32), PHANTOM_PIXEL)
+    RunFolder(folder).record_outcome(Outcome.FINISHED)
     return folder
 
 

@@ -7,38 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from cryogan.config import resolve
+from builders import finished
 from cryogan.grids import centred_radius, falling_cosine, frequency_radius
 from cryogan.models.phantom import phantom
-from cryogan.particles import open_stack, read_star, write_particles, write_stack, write_volume
+from cryogan.particles import open_stack, read_star, write_stack
 from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.held_out import compare_beyond, cutoffs, guard_band, measure_held_out, shell_evidence
 from cryogan.refinement.pose_search import Poses, search_poses
 from cryogan.refinement.random_phases import shell_products
 from cryogan.rotations import euler_to_rotations
-from cryogan.run.folder import HALVES, RunFolder
+from cryogan.run.folder import HALVES
 from cryogan.run.held_out import HeldOut, HeldOutShells
-from cryogan.run.inputs import read_inputs
-from cryogan.run.outcome import Outcome
 from cryogan.run.plan import Plan
 
-BOX, PIXEL, SEED = 32, 4.0, 3
+BOX, PIXEL = 32, 4.0
 SCALE = 6.6  # of the phantom in the particles, whose unit is the noise's s.d.
-
-
-def finished(folder: Path, particles: Path, density: np.ndarray | None = None) -> Path:
-    """As `cryogan reconstruct` leaves it, with this map in place of both half maps."""
-    settings = resolve("default", None, {"symmetry": "D2", "max_shift": 4.0, "seed": SEED, "threads": 1})
-    inputs = read_inputs(particles / "particles.star", particles / "noise.star", None, settings)
-    folder.mkdir()
-    inputs.plan.write(folder)
-    write_particles(folder / "particles.star", inputs.images.table, random_subset=inputs.halves.subset)
-    if density is not None:
-        for path in RunFolder(folder).half_maps:
-            write_volume(path, density.astype(np.float32), PIXEL)
-        RunFolder(folder).record_outcome(Outcome.FINISHED)
-    return folder
 
 
 def halves(run: Path) -> list[HalfSet]:
@@ -69,7 +53,7 @@ def noise(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Hal
         shape = open_stack(particles / f"{name}.mrcs").shape
         write_stack(folder / f"{name}.mrcs", generator.standard_normal(shape, dtype=np.float32), PIXEL)
         (folder / f"{name}.star").write_text((particles / f"{name}.star").read_text())
-    return halves(finished(folder / "run", folder))
+    return halves(finished(folder / "run", folder, truth()))
 
 
 def test_guard_band_is_the_lobe_of_the_mask_and_one_more() -> None:

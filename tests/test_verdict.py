@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from builders import verdict
+from builders import finished, verdict
 from cryogan.cli import main
 from cryogan.config import resolve
 from cryogan.grids import centred_radius, falling_cosine
 from cryogan.models.phantom import phantom
 from cryogan.particles import write_particles, write_volume
-from cryogan.refinement.likeness import auc
+from cryogan.refinement.half_map_test import HalfMapTest
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.likeness import auc, measure_likeness
 from cryogan.run.folder import RunFolder
 from cryogan.run.inputs import read_inputs
 from cryogan.run.likeness import auc_deviation
@@ -195,3 +198,34 @@ def test_the_border_of_a_map_that_fills_its_sphere_is_as_dense_as_the_molecule()
     inside = falling_cosine(centred_radius(BOX, axes=3), 8, 2)
     assert shape_of(wide, PIXEL, 10.0, inside, 60.0).border > 0.7
     assert shape_of(ball(), PIXEL, 10.0, inside, 60.0).border < 0.1
+
+
+class Simulated:
+    """Images that are simulated from a map, in the place of particles."""
+
+    def __init__(self, half: HalfSet, density: torch.Tensor) -> None:
+        self._half, self._spectrum, self.table = half, half.projector.transform(density), half.images.table
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        phi, particles = self._half.simulator.sample(len(rows)), torch.from_numpy(rows)
+        images: np.ndarray = self._half.simulator(self._spectrum, replace(phi, particles=particles)).numpy()
+        return images
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_images_that_are_simulated_from_the_map_cannot_be_told_apart(
+    scale: float, particles: Path, tmp_path: Path
+) -> None:
+    test = HalfMapTest.of_run(finished(tmp_path / "run", particles, scale * truth()))
+    for side, half in enumerate(test.halves):
+        half.images = Simulated(half, test.maps[side])  # type: ignore[assignment]
+    likeness = measure_likeness(test)
+    for name, area in likeness.auc.items():
+        assert abs(area - 0.5) < 4 * likeness.auc_deviation, name
+    assert abs(likeness.match - 1) < 4 * likeness.match_deviation
+    for name, level in (("power", 1.0), ("variance", 1.0), ("mean", 0.0)):
+        z = (np.array(getattr(likeness, name)) - level) / np.array(getattr(likeness, f"{name}_deviation"))
+        assert np.abs(z).max() < 4.5, name
+        assert 0.5 < z.std() < 1.6, name
+    assert likeness.micrographs is not None
+    assert likeness.micrographs < 0.1
