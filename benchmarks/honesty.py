@@ -3,6 +3,7 @@
     python benchmarks/honesty.py ../shared/data/models --scratch /tmp/honesty            # all that have no record yet
     python benchmarks/honesty.py ../shared/data/models --scratch /tmp/honesty --only groel_tidy noise_d2
     python benchmarks/honesty.py --list
+    python benchmarks/honesty.py --scratch /tmp/honesty --judge      # judge kept runs again
     python benchmarks/honesty.py --report docs/images/honesty.png    # the records as a table, and a picture of them
 
 One run is 2,000 particles at 48 px, some 3 CPU minutes; all take about 150. Each leaves one JSON record in --out with
@@ -32,10 +33,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rich.console import Console
 
 from cryogan import __version__
 from cryogan.models.atomic_model import AtomicModel
 from cryogan.particles import open_stack, read_star, read_volume, write_stack, write_star
+from cryogan.refinement.verdict import judge_run
 from cryogan.simulation import simulate
 from cryogan.simulation.disturbances import Disturbances
 from cryogan.simulation.symmetry_axes import on_symmetry_axes
@@ -274,6 +277,17 @@ def measure(name: str, models: Path, scratch: Path, keep: bool) -> dict[str, obj
     return record | {"versions": versions}
 
 
+def judge_again(record: Path, scratch: Path) -> None:
+    """Judge a kept run again; the half maps' correlation with one of them mirrored stays."""
+    values, run = json.loads(record.read_text()), scratch / record.stem / "run"
+    other_hand = values["verdict"]["evidence"]["correlation_other_hand"]
+    start = time.process_time()
+    judge_run(run, correlation_other_hand=other_hand, console=Console(quiet=True))
+    values["verdict"] = json.loads((run / "verdict" / "verdict.json").read_text())
+    values["verdict_cpu_minutes"] = (time.process_time() - start) / 60
+    record.write_text(json.dumps(values, indent=1) + "\n")
+
+
 def judged(record: dict[str, Any]) -> dict[str, Any]:
     """What a run says, beside the truth."""
     hollow = MOLECULES[record["run"]["molecule"]].hollow
@@ -349,6 +363,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), metavar="RUN")
     parser.add_argument("--keep", action="store_true", help="leave particles and maps in --scratch")
+    parser.add_argument("--judge", action="store_true", help="judge the runs in --scratch again")
     parser.add_argument("--report", type=Path, metavar="PNG", help="print the records as a table, and draw them")
     parser.add_argument("--list", action="store_true", help="print the runs, and which have a record")
     a = parser.parse_args()
@@ -356,6 +371,11 @@ def main() -> None:
         for name, run in RUNS.items():
             done = "done" if (a.out / f"{name}.json").exists() else ""
             print(f"{name:28} {MOLECULES[run.molecule].group:6} {run.snr:5} {run.fault:20} {done}")
+        return
+    if a.judge:
+        for path in sorted(a.out.glob("*.json")):
+            if (a.scratch / path.stem / "run").exists() and path.stem in (a.only or RUNS):
+                judge_again(path, a.scratch)
         return
     if a.report:
         report(a.out, a.report)

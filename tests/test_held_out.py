@@ -172,3 +172,20 @@ def test_what_is_said_follows_the_evidence() -> None:
     assert "support the map to 14.22 A" in HeldOut(128.0, 400, 9.0, (shells(9),)).sentence
     assert "nothing at 16.0 A or finer" in HeldOut(128.0, 400, 9.0, (shells(7),)).sentence
     assert "not tested" in HeldOut(128.0, 400, 30.0, ()).sentence
+
+
+def wrong_symmetry() -> np.ndarray:
+    """The phantom, which has D2, averaged over D4: half of what it shows is in the particles."""
+    return (truth() + np.roll(np.rot90(truth(), axes=(1, 2)), 1, axis=1)) / 2
+
+
+@pytest.mark.parametrize(("density", "least", "most"), [(truth, 0.85, 1.15), (wrong_symmetry, 0.0, 0.8)])
+def test_the_share_is_1_for_a_right_map_and_less_for_one_of_a_wrong_symmetry(
+    density: Callable[[], np.ndarray], least: float, most: float, particles: Path, tmp_path: Path
+) -> None:
+    held_out = measured(tmp_path, particles, density())
+    shares = [
+        share for band in held_out.bands for share in band.share[band.first : band.first + 2] if share is not None
+    ]
+    assert len(shares) >= 4
+    assert least < np.median(shares) < most

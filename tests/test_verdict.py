@@ -132,7 +132,7 @@ def changed(found: Verdict, **values: object) -> Verdict:
 
 
 def test_no_resolution_is_finer_than_the_half_maps_or_what_is_held_out() -> None:
-    assert changed(verdict(last=12), half_map_resolution=13.0).resolution == 13.0
+    assert changed(verdict(last=12), finest=13.0).resolution == 13.0
     assert verdict(last=9).resolution == 128 / 9
     assert changed(verdict(last=12), half_map_resolution=None).resolution == 128 / 12
     assert verdict(last=None).resolution is None
@@ -142,8 +142,8 @@ def test_no_resolution_is_finer_than_the_half_maps_or_what_is_held_out() -> None
     ("values", "code"),
     [
         ({"correlation": 0.7}, "halves-differ"),
-        ({"half_map_resolution": 31.0, "diameter": 100.0}, "low-resolution-shape"),
-        ({"half_map_resolution": 31.0, "diameter": 300.0}, "resolved"),
+        ({"finest": 31.0, "diameter": 100.0}, "low-resolution-shape"),
+        ({"finest": 31.0, "diameter": 300.0}, "resolved"),
     ],
 )
 def test_what_else_the_verdict_rests_on(values: dict[str, object], code: str) -> None:
@@ -160,11 +160,21 @@ def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
     assert "97%" in round_.sentence
 
 
-def test_particles_that_match_worse_than_simulated_ones_are_told() -> None:
-    found = verdict(last=12)
-    worse = changed(found, likeness=replace(found.evidence.likeness, match=0.3))
-    assert worse.finding.code == "mismatch"
-    assert "30%" in worse.sentence
+def with_share(found: Verdict, share: float, deviation: float) -> Verdict:
+    """Half maps of which the particles hold this share at shell 8."""
+    held_out = found.evidence.held_out
+    shares = tuple(tuple(value if shell == 8 else None for shell in range(16)) for value in (share, deviation))
+    band = replace(held_out.bands[0], share=shares[0], share_deviation=shares[1])
+    return changed(found, held_out=replace(held_out, bands=(band,)))
+
+
+def test_half_maps_that_agree_on_more_than_particles_hold_are_told() -> None:
+    mismatch = with_share(verdict(last=12), 0.5, 0.05)
+    assert mismatch.finding.code == "mismatch"
+    assert mismatch.resolution is None
+    assert "particles hold only 50% of what the half maps agree on at 16.0 A" in mismatch.sentence
+    assert with_share(verdict(last=12), 0.5, 0.15).is_resolved
+    assert with_share(verdict(last=12), 0.9, 0.05).is_resolved
 
 
 def test_the_record_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Disc:
         device: device of the tensors.
 
     Attributes:
+        box: D.
         frequencies: (2, K) kx and ky, cycles per box.
         shell: (K,) int64, round(|k|).
         last_shell: the largest of them.
@@ -74,6 +75,7 @@ class Disc:
         def moved(values: NDArray[np.generic]) -> Tensor:
             return torch.from_numpy(values).to(device, non_blocking=True)
 
+        self.box = box
         self.frequencies = moved(np.stack([kx[inside], ky[inside]]).astype(np.float32))
         self.shell, self.last_shell = moved(shell), int(shell.max(initial=0))
         self._count = moved(np.bincount(shell).clip(min=1))

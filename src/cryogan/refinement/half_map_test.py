@@ -101,6 +101,11 @@ class HalfMapTest:
         return resolution_at(self.curves.corrected, self.plan.pixel_size, 0.143, self.plan.box)
 
     @property
+    def finest_A(self) -> float:
+        """Finest resolution, A, at which the corrected FSC is over 0.143: that of hollow molecules dips before."""
+        return self.width_A / float(np.flatnonzero(np.nan_to_num(self.curves.corrected) >= 0.143).max(initial=1))
+
+    @property
     def molecule_diameter(self) -> float:
         """Diameter of a ball of the volume of the molecule's mask, pixels."""
         return float((6 / math.pi * self.mask.sum()) ** (1 / 3))

@@ -1,6 +1,7 @@
 """The particles of one half of a finished run, to be matched with maps."""
 
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.fourier import Disc, to_half_planes
 from cryogan.physics.backprojection import BackProjector
+from cryogan.physics.simulator import Imaging
 from cryogan.physics.volume import Volume
 from cryogan.run.build import build_simulator
 from cryogan.run.plan import Plan
@@ -42,6 +44,7 @@ class HalfSet:
         self.group = torch.from_numpy(self.volume.point_group).float().to(plan.device)
         self.back = BackProjector(self.projector, self.volume)
         self.micro_batch = MicroBatch(IMAGES_AT_ONCE)
+        self._simulated: Tensor | None = None  # images (N, D, D) in the place of the particles
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,9 +57,28 @@ class HalfSet:
         """Return the coefficients below a cut-off (a shell)."""
         return Disc(self.projector.box, cutoff, device=self.generator.device)
 
+    def twins(self, density: Tensor, rotations: Tensor, shifts: Tensor, at_most: int) -> tuple["HalfSet", Tensor]:
+        """Return images like these particles that are simulated from a map, with other background, and their rotations.
+
+        Args:
+            density: Map (D, D, D).
+            rotations: Of all particles, (N, 3, 3).
+            shifts: Of all particles, (N, 2), A.
+            at_most: Largest number of images, spread evenly over the particles.
+        """
+        chosen = torch.arange(0, len(self), -(-len(self) // at_most), device=self.rows.device)
+        twins = copy(self)
+        twins.rows = self.rows[chosen]
+        phi = Imaging(rotations[chosen], shifts[chosen], twins.rows)
+        twins._simulated = self.simulator(self.projector.transform(density), phi)
+        return twins, rotations[chosen]
+
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield half-planes and CTFs (B, D, D // 2 + 1) of all particles in their order."""
         device = self.generator.device
-        for rows in torch.split(self.rows, IMAGES_AT_ONCE):
-            images = torch.from_numpy(self.images.batch(rows.numpy())).to(device)
+        for i, rows in enumerate(torch.split(self.rows, IMAGES_AT_ONCE)):
+            if self._simulated is None:
+                images = torch.from_numpy(self.images.batch(rows.cpu().numpy())).to(device)
+            else:
+                images = self._simulated[i * IMAGES_AT_ONCE :][: len(rows)]
             yield to_half_planes(images), self.simulator.transfer(rows.to(device))

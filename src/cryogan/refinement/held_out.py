@@ -29,6 +29,7 @@ from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.pose_search import Poses, search_poses
 from cryogan.refinement.random_phases import RandomPhases, shell_products
+from cryogan.refinement.signal_share import SignalSums, by_shell, correlation_sums, noise_by_shell, with_share
 from cryogan.run.folder import HALVES
 from cryogan.run.held_out import HeldOut, HeldOutShells
 
@@ -37,6 +38,7 @@ FINEST_SHARE = 2 / 3  # of the half maps' resolution, at the finest cut-off
 CUTOFFS = 3
 OTHERS = 2  # other particles' views that are subtracted
 DRAWS = 64  # maps with random phases
+TWINS = 300  # of each half's particles
 BALL_LOBE = 1.43  # first zero of a ball's Fourier transform, times its diameter
 
 
@@ -91,9 +93,6 @@ def compare_beyond(half: HalfSet, density: Tensor, poses: Poses, first: int) -> 
     back = BackProjector(half.projector, Volume(box, box, "C1", density.device))  # no mask: it would mix the shells
     beyond = (disc.shell >= first).float()
 
-    def by_shell(values: Tensor) -> Tensor:
-        return values.new_zeros(len(values), box // 2 + 1).index_add(1, disc.shell, values)
-
     total, expected, variance = torch.zeros_like(spectrum), torch.zeros(()), torch.zeros(())
     turns = torch.randint(1, max(2, len(half)), (OTHERS,), generator=half.generator, device=density.device)
     others = torch.stack([poses.rotations.roll(int(turn), 0) for turn in turns], 1)
@@ -105,16 +104,16 @@ def compare_beyond(half: HalfSet, density: Tensor, poses: Poses, first: int) -> 
         matched = templates.matched(images, shifts) * beyond
         weight = templates.precision.sqrt() * images.transfer
         model = weight * templates.projections(rotations)
-        energy = by_shell(model.abs().square())
+        energy = by_shell(disc, model.abs().square())
         back.add(total, disc, rotations, matched)
         difference = model.clone()
         for view in views.unbind(1):
             other = weight * templates.projections(view)
-            scale = (energy / by_shell(other.abs().square()).clamp(min=1e-30)).sqrt()[:, disc.shell] / OTHERS
+            scale = (energy / by_shell(disc, other.abs().square()).clamp(min=1e-30)).sqrt()[:, disc.shell] / OTHERS
             back.add(total, disc, view, -scale * matched)
             difference -= scale * other
-        expected = expected + by_shell((model.conj() * difference).real).sum(0)
-        variance = variance + by_shell(difference.abs().square()).sum(0)
+        expected = expected + by_shell(disc, (model.conj() * difference).real).sum(0)
+        variance = variance + by_shell(disc, difference.abs().square()).sum(0)
     return Evidence(back.finish(total), expected, variance)
 
 
@@ -187,19 +186,29 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
         test: Half maps and the particles of each half.
     """
     plan, guard = test.plan, guard_band(test.plan.box, test.molecule_diameter)
-    finest = test.width_A / test.resolution
+    finest = test.width_A / test.finest_A
     tested = [(cut, cut + guard) for cut in cutoffs(finest) if cut + guard < plan.box // 2 - 1]
     bands: list[HeldOutShells] = []
     if tested:
         with ThreadPoolExecutor(len(HALVES)) as pool:
-            evidence = list(pool.map(lambda side: _compare(test, side, tested), range(len(HALVES))))
-        bands = shell_evidence(test.halves, test.maps, evidence, tested)
+            found = list(pool.map(lambda side: _compare(test, side, tested), range(len(HALVES))))
+        evidence = [[comparison for comparison, _ in of_half] for of_half in found]
+        judged = shell_evidence(test.halves, test.maps, evidence, tested)
+        sums = [[sums for _, sums in of_half] for of_half in found]
+        bands = [
+            with_share(band, [of_half[cut] for of_half in sums], test.curves.unmasked)
+            for cut, band in enumerate(judged)
+        ]
     return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands))
 
 
-def _compare(test: HalfMapTest, side: int, tested: Sequence[tuple[int, int]]) -> list[Evidence]:
-    half, weighted = test.halves[side], test.weighted(side)
-    return [
-        compare_beyond(half, test.maps[side], search_poses(half, weighted, float(cutoff)), first)
-        for cutoff, first in tested
-    ]
+def _compare(test: HalfMapTest, side: int, tested: Sequence[tuple[int, int]]) -> list[tuple[Evidence, SignalSums]]:
+    half, density, weighted = test.halves[side], test.maps[side], test.weighted(side)
+    poses = [search_poses(half, weighted, float(cutoff)) for cutoff, _ in tested]
+    (twins, shown), found = half.twins(weighted, poses[-1].rotations, poses[-1].shifts, TWINS), []
+    for (cutoff, first), of_real in zip(tested, poses, strict=True):
+        of_twins = search_poses(twins, weighted, float(cutoff))
+        sums = correlation_sums(half, weighted, of_real), correlation_sums(twins, weighted, of_twins, shown)
+        noise = len(half) * noise_by_shell(half.disc(test.plan.box / 2))
+        found.append((compare_beyond(half, density, of_real, first), SignalSums(*sums, noise)))
+    return found

@@ -51,6 +51,7 @@ def judge(test: HalfMapTest, correlation_other_hand: float | None = None) -> Ver
     plan, (first, second) = test.plan, test.half_maps
     evidence = Evidence(
         half_map_resolution=test.resolution if test.independent else None,
+        finest=test.finest_A,
         correlation=float(np.corrcoef(first.ravel(), second.ravel())[0, 1]),
         correlation_other_hand=correlation_other_hand,
         diameter=test.molecule_diameter * plan.pixel_size,

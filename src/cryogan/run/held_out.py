@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 THRESHOLD = 3.0  # standard deviations of the null distribution; false in about 1 of 500 windows of two shells
+LEAST_SHARE, SURELY = 0.7, 2.0  # a shell is not supported where its share is smaller by SURELY deviations
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class HeldOutShells:
         window_z: The same for each shell and the next one together.
         amplitude: Amplitude of the map's detail in the particles, by shell: 1 where the map is right and the poses are;
             None also where its standard deviation exceeds 1, as where all views look alike.
+        share: Share that the particles hold of what the half maps agree on, of each shell with the next: correlation
+            of a map's projections with the particles' signal, over that with images simulated from the map, over the
+            square root of the half maps' FSC; None also where the particles hold little more than noise.
+        share_deviation: Standard deviation of `share`.
     """
 
     cutoff: int
@@ -29,17 +34,26 @@ class HeldOutShells:
     z: tuple[float | None, ...]
     window_z: tuple[float | None, ...]
     amplitude: tuple[float | None, ...]
+    share: tuple[float | None, ...] = ()
+    share_deviation: tuple[float | None, ...] = ()
 
     @property
     def last(self) -> int | None:
-        """Finest shell up to which all windows from `first` on exceed the threshold; None: not even the first."""
+        """Finest shell up to which all windows from `first` on are supported; None: not even the first."""
         last = None
         for shell in range(self.first, len(self.window_z)):
             value = self.window_z[shell]
-            if value is None or value < THRESHOLD:
+            if value is None or value < THRESHOLD or self.differs(shell):
                 break
             last = shell
         return last
+
+    def differs(self, shell: int) -> bool:
+        """Whether the particles surely hold less than LEAST_SHARE of what the half maps agree on at a shell."""
+        if not self.share:
+            return False
+        share, deviation = self.share[shell], self.share_deviation[shell]
+        return share is not None and deviation is not None and share + SURELY * deviation < LEAST_SHARE
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,12 @@ class HeldOut:
         )
 
     @property
+    def contradiction(self) -> tuple[float, float] | None:
+        """Resolution, A, and share at the first shell of a cut-off, where that share is surely too small; or None."""
+        found = [(band.first, band.share[band.first]) for band in self.bands if band.differs(band.first)]
+        return next(((self.width_A / shell, share) for shell, share in found if share is not None), None)
+
+    @property
     def first_A(self) -> float:
         """Coarsest resolution that is tested, A."""
         return self.width_A / min(band.first for band in self.bands)
@@ -87,7 +107,7 @@ class HeldOut:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "HeldOut":
         """Return what was recorded as JSON."""
-        names = ("z", "window_z", "amplitude")
+        names = ("z", "window_z", "amplitude", "share", "share_deviation")
         bands = tuple(
             HeldOutShells(band["cutoff"], band["first"], *(tuple(band[name]) for name in names))
             for band in values["bands"]
@@ -99,9 +119,13 @@ class HeldOut:
         lines = []
         for band in self.bands:
             lines.append(f"Poses from frequencies below {self.width_A / band.cutoff:.1f} A:")
-            lines.append("  shell        A  amplitude       z  with next")
+            lines.append("  shell        A  amplitude       z  with next  share")
             for shell in range(band.first, len(band.z)):
-                numbers = (band.amplitude[shell], band.z[shell], band.window_z[shell])
-                amplitude, z, window = (math.nan if number is None else number for number in numbers)
-                lines.append(f"  {shell:5d} {self.width_A / shell:8.2f} {amplitude:10.3f} {z:7.1f} {window:10.1f}")
+                numbers = [band.amplitude[shell], band.z[shell], band.window_z[shell]]
+                numbers += [values[shell] for values in (band.share, band.share_deviation) if values]
+                amplitude, z, window, *rest = (math.nan if number is None else number for number in numbers)
+                found = "{:8.2f} +- {:.2f}".format(*rest) if rest else ""
+                lines.append(
+                    f"  {shell:5d} {self.width_A / shell:8.2f} {amplitude:10.3f} {z:7.1f} {window:10.1f} {found}"
+                )
         return lines

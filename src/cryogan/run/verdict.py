@@ -21,7 +21,6 @@ from cryogan.validation.shape import Shape
 SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
 ROUND = 0.9  # share of the map that its radial average explains, from which on it is called featureless
 SHAPE_A, SHAPES = 20.0, 8.0  # resolved is finer than this, or than this part of the molecule's diameter
-LEAST_MATCH = 0.5  # of the log-likelihood of simulated images, that particles of the map have
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Evidence:
 
     Attributes:
         half_map_resolution: Corrected FSC 0.143 of the half maps, A; None: there is one map, of other particles.
+        finest: Finest resolution, A, at which this FSC is over 0.143; that of hollow molecules dips before.
         correlation: Correlation of the half maps; 1 for one map.
         correlation_other_hand: Correlation of half map 1 with the mirror image of half map 2, aligned; None: not known.
         diameter: Diameter of a ball of the molecule's volume, A.
@@ -39,6 +39,7 @@ class Evidence:
     """
 
     half_map_resolution: float | None
+    finest: float
     correlation: float
     correlation_other_hand: float | None
     diameter: float
@@ -67,9 +68,10 @@ class Verdict:
     def resolution(self) -> float | None:
         """Resolution to which the map can be believed, A: never finer than held-out data support; None: to none."""
         supported = self.evidence.held_out.resolution
-        if supported is None or self.evidence.correlation < SAME_FRAME:
+        halves_differ = self.evidence.correlation < SAME_FRAME
+        if supported is None or halves_differ or self.evidence.held_out.contradiction is not None:
             return None
-        return max(supported, self.evidence.half_map_resolution or 0.0)
+        return max(supported, self.evidence.finest)
 
     @property
     def finding(self) -> Finding:
@@ -78,11 +80,12 @@ class Verdict:
         values = {"half": self._half_maps, "held_out": self._supported}
         if e.correlation < SAME_FRAME:
             return warnings.VERDICT_HALVES(correlation=e.correlation)
+        if e.held_out.contradiction is not None:
+            at, share = e.held_out.contradiction
+            return warnings.VERDICT_MISMATCH(at=at, share=share, **values)
         if self.resolution is None:
             kind = warnings.VERDICT_FEATURELESS if e.shape.radial_share > ROUND else warnings.VERDICT_UNDECIDED
             return kind(radial=e.shape.radial_share, **values)
-        if e.likeness.match < LEAST_MATCH:
-            return warnings.VERDICT_MISMATCH(match=e.likeness.match, **values)
         if self.resolution > max(SHAPE_A, e.diameter / SHAPES):
             return warnings.VERDICT_SHAPE(resolution=self.resolution, **values)
         return warnings.VERDICT_RESOLVED(resolution=self.resolution, **values)

@@ -217,9 +217,9 @@ VERDICT_UNDECIDED = Kind(
 VERDICT_MISMATCH = Kind(
     "mismatch",
     "error",
-    "Wrong or undecided: {half} and {held_out}, but particles match the map with {match:.0%} of the log-likelihood of "
-    "images that are simulated from it.",
-    "Look for junk (2-D classes), a wrong defocus or pixel size, or several structures (--classes 2).",
+    "Wrong or undecided: {half}, but particles hold only {share:.0%} of what the half maps agree on at {at:.1f} A. No "
+    "resolution can be given.",
+    "Try another symmetry (--symmetry C1), and look for junk, several structures (--classes 2), or a wrong defocus.",
 )
 ONE_MAP = Kind(
     "one-map",
