@@ -231,8 +231,8 @@ ONE_MAP = Kind(
 RUNS_DIFFER = Kind(
     "runs-differ",
     "warning",
-    "The {runs} runs give {structures} different structures ({groups}): one at least is wrong, unless the particles show "
-    "several.",
+    "The {runs} runs give {structures} different structures ({groups}): one at least is wrong, unless the particles "
+    "show several.",
     "Do not rely on the most frequent one alone: look at what supports it, and make more runs.",
 )
 RUNS_DISAGREE = Kind(
