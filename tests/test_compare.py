@@ -7,33 +7,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from builders import prepared, tiny
+from builders import finished, prepared, tiny
 from cryogan.cli import main
 from cryogan.errors import InputError
 from cryogan.models.phantom import phantom
-from cryogan.particles import write_volume
 from cryogan.refinement.compare import compare_runs
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.scores import FinishedRun, compare_scores
 from cryogan.run.comparison import ComparedRun, RunComparison, Score, figure_path, record_path
 from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.outcome import Outcome
 from cryogan.run.plan import Plan
 from cryogan.validation import flip_hand, resample
 
 BOX, PIXEL = 32, 4.0
+FEW = {"orientations": 800}
 SCALE = 6.6  # of the phantom in the particles, whose unit is the noise's s.d.
 QUIET = Console(quiet=True)
-
-
-def finished(path: Path, particles: Path, density: np.ndarray, **changes: object) -> Path:
-    """As `cryogan reconstruct` leaves a run, with this map in place of its half maps and map."""
-    folder = RunFolder(prepared(path, particles, tiny(**changes)))
-    pixel_size = PIXEL * BOX / len(density)
-    for file in (*folder.half_maps, folder.map):
-        write_volume(file, density.astype(np.float32), pixel_size)
-    folder.record_outcome(Outcome.FINISHED)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +31,10 @@ def runs(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
     folder = tmp_path_factory.mktemp("runs")
     right, wrong = (SCALE * phantom(BOX, PIXEL, seed) for seed in (1, 2))
     maps = {"right": right, "wrong": wrong, "mirrored": flip_hand(right)}
-    return [finished(folder / name, particles, density, seed=seed) for seed, (name, density) in enumerate(maps.items())]
+    return [
+        finished(folder / name, particles, density, seed=seed, **FEW)
+        for seed, (name, density) in enumerate(maps.items())
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +67,7 @@ def test_a_wrong_map_has_a_lower_score_and_the_other_hand_has_not(compared: RunC
     assert wrong.deficit == pytest.approx(max(right.mean, mirrored.mean) - wrong.mean)
 
 
-def test_the_scores_are_of_the_same_particles_and_none_of_them_is_reported_on(runs: list[Path]) -> None:
+def test_the_scores_are_of_the_same_particles_and_none_of_them_judges_a_run(runs: list[Path]) -> None:
     choosing, halves = [], []
     for run in runs:
         plan, file = Plan.read(run), RunFolder(run).particles
@@ -90,7 +82,7 @@ def test_the_scores_are_of_the_same_particles_and_none_of_them_is_reported_on(ru
     assert 50 < len(choosing[0]) < 150  # a quarter of 400
 
 
-def test_at_most_so_many_are_reported_on(runs: list[Path]) -> None:
+def test_at_most_so_many_judge_a_run(runs: list[Path]) -> None:
     plan, file = Plan.read(runs[0]), RunFolder(runs[0]).particles
     few, all_of_them = (HalfSet(plan, file, 1, at_most, "report").names for at_most in (20, None))
     assert len(few) == 20
@@ -125,7 +117,7 @@ def test_what_is_written_can_be_read(compared: RunComparison, runs: list[Path]) 
 
 def test_runs_on_other_grids_are_compared_but_not_scored(runs: list[Path], particles: Path, tmp_path: Path) -> None:
     density = resample(phantom(BOX, PIXEL, 1), PIXEL, 24, PIXEL * BOX / 24)
-    coarse = finished(tmp_path / "coarse", particles, density, box=24)
+    coarse = finished(tmp_path / "coarse", particles, density, box=24, **FEW)
     found = compare_runs([runs[0], coarse], tmp_path / "out", console=QUIET)
     assert found.answer == "one"
     assert found.scored_particles == 0

@@ -15,9 +15,9 @@ from cryogan.particles import read_star
 from cryogan.refinement.repeats import reconstruct_repeats
 from cryogan.run.comparison import ComparedRun, RunComparison, Score
 from cryogan.run.folder import RunFolder
-from cryogan.run.held_out import read_held_out
 from cryogan.run.plan import Plan
 from cryogan.run.repeats import Repeats, RepeatsFolder
+from cryogan.run.verdict import read_verdict
 
 QUIET = Console(quiet=True)
 
@@ -60,7 +60,7 @@ def test_each_repeat_is_a_run_of_its_own(made: RunComparison, stopped: Path, log
     assert runs[0].log.read_text() == log_of_first  # it was not run again
     assert [Plan.read(run.path).settings.seed for run in runs] == [3, 4]
     assert all(run.is_finished for run in runs)
-    assert all(read_held_out(run) is not None for run in runs)
+    assert all(read_verdict(run) is not None for run in runs)
     halves = [read_star(run.particles)["particles"].floats("rlnRandomSubset") for run in runs]
     assert (halves[0] != halves[1]).any()
 
