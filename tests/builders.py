@@ -16,11 +16,11 @@ from cryogan.run.held_out import HeldOut, HeldOutShells
 from cryogan.run.inputs import read_inputs
 from cryogan.run.likeness import Likeness
 from cryogan.run.outcome import Outcome
+from cryogan.run.plan import Plan
 from cryogan.run.reconstruct import prepare
 from cryogan.run.verdict import Evidence, Verdict
 from cryogan.validation import Shape
 
-PHANTOM_PIXEL = 4.0  # of the phantom in `particles`
 _SHARED: dict[str, object] = {"symmetry": "D2", "max_shift": 4.0, "seed": 3, "threads": 1, "batch_size": 16}
 TINY: dict[str, dict[str, object]] = {
     "matching": _SHARED
@@ -74,12 +74,12 @@ def prepared(folder: Path, particles: Path, settings: Settings, *, noise: bool =
     return folder
 
 
-def finished(folder: Path, particles: Path, density: np.ndarray) -> Path:
-    """A run on `particles` as it is left at its end, with this map in place of both half maps."""
-    prepared(folder, particles, resolve("default", None, _SHARED))
-    for path in RunFolder(folder).half_maps:
-        write_volume(path, density.astype(np.float32), PHANTOM_PIXEL)
-    RunFolder(folder).record_outcome(Outcome.FINISHED)
+def finished(folder: Path, particles: Path, density: np.ndarray, **changes: object) -> Path:
+    """A run on `particles` as it is left at its end, with this map in place of its half maps and its map."""
+    run = RunFolder(prepared(folder, particles, resolve("default", None, _SHARED | changes)))
+    for path in (*run.half_maps, run.map):
+        write_volume(path, density.astype(np.float32), Plan.read(folder).pixel_size)
+    run.record_outcome(Outcome.FINISHED)
     return folder
 
 

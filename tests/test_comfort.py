@@ -31,6 +31,7 @@ VERBS = [
     "check",
     "simulate",
     "reconstruct",
+    "compare",
     "verdict",
     "figures",
     "refine",
@@ -98,7 +99,8 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     assert "120 particles" in told["check"][0]["facts"]["particles"]
     assert all(isinstance(doubt, str) for doubt in told["check"][0]["doubts"])
     assert (place / "particles.png").exists()
-    run, *others = [*told["reconstruct"], *told["figures"]]
+    run, resumed, repeats = told["reconstruct"]
+    others = [resumed, *told["figures"]]
     assert len(others) == 2
     for other in others:  # which say nothing of the input
         assert [finding for finding in run["findings"] if finding in other["findings"]] == other["findings"]
@@ -107,6 +109,8 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     assert 0 < run["resolution_A"] <= run["resolution_unmasked_A"] * 1.5
     assert isinstance(run["converged"], bool)
     assert told["verdict"][0]["held_out_A"] == run["held_out_A"]
+    assert [len(answer["runs"]) for answer in (repeats, *told["compare"])] == [3, 2]
+    assert repeats["correlation"][0][1] == told["compare"][0]["correlation"][0][1]
     assert told["refine"][0]["map"] == "run/refined/map.mrc"
     assert told["poses"][0]["particles"] == "run/poses/particles.star"
     assert told["align"][0]["correlation"] > 0.8

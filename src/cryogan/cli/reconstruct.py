@@ -13,6 +13,7 @@ from cryogan.errors import InputError
 
 if TYPE_CHECKING:
     from cryogan.run.postprocess import Result
+    from cryogan.run.repeats import Repeats
     from cryogan.run.verdict import Verdict
 
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     help_epilogue=examples(
         "cryogan reconstruct particles.star --noise noise.star --symmetry D2 --out run",
         "cryogan reconstruct --resume run",
+        "cryogan reconstruct particles.star --repeats 3 --out repeats",
     ),
 )
 def reconstruct_command(
@@ -33,6 +35,7 @@ def reconstruct_command(
     preset: Preset = None,
     config: Config = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
+    repeats: int | None = None,
     strict: Strict = False,
     settings: Flags = None,
     console: Say = None,
@@ -44,48 +47,72 @@ def reconstruct_command(
         out: Folder for the results; new or empty.
         cache: Folder where particles and background patches are kept, downsampled once to the working box, for this
             run and later ones; for large sets, or large boxes.
-        resume_from: Continue the run in this folder.
+        resume_from: Continue the run, or the repeats, in this folder.
+        repeats: Make this many runs, one after the other, from --seed and the seeds after it, and compare them: the
+            best run of the most frequent structure is best in --out.
     """
     from cryogan.parallel.job import joined
+    from cryogan.refinement.finish import finish
     from cryogan.refinement.refine import refine
     from cryogan.run.plan import Plan
     from cryogan.run.processes import follow
     from cryogan.run.reconstruct import reconstruct, resume
+    from cryogan.run.repeats import Repeats, RepeatsFolder
 
     with joined() as job:
+        if job is not None and repeats is not None:
+            raise InputError(
+                "--repeats makes its runs in one process. Give each launcher a --seed; cryogan compare then."
+            )
         if job is not None and job.rank > 0:
             follow(resume_from or out, job)
             return None
         if resume_from is not None:
-            if particles or out or noise or data_dir or cache or preset or config or given(settings):
+            if particles or out or noise or data_dir or cache or preset or config or repeats or given(settings):
                 raise InputError("--resume takes its particles and settings from the run's folder. Give nothing else.")
+            if RepeatsFolder(resume_from).is_repeats and job is None:
+                return _repeated(RepeatsFolder(resume_from).read(), resume_from, strict, console)
             result = resume(resume_from, console=console, job=job)
             chosen = Plan.read(resume_from).settings
         elif particles is None or out is None:
             raise InputError("Give the particles and a folder: cryogan reconstruct particles.star --out DIR.")
         else:
             chosen = chosen_settings(preset, config, settings)
+            if repeats is not None:
+                return _repeated(Repeats(repeats, chosen, particles, noise, data_dir, cache), out, strict, console)
             result = reconstruct(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
-    verdict = _judge(result, console) if chosen.verdict and chosen.kind == "particles" else None
+    verdict = finish(result, chosen, console)
     values = _of_run(result)
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
-    return Answer(values, exit_code=NOT_RESOLVED if strict and not (verdict and verdict.is_resolved) else 0)
+    return Answer(values, exit_code=_exit_code(verdict, strict))
 
 
-def _judge(result: "Result", console: Console | None) -> "Verdict":
-    """Judge a run, and write its report with the verdict."""
-    from cryogan.refinement.verdict import judge_run
+def _exit_code(verdict: "Verdict | None", strict: bool) -> int:
+    return NOT_RESOLVED if strict and not (verdict and verdict.is_resolved) else 0
+
+
+def _repeated(repeats: "Repeats", out: Path, strict: bool, console: Console | None) -> Answer:
+    """Make repeats of a run, or go on with them, and refine the best, if that is wished."""
+    from cryogan.cli.compare import of_comparison
+    from cryogan.refinement.refine import refine
+    from cryogan.refinement.repeats import reconstruct_repeats
     from cryogan.run.folder import RunFolder
-    from cryogan.run.plan import Plan
-    from cryogan.run.report import write_report
+    from cryogan.run.verdict import read_verdict
 
-    other_hand = result.alignment.correlation_other_hand
-    verdict = judge_run(result.folder, correlation_other_hand=other_hand, console=console)
-    write_report(RunFolder(result.folder), Plan.read(result.folder), result)
-    return verdict
+    comparison = reconstruct_repeats(repeats, out, console=console)
+    best, verdict, values = comparison.best, None, {}
+    if best is not None:
+        folder = RunFolder(best.folder)
+        verdict = read_verdict(folder)
+        values = verdict.values if verdict else {}
+        values |= {"map": folder.map, "report": folder.report, "resolution_A": best.resolution}
+        if repeats.settings.refine and not folder.refined.map.exists():
+            values["refined"] = of_refinement(refine(best.folder, console=console))
+    values |= of_comparison(comparison, out)
+    return Answer(values, comparison.table(), _exit_code(verdict, strict))
 
 
 def _of_run(result: "Result") -> dict[str, Any]:

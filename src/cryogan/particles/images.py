@@ -13,6 +13,11 @@ from cryogan.particles.table import ParticleTable
 MEMORY_LIMIT = 2 << 30  # bytes of images that a process holds
 
 
+def evenly_spread(length: int, count: int) -> NDArray[np.int64]:
+    """Return at most `count` indices that are evenly spread over `length`."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(np.int64))
+
+
 class ParticleImages:
     """The usable images of a particle table at the working box, ready for the critic.
 
@@ -74,7 +79,7 @@ class ParticleImages:
 
     def spread(self, count: int) -> NDArray[np.int64]:
         """Return rows of at most `count` images, evenly spread over the set."""
-        return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return evenly_spread(len(self), count)
 
     def batch(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return preprocessed images, float32 (B, box, box), in the order of `rows` (B,) of `table`."""

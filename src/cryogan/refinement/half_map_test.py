@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cryogan.errors import InputError
 from cryogan.particles import read_volume
+from cryogan.particles.choosing import Part
 from cryogan.refinement.half_set import HalfSet
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.plan import Plan
@@ -37,11 +38,12 @@ class HalfMapTest:
     independent: bool = True
 
     @classmethod
-    def of_run(cls, run: Path) -> "HalfMapTest":
+    def of_run(cls, run: Path, part: Part = "report") -> "HalfMapTest":
         """Read the half maps of a finished run, and the particles of each half.
 
         Args:
             run: Folder of a finished `cryogan reconstruct`.
+            part: The particles kept for choosing between runs, or the others, of which a run is judged.
 
         Raises:
             InputError: If it is not one, its particles were not picked, or its device is not here.
@@ -53,7 +55,7 @@ class HalfMapTest:
         folder.require_finished()
         torch.set_num_threads(plan.threads)
         half1, half2 = (read_volume(path)[0] for path in folder.half_maps)
-        return cls.of(plan, (half1, half2), folder.particles)
+        return cls.of(plan, (half1, half2), folder.particles, part=part)
 
     @classmethod
     def of(
@@ -62,6 +64,7 @@ class HalfMapTest:
         half_maps: tuple[NDArray[np.float32], NDArray[np.float32]],
         particles: Path,
         independent: bool = True,
+        part: Part | None = None,
     ) -> "HalfMapTest":
         """Read the particles of each half.
 
@@ -70,8 +73,10 @@ class HalfMapTest:
             half_maps: As the attribute.
             particles: As for `cryogan.run.build.read_half`.
             independent: As the attribute.
+            part: As for `HalfSet`; of those kept for choosing all are read, the same for each run.
         """
-        first, second = (HalfSet(plan, particles, half, AT_MOST) for half in HALVES)
+        at_most = None if part == "choose" else AT_MOST
+        first, second = (HalfSet(plan, particles, half, at_most, part) for half in HALVES)
         return cls(plan, half_maps, (first, second), independent)
 
     @cached_property
@@ -112,8 +117,4 @@ class HalfMapTest:
 
     def weighted(self, side: int) -> Tensor:
         """Return the map that half `side` (0, 1) is tested with, (D, D, D), its shells weighted by the halves' FSC."""
-        density = self.maps[side]
-        weight = torch.from_numpy(self.curves.unmasked.clip(0.0, 1.0)).to(density)
-        by_shell = weight[self.halves[side].back.shell.clamp(max=self.plan.box // 2)]
-        weighted: Tensor = torch.fft.irfftn(torch.fft.rfftn(density) * by_shell, s=density.shape)
-        return weighted
+        return self.halves[side].filtered(self.maps[side], self.curves.unmasked)

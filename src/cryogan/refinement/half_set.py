@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cryogan.critics.matching.templates import Templates, measured_noise_power
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.fourier import Disc, to_half_planes
+from cryogan.particles.choosing import Part, rows_of_part
+from cryogan.particles.images import evenly_spread
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.simulator import Imaging
 from cryogan.physics.volume import Volume
@@ -27,16 +30,21 @@ class HalfSet:
         particles: STAR file of the particles in the run's folder.
         half: 1 or 2.
         at_most: Largest number of particles, which are then spread evenly over the half.
+        part: The particles kept for choosing between runs, or the others, of which a run is judged; None: all.
 
     Attributes:
         rows: Rows (N,) of the half's particles that take part.
     """
 
-    def __init__(self, plan: Plan, particles: Path, half: int, at_most: int | None = None) -> None:
+    def __init__(
+        self, plan: Plan, particles: Path, half: int, at_most: int | None = None, part: Part | None = None
+    ) -> None:
         s = plan.settings
         seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
         self.images, self.simulator = build_simulator(plan, plan.box, particles, half, seed)
-        self.rows = torch.from_numpy(self.images.spread(len(self.images) if at_most is None else at_most))
+        table = self.images.table
+        rows = np.arange(len(table)) if part is None else rows_of_part(table, part, plan.particle_count)
+        self.rows = torch.from_numpy(rows if at_most is None else rows[evenly_spread(len(rows), at_most)])
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
         self.template_count, self.width_A = s.orientations, plan.box * plan.pixel_size
         self.noise_power = measured_noise_power(self.simulator)
@@ -48,6 +56,17 @@ class HalfSet:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the particles' images, in their order."""
+        return self.images.table.select(self.rows.numpy()).image_names()
+
+    def filtered(self, density: Tensor, weight: NDArray[np.float64]) -> Tensor:
+        """Return a map (D, D, D) with each shell times its weight, (D // 2 + 1,), cut to 0 to 1, such as an FSC."""
+        by_shell = torch.from_numpy(weight.clip(0.0, 1.0)).to(density)[self.back.shell.clamp(max=len(weight) - 1)]
+        filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(density) * by_shell, s=density.shape)
+        return filtered
 
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""

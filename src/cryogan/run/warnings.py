@@ -167,7 +167,7 @@ HALVES_DISAGREE = Kind(
     "error",
     "The half maps disagree (correlation {correlation:.2f} after alignment): at least one of them is wrong. Do not use "
     "this map.",
-    "Run again with another --seed or more --starts.",
+    "Run again with --repeats 3 or more --starts.",
 )
 HALVES_MIRRORED = Kind(
     "halves-mirrored",
@@ -181,7 +181,7 @@ OUTLINE_ONLY = Kind(
     "warning",
     "The half maps agree only to {resolution:.0f} A, little more than the outline. Two halves can agree on a wrong "
     "outline.",
-    "Run a second seed and compare.",
+    "Run again with --repeats 3.",
 )
 VERDICT_RESOLVED = Kind(
     "resolved",
@@ -227,6 +227,31 @@ ONE_MAP = Kind(
     "With one map the particles are held out only if none of them had a part in it: this verdict is for a map of other "
     "particles, or of a model.",
     "For a map of these particles give both half maps.",
+)
+RUNS_DIFFER = Kind(
+    "runs-differ",
+    "warning",
+    "The {runs} runs give {structures} different structures ({groups}): one at least is wrong, unless the particles "
+    "show several.",
+    "Do not rely on the most frequent one alone: look at what supports it, and make more runs.",
+)
+RUNS_DISAGREE = Kind(
+    "runs-disagree",
+    "error",
+    "No two of the {runs} runs give the same structure: the particles do not determine it. Do not use these maps.",
+    "Give more --starts, the right --symmetry and --particle-diameter, or more and cleaner particles.",
+)
+RUNS_BETTER_ELSEWHERE = Kind(
+    "runs-better-elsewhere",
+    "warning",
+    "{better} gives another structure than most runs do, and fits the particles kept for choosing better: the most "
+    "frequent structure may be the wrong one.",
+    "Look at both, and make more runs.",
+)
+RUNS_NOT_SCORED = Kind(
+    "runs-not-scored",
+    "note",
+    "The runs are not scored, so none is the best: they have no picked particles in common at one working box.",
 )
 TIGHT_BOX = Kind(
     "tight-box",

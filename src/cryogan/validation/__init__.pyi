@@ -4,13 +4,17 @@ from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
 from .masks import check_mask, low_pass, soft_mask, spherical_mask
 from .resampling import flip_hand, resample
 from .shape import Shape, radial_average, shape_of
+from .structures import Agreement, Cutoff, compare_maps, same_structures
 
 __all__ = [
+    "Agreement",
     "Alignment",
+    "Cutoff",
     "FscCurves",
     "Shape",
     "align",
     "check_mask",
+    "compare_maps",
     "find_axes",
     "flip_hand",
     "fsc",
@@ -20,6 +24,7 @@ __all__ = [
     "randomise_phases",
     "resample",
     "resolution_at",
+    "same_structures",
     "shape_of",
     "soft_mask",
     "spherical_mask",

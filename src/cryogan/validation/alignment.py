@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,17 @@ class Alignment:
     correlation: float
     correlation_other_hand: float
 
+    @property
+    def _mirror(self) -> Array:
+        return MIRROR if self.mirrored else np.eye(3)
+
+    def inverse(self) -> "Alignment":
+        """Return the transform that places the reference on the moving map."""
+        mirror = self._mirror
+        return replace(
+            self, rotation=mirror @ self.rotation.T @ mirror, shift_A=-mirror @ self.rotation.T @ self.shift_A
+        )
+
     def apply(self, volume: npt.ArrayLike, pixel_size: float) -> npt.NDArray[np.float32]:
         """Transform the moving map into the reference's frame, on the moving map's own grid.
 
@@ -70,7 +81,7 @@ class Alignment:
         transform = np.fft.rfftn(array) * (half_frequency(box) <= box / 2)
         array = np.fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
         fine = resample(array, pixel_size, 2 * box, pixel_size / 2)
-        back = (MIRROR if self.mirrored else np.eye(3)) @ self.rotation.T
+        back = self._mirror @ self.rotation.T
         matrix = 2 * back[::-1, ::-1]  # SciPy counts z, y, x
         centre = box // 2 + self.shift_A[::-1] / pixel_size
         offset = fine.shape[0] // 2 - matrix @ centre

@@ -5,6 +5,7 @@ resolutions come in by the labels. A file appears complete or not at all. Colour
 vision and in print: curves also differ in lightness or dash, images are grey.
 """
 
+from cryogan.report.figures.comparison import plot_comparison
 from cryogan.report.figures.fsc import plot_fsc, plot_fsc_over_time, plot_held_out, plot_power_spectra
 from cryogan.report.figures.images import plot_gallery, plot_particles, plot_places, plot_projections_over_time
 from cryogan.report.figures.likeness import plot_likeness
@@ -13,6 +14,7 @@ from cryogan.report.figures.progress import plot_histogram, plot_progress
 from cryogan.report.figures.views import plot_view_density, plot_view_distribution
 
 __all__ = [
+    "plot_comparison",
     "plot_fsc",
     "plot_fsc_over_time",
     "plot_gallery",

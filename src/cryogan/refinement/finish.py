@@ -1,0 +1,30 @@
+"""What is done with a run after its maps are written."""
+
+from rich.console import Console
+
+from cryogan.config import Settings
+from cryogan.refinement.verdict import judge_run
+from cryogan.run.folder import RunFolder
+from cryogan.run.plan import Plan
+from cryogan.run.postprocess import Result
+from cryogan.run.report import write_report
+from cryogan.run.verdict import Verdict
+
+
+def finish(result: Result, settings: Settings, console: Console | None = None) -> Verdict | None:
+    """Judge a run of picked particles, unless --no-verdict, and write its report with the verdict.
+
+    Args:
+        result: Result of the run.
+        settings: Settings of the run.
+        console: Where it is printed; default: standard error.
+
+    Returns:
+        The verdict; None: there is none.
+    """
+    if not settings.verdict or settings.kind != "particles":
+        return None
+    other_hand = result.alignment.correlation_other_hand
+    verdict = judge_run(result.folder, correlation_other_hand=other_hand, console=console)
+    write_report(RunFolder(result.folder), Plan.read(result.folder), result)
+    return verdict
