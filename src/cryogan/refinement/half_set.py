@@ -1,6 +1,7 @@
 """The particles of one half of a finished run, to be matched with maps."""
 
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,12 @@ class HalfSet:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def subset(self, rows: Tensor) -> "HalfSet":
+        """Return the half with only the particles in these rows (n,), in this order."""
+        part = copy(self)
+        part._rows = self._rows[rows]
+        return part
 
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""
