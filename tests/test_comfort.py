@@ -108,7 +108,7 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     assert 0 < run["resolution_A"] <= run["resolution_unmasked_A"] * 1.5
     assert isinstance(run["converged"], bool)
     assert told["verdict"][0]["held_out_A"] == run["held_out_A"]
-    assert len(told["reslog"][0]["particles"]) == 4
+    assert len(told["reslog"][0]["particle_counts"]) == 4
     assert told["refine"][0]["map"] == "run/refined/map.mrc"
     assert told["poses"][0]["particles"] == "run/poses/particles.star"
     assert told["align"][0]["correlation"] > 0.8

@@ -44,7 +44,7 @@ def test_points_on_a_line_give_the_line() -> None:
 def test_the_error_is_that_of_least_squares() -> None:
     measured = reslog(15.2, 13.9, 11.1, 10.3)
     design = np.stack([np.log2(COUNTS), np.ones(4)], axis=1)
-    coefficients, squares, *_ = np.linalg.lstsq(design, 1 / np.array(measured.resolution))
+    coefficients, squares, *_ = np.linalg.lstsq(design, 1 / np.array(measured.resolution_A))
     ahead = np.array([np.log2(2 * COUNTS[-1]), 1.0])
     variance = ahead @ np.linalg.inv(design.T @ design) @ ahead * squares[0] / (4 - 2)
     assert measured.line is not None
@@ -138,11 +138,11 @@ def test_more_particles_give_a_better_map(run: Path, capsys: pytest.CaptureFixtu
     found = read_reslog(folder)
     assert found is not None
     assert values["sentence"] == found.sentence
-    assert values["resolution"] == list(found.resolution)
-    assert len(found.particles) == 4
-    np.testing.assert_allclose(np.array(found.particles) * [8, 4, 2, 1] / found.particles[-1], 1, rtol=0.05)
-    assert found.particles[-1] > 550  # but for outliers
-    assert found.resolution[0] > found.resolution[-1]
+    assert values["resolution_A"] == list(found.resolution_A)
+    assert len(found.particle_counts) == 4
+    np.testing.assert_allclose(np.array(found.particle_counts) * [8, 4, 2, 1] / found.particle_counts[-1], 1, rtol=0.05)
+    assert found.particle_counts[-1] > 550  # but for outliers
+    assert found.resolution_A[0] > found.resolution_A[-1]
     assert found.line is not None
     assert found.line.slope > 0
     assert figure_path(folder).read_bytes().startswith(b"\x89PNG")

@@ -40,14 +40,14 @@ class ResLog:
     """Resolution of maps from nested subsets of a run's particles (Stagg et al. 2014, J. Struct. Biol. 185:418).
 
     Attributes:
-        particles: number of particles of each subset, both halves together, ascending.
-        resolution: A, corrected half-map FSC 0.143, of each subset.
+        particle_counts: number of particles of each subset, both halves together, ascending.
+        resolution_A: A, corrected half-map FSC 0.143, of each subset.
         pixel_size: A.
         box: D.
     """
 
-    particles: tuple[int, ...]
-    resolution: tuple[float, ...]
+    particle_counts: tuple[int, ...]
+    resolution_A: tuple[float, ...]
     pixel_size: float
     box: int
 
@@ -55,18 +55,18 @@ class ResLog:
     def usable(self) -> tuple[bool, ...]:
         """Which subsets say how resolution grows: coarser than Nyquist, and finer than the outline of the map."""
         coarsest = self.box * self.pixel_size / COARSE_SHELLS
-        return tuple(2 * self.pixel_size * AT_NYQUIST < resolution <= coarsest for resolution in self.resolution)
+        return tuple(2 * self.pixel_size * AT_NYQUIST < resolution <= coarsest for resolution in self.resolution_A)
 
     @property
     def line(self) -> Line | None:
         """The line through the usable subsets; None: they are fewer than 3."""
         if sum(self.usable) < FEWEST_POINTS:
             return None
-        doublings = np.log2(self.particles)[list(self.usable)]
-        frequency = 1 / np.array(self.resolution)[list(self.usable)]
+        doublings = np.log2(self.particle_counts)[list(self.usable)]
+        frequency = 1 / np.array(self.resolution_A)[list(self.usable)]
         slope, at_zero = np.polyfit(doublings, frequency, 1)
         scatter = float(((frequency - slope * doublings - at_zero) ** 2).sum()) / (len(doublings) - 2)
-        ahead = math.log2(self.particles[-1]) + 1
+        ahead = math.log2(self.particle_counts[-1]) + 1
         spread = float(((doublings - doublings.mean()) ** 2).sum())
         error = math.sqrt(scatter * (1 / len(doublings) + (ahead - float(doublings.mean())) ** 2 / spread))
         return Line(float(slope), float(at_zero), float(slope * ahead + at_zero), error)
@@ -75,7 +75,7 @@ class ResLog:
     def sentence(self) -> str:
         """What more particles would bring, in words, or why that cannot be said."""
         nyquist, line = 2 * self.pixel_size, self.line
-        if self.resolution[-1] <= nyquist * AT_NYQUIST:
+        if self.resolution_A[-1] <= nyquist * AT_NYQUIST:
             return (
                 f"The half maps agree to the Nyquist frequency ({nyquist:.2f} A): the resolution is limited by the "
                 "pixel size, not by the number of particles. Run again with a larger --box if the particles have finer "
@@ -104,7 +104,7 @@ class ResLog:
 
     def table(self) -> list[str]:
         """Lines of the resolution by number of particles."""
-        rows = zip(self.particles, self.resolution, self.usable, strict=True)
+        rows = zip(self.particle_counts, self.resolution_A, self.usable, strict=True)
         return [
             "  particles        A",
             *(f"  {count:9d} {A:8.2f}{'' if good else '  not used for the line'}" for count, A, good in rows),
@@ -139,5 +139,5 @@ def read_reslog(folder: RunFolder) -> ResLog | None:
     if not record_path(folder).exists():
         return None
     values = json.loads(record_path(folder).read_text())
-    counts, resolution = (tuple(values[name]) for name in ("particles", "resolution"))
+    counts, resolution = (tuple(values[name]) for name in ("particle_counts", "resolution_A"))
     return ResLog(counts, resolution, values["pixel_size"], values["box"])
