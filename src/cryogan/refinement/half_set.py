@@ -50,7 +50,7 @@ class HalfSet:
     def subset(self, rows: Tensor) -> "HalfSet":
         """Return the half with only the particles in these rows (n,), in this order."""
         part = copy(self)
-        part._rows = self._rows[rows]
+        part.rows = self.rows[rows]
         return part
 
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
