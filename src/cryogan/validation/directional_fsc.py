@@ -112,7 +112,7 @@ def _frequencies(box: int) -> Array:
 def sampling_compensation_factor(views: npt.ArrayLike, group: npt.ArrayLike, radius: float) -> float:
     """Compute how evenly views sample Fourier space: SCF (Baldwin and Lyumkis 2020, Prog. Biophys. Mol. Biol. 150:160).
 
-    A frequency is sampled by the views perpendicular to it: s(k) counts the views v with |k v| < 1 / (2 `radius`),
+    A frequency is sampled by the views perpendicular to it: s(k) counts the views v with ``|k v| < 1 / (2 radius)``,
     half a voxel at that radius. SCF = 1 / (mean s  mean 1/s) over the directions k, the factor by which the spectral
     signal-to-noise ratio falls below that of as many uniform views: 1 for uniform views, 8 / pi^2 = 0.81 for side
     views alone (evenly about an axis). A direction without any view counts as with one, where SCF would be 0.
