@@ -6,12 +6,15 @@ from matplotlib.image import imread
 
 from cryogan.errors import InputError
 from cryogan.report.figures import (
+    plot_directions,
     plot_fsc,
     plot_fsc_over_time,
     plot_gallery,
+    plot_local_resolution,
     plot_power_spectra,
     plot_progress,
     plot_projections_over_time,
+    plot_reslog,
     plot_volume_over_time,
 )
 from cryogan.report.figures.maps import shaded_surface
@@ -32,7 +35,22 @@ def images(seed: int, count: int = 4) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, BOX, BOX)).astype(np.float32)
 
 
+RISING = np.linspace(8.0, 20.0, BOX**3).reshape((BOX,) * 3)
+AXES = np.eye(3)
 FIGURES = {
+    "local_resolution": lambda path: plot_local_resolution(path, blob(0, 0, 0), RISING, blob(0, 0, 0) > 0.1),
+    "local_resolution_of_one_value": lambda path: plot_local_resolution(
+        path, blob(0, 0, 0), np.full_like(RISING, 8.0), blob(0, 0, 0) > 0.1
+    ),
+    "directions": lambda path: plot_directions(
+        path, AXES, np.array([8.0, 9.0, 14.0]), FREQUENCY, np.stack([CURVE, CURVE, CURVE**3]), PIXEL_SIZE_A
+    ),
+    "reslog": lambda path: plot_reslog(
+        path, 100.0 * np.array([1, 2, 4]), np.array([12.0, 10.0, 9.0]), np.array([True, True, False]), (0.01, 0.02)
+    ),
+    "reslog_without_a_line": lambda path: plot_reslog(
+        path, 100.0 * np.array([1, 2]), np.array([12.0, 10.0]), np.array([True, True]), None
+    ),
     "fsc": lambda path: plot_fsc(path, FREQUENCY, {"half-maps": CURVE, "truth": CURVE**2}, PIXEL_SIZE_A),
     "fsc_many": lambda path: plot_fsc(path, FREQUENCY, {f"{i}": CURVE * i / 9 for i in range(9)}, 4.0),
     "fsc_over_time": lambda path: plot_fsc_over_time(path, FREQUENCY, [("1 min", CURVE**4), ("9 min", CURVE)]),
@@ -98,6 +116,8 @@ def test_surface_has_its_upper_part_up():
         lambda path: plot_fsc(path, FREQUENCY, {"short": CURVE[1:]}, PIXEL_SIZE_A),
         lambda path: plot_fsc_over_time(path, FREQUENCY, []),
         lambda path: plot_volume_over_time(path, []),
+        lambda path: plot_local_resolution(path, blob(0, 0, 0), RISING, blob(0, 0, 0) > 2),
+        lambda path: plot_directions(path, AXES, RISING[0, 0, :3], FREQUENCY, np.ones((3, 2)), PIXEL_SIZE_A),
         lambda path: plot_projections_over_time(path, []),
         lambda path: plot_gallery(path, images(0), images(0), images(0), images(0, count=0)),
         lambda path: plot_power_spectra(path, FREQUENCY, CURVE[1:], CURVE),

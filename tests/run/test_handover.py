@@ -131,6 +131,7 @@ def test_the_readme_and_the_report_print_these_commands(run: RunFolder) -> None:
         "figures",
         "refine",
         "verdict",
+        "reslog",
         "poses",
     ]
     programs = [line.split()[0] for text in next_in_report(run).values() for line in text.splitlines() if line.split()]

@@ -1,4 +1,4 @@
-"""Commands that use the poses of a finished run: poses, refine."""
+"""Commands that use the poses of a finished run: poses, refine, reslog."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,19 @@ def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -
     return Answer(of_refinement(refine(run, out, console=console)))
 
 
+@app.command(name="reslog", help_epilogue=examples("cryogan reslog run"))
+def reslog_command(run: Path, *, console: Say = None) -> Answer:
+    """Measure how the resolution grows with the number of particles, and what twice as many would bring.
+
+    Args:
+        run: Folder of a finished `cryogan reconstruct`; the result is written to reslog in it.
+    """
+    from cryogan.refinement.reslog import measure_reslog
+
+    reslog = measure_reslog(run, console=console)
+    return Answer({"folder": run, **reslog.values}, reslog.table())
+
+
 def of_refinement(result: "Refined") -> dict[str, Any]:
     """A refinement for a program to read."""
     from cryogan.run.folder import MapFolder
@@ -48,4 +61,5 @@ def of_refinement(result: "Refined") -> dict[str, Any]:
         "particles": folder.particles,
         "resolution_A": result.resolution,
         "resolution_unmasked_A": result.resolution_unmasked,
+        **result.detail.values,
     }

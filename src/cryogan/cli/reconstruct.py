@@ -135,6 +135,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "resolution_unmasked_A": result.resolution_unmasked,
         "correlation_of_halves": result.alignment.correlation,
         "correlation_other_hand": result.alignment.correlation_other_hand,
+        **result.detail.values,
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
         "findings": [vars(finding) for finding in findings],

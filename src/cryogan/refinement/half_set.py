@@ -68,6 +68,12 @@ class HalfSet:
         filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(density) * by_shell, s=density.shape)
         return filtered
 
+    def subset(self, rows: Tensor) -> "HalfSet":
+        """Return the half with only the particles in these rows (n,), in this order."""
+        part = copy(self)
+        part.rows = self.rows[rows]
+        return part
+
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""
         return Templates(self.projector, spectrum, disc, self.noise_power, self.width_A)

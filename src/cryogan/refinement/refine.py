@@ -38,6 +38,7 @@ from cryogan.run.figures import plot_half_map_fsc
 from cryogan.run.folder import HALVES, MapFolder, RunFolder
 from cryogan.run.maps import write_maps
 from cryogan.run.plan import Plan
+from cryogan.run.resolution import VIEWS, MapResolution, measure_resolution, scf_of_poses
 from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
 
 T = TypeVar("T")
@@ -204,6 +205,10 @@ def find_poses(run: Path, out: Path | None = None, *, console: Console | None = 
     poses = refinement.search_poses(console, "Poses")
     folder.path.mkdir(parents=True, exist_ok=True)
     refinement.write_poses(folder, poses)
+    plan, curves = refinement.plan, refinement.curves
+    resolution = resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box)
+    detail = MapResolution(scf=scf_of_poses(folder.particles, plan, resolution))
+    console.print(f"{VIEWS}: {detail.facts[VIEWS]}.", highlight=False, soft_wrap=True)
     console.print(f"Poses of {len(Poses.cat(poses).margin)} particles: {folder.particles}", soft_wrap=True)
     return folder.path
 
@@ -217,12 +222,14 @@ class Refined:
         resolution: Resolution, A, where the mask-corrected FSC of the half maps falls below 0.143.
         resolution_unmasked: Resolution, A, from their FSC without a mask.
         curves: FSC of the half maps.
+        detail: Resolution by place and direction, and how evenly the views of the poses sample Fourier space.
     """
 
     folder: Path
     resolution: float
     resolution_unmasked: float
     curves: FscCurves
+    detail: MapResolution
 
 
 def refine(run: Path, out: Path | None = None, *, console: Console | None = None) -> Refined:
@@ -266,5 +273,9 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     write_maps(folder, plan.pixel_size, (half1, half2), refinement.mask, refinement.curves)
     refinement.write_poses(folder, poses)
     plot_half_map_fsc(folder, plan, refinement.curves)
+    detail = measure_resolution(folder, plan, (half1, half2), refinement.mask, refinement.curves)
+    facts = [f"{name}: {fact}." for name, fact in detail.facts.items()]
+    for sentence in (*facts, *(finding.sentence for finding in detail.findings)):
+        console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"Map: {folder.map}, poses: {folder.particles}", soft_wrap=True)
-    return Refined(folder.path, corrected, unmasked, refinement.curves)
+    return Refined(folder.path, corrected, unmasked, refinement.curves, detail)

@@ -1,7 +1,7 @@
 """After the training: align and compare the half maps, judge them, and write every file that a user takes along."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, ju
 from cryogan.run.maps import write_maps
 from cryogan.run.plan import Plan
 from cryogan.run.report import write_report
+from cryogan.run.resolution import MapResolution, measure_resolution
 from cryogan.run.views import read_views
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
@@ -31,6 +32,7 @@ class Result:
         curves: FSC of the half maps.
         mask: soft mask around the molecule, (D, D, D).
         convergence: whether the run was at its end.
+        detail: resolution by place and direction.
         classes: the largest first; empty where there is one map.
         map_findings: what a user should know of the maps.
         findings: the same, and what was found of the input and the run, where it was run here.
@@ -43,6 +45,7 @@ class Result:
     curves: FscCurves
     mask: np.ndarray
     convergence: Convergence
+    detail: MapResolution = field(default_factory=MapResolution)
     classes: tuple[ClassMap, ...] = ()
     map_findings: tuple[Finding, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -56,7 +59,8 @@ class Result:
             f"{self.resolution_unmasked:.2f} A). Alignment of half 2: correlation "
             f"{alignment.correlation:.3f}, other hand {alignment.correlation_other_hand:.3f}; the absolute hand "
             "is unknown.\n"
-            f"{self.convergence.sentence}\n"
+            f"{self.convergence.sentence}",
+            *(f"{name}: {fact}." for name, fact in self.detail.facts.items()),
             f"Map: {RunFolder(self.folder).map}",
             *(f"{one.folder}: {one.sentence}." for one in self.classes),
         ]
@@ -90,10 +94,13 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     if plan.uneven_views:
         views = read_views(folder)
         findings += [*judge_views(views.coverage), *judge_prior(views.prior_fit)]
-    findings.append(convergence.finding)
+    detail = measure_resolution(folder, plan, (half1, aligned), mask, curves)
+    findings += [*detail.findings, convergence.finding]
     classes = compare_classes(folder, plan)
     found = tuple(findings)
-    result = Result(folder.path, corrected, unmasked, alignment, curves, mask, convergence, classes, found, found)
+    result = Result(
+        folder.path, corrected, unmasked, alignment, curves, mask, convergence, detail, classes, found, found
+    )
     write_report(folder, plan, result)
     return result
 

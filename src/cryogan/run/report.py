@@ -10,6 +10,9 @@ from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command
 from cryogan.run.plan import Plan
+from cryogan.run.reslog import figure_path as reslog_figure
+from cryogan.run.reslog import read_reslog
+from cryogan.run.resolution import local_resolution_path, pictures
 from cryogan.run.verdict import read_verdict
 from cryogan.run.views import read_views
 
@@ -72,9 +75,10 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         name(folder.map): "the mean of the half maps, not sharpened",
         name(*folder.half_maps): "the half maps, in one frame",
         name(folder.mask): "soft mask around the molecule",
+        name(local_resolution_path(folder)): "local resolution, A; only where the half maps agree well enough",
         name(folder.fsc_star, folder.fsc_csv, folder.fsc_xml): "FSC of the half maps; fsc.xml is for EMDB",
         name(folder.chimerax_script): "shows the maps in ChimeraX",
-        f"{name(folder.figures)}/": "fsc, fsc_over_time, volume_over_time, projections_over_time, progress",
+        f"{name(folder.figures)}/": "fsc, directions, local_resolution, volume_over_time, progress, ...",
     }
     if plan.is_picked and plan.settings.verdict:
         done[f"{name(folder.verdict)}/"] = "how far the map can be believed: verdict.json, and pictures of the evidence"
@@ -110,7 +114,9 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         tables=_tables(folder, plan, result, record),
         pictures=[
             *((text, folder.figure(name)) for name, text in PICTURES.items()),
+            *pictures(folder).items(),
             *((text, folder.verdict / f"{name}.png") for name, text in EVIDENCE.items()),
+            ("Resolution by number of particles.", reslog_figure(folder)),
         ],
         next=(
             resume_command(folder)
@@ -136,6 +142,8 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         "FSC 0.143, corrected": f"{result.resolution:.2f} A",
         "FSC 0.143, unmasked": f"{result.resolution_unmasked:.2f} A",
         "For a table": NUMBERS.format(mask=folder.mask.name, fsc=folder.fsc_xml.name),
+        **result.detail.facts,
+        **({"More particles": reslog.sentence} if (reslog := read_reslog(folder)) else {}),
         "Correlation of the halves": f"{alignment.correlation:.3f} (mirrored {alignment.correlation_other_hand:.3f})",
         "Has it converged?": result.convergence.sentence,
         "Mask": f"{folder.mask.name}, soft, {mask.mean():.1%} of the box; it entered the corrected FSC",

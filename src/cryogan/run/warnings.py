@@ -272,6 +272,13 @@ VIEWS_MISSING = Kind(
     "than {rare:.0%} of the views that a uniform distribution would give, and the map is smeared along them.",
     "Add particles of rare views, or micrographs of a tilted stage.",
 )
+ANISOTROPIC = Kind(
+    "anisotropic",
+    "warning",
+    "The resolution depends on the direction: {fine:.1f} to {coarse:.1f} A in nine tenths of the directions (cFAR "
+    "{ratio:.2f}; below 0.5 is taken for preferred orientation). The map is smeared along the coarse ones.",
+    "Look at the picture of directions. Add particles of rare views, or micrographs of a tilted stage.",
+)
 PRIOR_MISFIT = Kind(
     "prior-misfit",
     "warning",

@@ -123,11 +123,25 @@ def _correct(first: Array, second: Array, window: Array, masked: Array, shell: i
         randomise_phases(first, shell, generator) * window,
         randomise_phases(second, shell, generator) * window,
     )
-    beyond = np.arange(len(masked)) >= shell + SHELLS_KEPT_AFTER_RANDOMISATION
+    return random, without_mask_correlation(masked, random, shell)
+
+
+def without_mask_correlation(masked: Array, random: Array, shell: float) -> Array:
+    """Correct FSC curves of masked maps for what the mask correlates (Chen et al. 2013).
+
+    Args:
+        masked: (..., D//2+1).
+        random: (D//2+1,), of the masked maps with random phases from `shell` on.
+        shell: shell from which on the phases were randomised.
+
+    Returns:
+        (..., D//2+1).
+    """
+    beyond = np.arange(len(random)) >= shell + SHELLS_KEPT_AFTER_RANDOMISATION
     beyond &= random < 1
     corrected = masked.copy()
-    corrected[beyond] = (masked[beyond] - random[beyond]) / (1 - random[beyond])
-    return random, corrected
+    corrected[..., beyond] = (masked[..., beyond] - random[beyond]) / (1 - random[beyond])
+    return corrected
 
 
 def randomise_phases(volume: npt.ArrayLike, shell: int, generator: np.random.Generator) -> Array:
@@ -165,14 +179,28 @@ def resolution_at(curve: npt.ArrayLike, pixel_size: float, threshold: float, box
     size = 2 * (len(values) - 1) if box is None else box
     if size // 2 + 1 != len(values):
         raise InputError(f"An FSC curve of {len(values)} shells is not of box {size}. Give its box.")
-    low = np.flatnonzero(values[1:] < threshold)
-    if not low.size:
-        return 2 * pixel_size
-    after = int(low[0]) + 1
-    if after == 1:
-        return size * pixel_size
-    fraction = (values[after - 1] - threshold) / (values[after - 1] - values[after])
-    return float(size * pixel_size / (after - 1 + fraction))
+    return float(size * pixel_size / crossing_shells(values[None], threshold, size)[0])
+
+
+def crossing_shells(curves: Array, threshold: float, box: int) -> Array:
+    """Find where FSC curves first fall below a threshold, as `resolution_at` does.
+
+    Args:
+        curves: (N, D//2+1).
+        threshold: such as 0.143.
+        box: D.
+
+    Returns:
+        (N,) shells, interpolated linearly, from 1 to the Nyquist frequency D/2.
+    """
+    rows, low = np.arange(len(curves)), curves[:, 1:] < threshold
+    after = low.argmax(axis=1) + 1
+    before, beyond = curves[rows, after - 1], curves[rows, after]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = after - 1 + (before - threshold) / (before - beyond)
+    crossing = np.where(after == 1, 1.0, crossing)
+    shells: Array = np.where(low.any(axis=1), crossing, box / 2)
+    return shells
 
 
 def _pair(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> tuple[Array, Array]:
