@@ -111,6 +111,7 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     assert isinstance(run["converged"], bool)
     assert told["verdict"][0]["held_out_A"] == run["held_out_A"]
     assert [len(answer["runs"]) for answer in (repeats, *told["compare"])] == [3, 2]
+    assert all((place / one["folder"] / "verdict" / "verdict.json").exists() for one in repeats["runs"])
     assert repeats["correlation"][0][1] == told["compare"][0]["correlation"][0][1]
     assert len(told["reslog"][0]["particle_counts"]) == 4
     assert told["refine"][0]["map"] == "run/refined/map.mrc"
