@@ -12,6 +12,7 @@ from cryogan.report.figures import (
     plot_power_spectra,
     plot_progress,
     plot_projections_over_time,
+    plot_view_averages,
     plot_volume_over_time,
 )
 from cryogan.report.figures.maps import shaded_surface
@@ -41,6 +42,9 @@ FIGURES = {
     ),
     "projections_over_time": lambda path: plot_projections_over_time(
         path, [("start", 0 * images(0)), ("1 min", images(1))]
+    ),
+    "view_averages": lambda path: plot_view_averages(
+        path, [("map", images(0)), ("kept", images(1)), ("rejected", images(2))], [None, [5, 4, 3, 2], [1, 0, 1, 0]]
     ),
     "gallery": lambda path: plot_gallery(path, images(0), images(1), images(2), images(3, count=7)),
     "power_spectra": lambda path: plot_power_spectra(path, FREQUENCY, 3 * CURVE, 2 * CURVE),
@@ -99,6 +103,7 @@ def test_surface_has_its_upper_part_up():
         lambda path: plot_fsc_over_time(path, FREQUENCY, []),
         lambda path: plot_volume_over_time(path, []),
         lambda path: plot_projections_over_time(path, []),
+        lambda path: plot_view_averages(path, [], []),
         lambda path: plot_gallery(path, images(0), images(0), images(0), images(0, count=0)),
         lambda path: plot_power_spectra(path, FREQUENCY, CURVE[1:], CURVE),
         lambda path: plot_progress(path, [{"minutes": 1.0}]),
