@@ -75,7 +75,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 		$(BIN)/python benchmarks/relion.py $(DATA)/$$name --symmetry $$group --out docs/runs/$${name}_relion_refined \
 			--reference docs/runs/$${name}_relion/run/run_it300_class001.mrc; \
 		$(BIN)/python benchmarks/ablation.py $(DATA)/$$name --symmetry $$group --out docs/runs/ablation_$$name.json; done
-	$(BIN)/python benchmarks/junk.py $(DATA)/ribo_c1 --symmetry C1 --out docs/runs/junk
+	$(BIN)/python benchmarks/junk.py $(DATA)/models --scratch junk_runs --out docs/runs/junk
 	$(BIN)/python benchmarks/preferred_views.py $(DATA)/ribo_c1 --out docs/runs/preferred_views
 	$(BIN)/python benchmarks/pose_prior.py --out docs/runs/pose_prior.json
 	$(BIN)/python benchmarks/classes.py --out docs/runs/classes.json

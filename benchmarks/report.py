@@ -3,7 +3,7 @@
     python benchmarks/report.py
 
 Reads docs/runs as `make benchmarks` leaves it: `<set>_seed<n>/accuracy.json` and `refinement.json`,
-`<set>_relion/relion.json`, `<set>_relion_refined/relion.json`, `ablation_<set>.json`, `junk/junk.json`,
+`<set>_relion/relion.json`, `<set>_relion_refined/relion.json`, `ablation_<set>.json`, `junk/<molecule>.json`,
 `preferred_views/preferred_views.json`, `pose_prior.json`, `classes.json`, `choices/<experiment>.json`, `theorem1.json`,
 `poisson.json`, `scaling.json`, `million.json` and `operations.json`. No number in the pages is typed by hand.
 """
@@ -170,14 +170,31 @@ def preferred(records: list[Record]) -> str:
     return table(head, rows)
 
 
-def junk_found(record: Record) -> str:
-    head = ["left out of particles_kept.star", "share"]
-    kinds = {"good": "particles", "noise": "noise", "ice": "ice", "halves": "halves of molecules", "junk": "all junk"}
-    rows: list[list[object]] = [[text, f"{record[f'{kind}_left_out']:.1%}"] for kind, text in kinds.items()]
+def junk_found(records: list[Record]) -> str:
+    kinds = {
+        "particle": "particles",
+        "empty": "empty boxes",
+        "contaminant": "contaminants",
+        "aggregate": "aggregates",
+        "broken": "broken molecules",
+    }
+    head = [
+        "molecule",
+        "map and truth, FSC 0.5 (A)",
+        "sum of the weights",
+        *(f"{text} rejected" for text in kinds.values()),
+    ]
+    rows: list[list[object]] = []
+    for record in records:
+        found = [record["kinds"][kind] for kind in kinds]
+        shares = [f"{one['rejected']:.1%} of {one['images']}" for one in found]
+        rows.append(
+            [f"{record['molecule']} ({record['symmetry']})", record["truth_05"], record["sum_of_weights"], *shares]
+        )
     text = (
-        f"`{record['set']}` with {record['junk']} images of noise, ice and halves of molecules added to its particles, "
-        f"{record['particles']} in all (`benchmarks/junk.py`). FSC 0.5 with the truth: map {record['map_05']:.2f} A, "
-        f"refined {record['refined_05']:.2f} A."
+        f"{records[0]['images']} images of 48 px at SNR {records[0]['snr']}, 15 % of them junk of four kinds "
+        "([simulated particles](simulate.md)); a map from zero, then `cryogan poses`, which knows nothing of the truth "
+        "(`benchmarks/junk.py`; [the page](roadmap/outliers.md))."
     )
     return text + "\n\n" + table(head, rows)
 
@@ -442,10 +459,8 @@ def choices_part() -> list[str]:
 
 
 def junk_part() -> list[str]:
-    junk = RUNS / "junk" / "junk.json"
-    if not junk.exists():
-        return []
-    return ["## Junk", junk_found(json.loads(junk.read_text()))]
+    records = [json.loads(path.read_text()) for path in sorted((RUNS / "junk").glob("*.json"))]
+    return ["## Junk", junk_found(records)] if records else []
 
 
 def ablation_part() -> list[str]:

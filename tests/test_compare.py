@@ -13,7 +13,7 @@ from cryogan.errors import InputError
 from cryogan.models.phantom import phantom
 from cryogan.refinement.compare import compare_runs
 from cryogan.refinement.half_set import HalfSet
-from cryogan.refinement.scores import FinishedRun, compare_scores
+from cryogan.refinement.run_scores import FinishedRun, compare_scores
 from cryogan.run.comparison import ComparedRun, RunComparison, Score, figure_path, record_path
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.plan import Plan

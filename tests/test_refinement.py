@@ -75,7 +75,7 @@ def refined(run: Path) -> Path:
 
 
 def test_poses_are_those_of_the_simulation(run: Path, particles: Path) -> None:
-    folder = find_poses(run, console=QUIET)
+    folder = find_poses(run, console=QUIET).folder
     error = degrees(poses_of(folder / "particles.star"), poses_of(particles / "truth.star"))
     assert np.median(error) < 8
     assert (error < 20).mean() > 0.95
@@ -104,7 +104,8 @@ def test_every_file_is_there(refined: Path) -> None:
     curves, particles = (folder.fsc_star, folder.fsc_csv), (folder.particles, folder.cryosparc_particles)
     for path in (*folder.half_maps, folder.map, folder.mask, *curves, *particles):
         assert path.stat().st_size > 1000
-    for name in ("fsc", "margins", "view_distribution", "scores", "worst_particles"):
+    assert folder.report.read_text().count("data:image/png") >= 4
+    for name in ("fsc", "margins", "view_distribution", "scores", "view_averages"):
         assert (refined / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -208,7 +209,8 @@ def test_junk_is_told_from_particles(particles: Path, refined: Path, tmp_path: P
         if row % 10 < 2:
             images[row] = noise[row] + (row % 10) * ice
     write_stack(folder / "particles.mrcs", images, PIXEL)
-    out = find_poses(finished(tmp_path / "run", folder), console=QUIET)
+    found_poses = find_poses(finished(tmp_path / "run", folder), console=QUIET)
+    out = found_poses.folder
 
     def kept(star: Path) -> np.ndarray:
         names = read_star(star)["particles"].texts("rlnImageName")
@@ -218,7 +220,25 @@ def test_junk_is_told_from_particles(particles: Path, refined: Path, tmp_path: P
     assert (~found[junk]).mean() > 0.8
     assert (~found[~junk]).mean() < 0.05
     assert kept(out / "particles.star").all()
+    np.testing.assert_array_equal(kept(out / "particles_rejected.star"), ~found)
+    assert (found_poses.kept, found_poses.rejected) == (found.sum(), (~found).sum())
+    assert str(found_poses.rejected) in found_poses.finding.sentence
+    assert (out / "figures" / "rejected_particles.png").exists()
+    weight = read_star(out / "particles.star")["particles"].floats("rlnParticleFigureOfMerit")
+    assert weight.sum() == pytest.approx(found_poses.weight, abs=0.01)
+    np.testing.assert_allclose(np.load(out / "particles.cs")["alignments3D/class_posterior"], weight[found], atol=1e-5)
+    again(out, found_poses.kept)
     assert kept(refined / "particles_kept.star").mean() > 0.95
+
+
+def again(poses: Path, count: int) -> None:
+    """Both lists of kept particles can be what the next run begins with, in the same halves."""
+    subset = read_star(poses / "particles_kept.star")["particles"].floats("rlnRandomSubset")
+    settings = resolve("default", None, {"symmetry": "D2", "seed": SEED, "threads": 1})
+    for name in ("particles_kept.star", "particles.cs"):
+        inputs = read_inputs(poses / name, None, None, settings)
+        assert len(inputs.images) == count
+        np.testing.assert_array_equal(inputs.halves.subset, subset)
 
 
 def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def test_poses_join_on_the_uids_of_the_source(job: Path, tmp_path: Path) -> None
     assert table.uids is not None
     np.testing.assert_array_equal(table.uids, UIDS[[4, 0, 3]])
     vectors, shifts, half = poses(3)
-    write_cs_particles(tmp_path / "out.cs", table, vectors, shifts, half, source=job, dark=True)
+    weight = np.array([0.9, 0.3, 1.0])
+    write_cs_particles(tmp_path / "out.cs", table, vectors, shifts, half, source=job, dark=True, weight=weight)
     ours, theirs = Dataset.load(tmp_path / "out.cs"), Dataset.load(job)
     np.testing.assert_array_equal(ours["uid"], UIDS[[4, 0, 3]])
     for name in theirs.fields():
@@ -52,6 +53,7 @@ def test_poses_join_on_the_uids_of_the_source(job: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(ours["alignments3D/pose"], vectors, rtol=1e-6)
     np.testing.assert_allclose(ours["alignments3D/shift"], shifts / 2.5, rtol=1e-6)
     assert ours["alignments3D/split"].tolist() == [0, 1, 0]
+    np.testing.assert_allclose(ours["alignments3D/class_posterior"], weight, rtol=1e-6)
     joined = Dataset.innerjoin(theirs.drop_fields(["alignments3D/pose", "alignments3D/class"]), ours)
     assert len(joined) == 3
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryogan.errors import InputError
-from cryogan.physics.symmetry import Symmetriser, point_group
+from cryogan.physics.symmetry import Symmetriser, least_turn, point_group
 
 if TYPE_CHECKING:
     from conftest import Gaussians
@@ -58,6 +59,24 @@ def test_group_has_its_order_and_is_a_group_of_rotations(name: str) -> None:
 @pytest.mark.parametrize(("name", "same"), [("d2", "D2"), (" C3 ", "C3"), ("i", "I2")])
 def test_names_are_read_with_tolerance(name: str, same: str) -> None:
     np.testing.assert_allclose(point_group(name), point_group(same), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [*ORDERS, "D3"])
+def test_least_turn_brings_the_same_axes_to_the_group_s_and_does_not_depend_on_which_turn_is_given(name: str) -> None:
+    group, rotation = point_group(name), Rotation.random(random_state=2).as_matrix()
+    least = least_turn(rotation, name)
+    assert np.linalg.det(least) == pytest.approx(1)
+    for element in rotation.T @ group @ rotation:
+        assert found(least @ element @ least.T, group)
+    for element in group:  # the group is in its normaliser
+        np.testing.assert_allclose(least_turn(element @ rotation, name), least, atol=1e-9)
+        assert np.trace(least) >= np.trace(element @ rotation) - 1e-9
+
+
+@pytest.mark.parametrize(("name", "larger"), [("D2", "O"), ("D3", "D6"), ("D4", "D8")])
+def test_least_turn_exchanges_axes_that_are_alike(name: str, larger: str) -> None:
+    for element in point_group(larger):
+        np.testing.assert_allclose(least_turn(element, name), np.eye(3), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["", "C0", "D0", "C", "X7", "D2h", "C-1", "I5", "O2", "C1.5", "C100"])

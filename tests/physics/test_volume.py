@@ -98,3 +98,35 @@ def test_start_from_takes_a_map_within_the_mask() -> None:
     volume.start_from(map)
     torch.testing.assert_close(volume().detach(), map * (distance() <= RADIUS))
     assert volume.density.requires_grad
+
+
+def soft_ball() -> Tensor:
+    """1 to a radius of 3 pixels, 0 from 5 on, where the sphere of 6 is still 1."""
+    return ((5 - distance()) / 2).clamp(0, 1)
+
+
+def test_a_mask_bounds_the_map_in_place_of_the_sphere() -> None:
+    volume = Volume(BOX, RADIUS, "D2", CPU, mask=soft_ball())
+    with torch.no_grad():
+        volume.density.copy_(torch.randn(BOX, BOX, BOX, generator=torch.Generator().manual_seed(4)))
+    map = volume().detach()
+    assert not map[distance() >= 5].any()
+    assert map[distance() < 5].all()
+    torch.testing.assert_close(map, volume.symmetrise(volume.density.detach() * soft_ball()))
+
+
+def test_a_soft_mask_is_multiplied_in_once_however_often_the_map_is_clipped() -> None:
+    volume = Volume(BOX, RADIUS, "C1", CPU, mask=soft_ball())
+    map = torch.rand(BOX, BOX, BOX, generator=torch.Generator().manual_seed(1))
+    volume.start_from(map)
+    for _ in range(5):
+        volume.clip(0.1)
+    torch.testing.assert_close(volume().detach(), map * soft_ball())
+
+
+def test_a_mask_that_is_the_sphere_changes_no_bit() -> None:
+    sphere, masked = filled("D2"), Volume(BOX, RADIUS, "D2", CPU, mask=(distance() <= RADIUS).float())
+    masked.start_from(sphere.density.detach())
+    for volume in (sphere, masked):
+        volume.clip(0.1)
+    torch.testing.assert_close(masked(), sphere(), atol=0, rtol=0)

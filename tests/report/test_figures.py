@@ -15,6 +15,7 @@ from cryogan.report.figures import (
     plot_progress,
     plot_projections_over_time,
     plot_reslog,
+    plot_view_averages,
     plot_volume_over_time,
 )
 from cryogan.report.figures.maps import shaded_surface
@@ -59,6 +60,9 @@ FIGURES = {
     ),
     "projections_over_time": lambda path: plot_projections_over_time(
         path, [("start", 0 * images(0)), ("1 min", images(1))]
+    ),
+    "view_averages": lambda path: plot_view_averages(
+        path, [("map", images(0)), ("kept", images(1)), ("rejected", images(2))], [None, [5, 4, 3, 2], [1, 0, 1, 0]]
     ),
     "gallery": lambda path: plot_gallery(path, images(0), images(1), images(2), images(3, count=7)),
     "power_spectra": lambda path: plot_power_spectra(path, FREQUENCY, 3 * CURVE, 2 * CURVE),
@@ -119,6 +123,7 @@ def test_surface_has_its_upper_part_up():
         lambda path: plot_local_resolution(path, blob(0, 0, 0), RISING, blob(0, 0, 0) > 2),
         lambda path: plot_directions(path, AXES, RISING[0, 0, :3], FREQUENCY, np.ones((3, 2)), PIXEL_SIZE_A),
         lambda path: plot_projections_over_time(path, []),
+        lambda path: plot_view_averages(path, [], []),
         lambda path: plot_gallery(path, images(0), images(0), images(0), images(0, count=0)),
         lambda path: plot_power_spectra(path, FREQUENCY, CURVE[1:], CURVE),
         lambda path: plot_progress(path, [{"minutes": 1.0}]),

@@ -7,21 +7,20 @@ from cryogan.cli.app import Answer, Say, app, examples
 
 if TYPE_CHECKING:
     from cryogan.refinement.refine import Refined
+    from cryogan.refinement.selection import Selection
 
 
 @app.command(name="poses", help_epilogue=examples("cryogan poses run"))
 def poses_command(run: Path, *, out: Path | None = None, console: Say = None) -> Answer:
-    """Find the pose of each particle of a finished run, with its own half map.
+    """Find the pose of each particle of a finished run, and list the particles that show its map and those that do not.
 
     Args:
         run: Folder of a finished `cryogan reconstruct`.
-        out: Folder for particles.star, particles.cs and pictures. Default: poses in the run's folder.
+        out: Folder for the particles, the two lists, and a page of pictures. Default: poses in the run's folder.
     """
     from cryogan.refinement.refine import find_poses
-    from cryogan.run.folder import MapFolder
 
-    folder = MapFolder(find_poses(run, out, console=console))
-    return Answer({"folder": folder.path, "particles": folder.particles})
+    return Answer(_of_selection(find_poses(run, out, console=console)))
 
 
 @app.command(name="refine", help_epilogue=examples("cryogan refine run"))
@@ -50,15 +49,31 @@ def reslog_command(run: Path, *, console: Say = None) -> Answer:
     return Answer({"folder": run, **reslog.values}, reslog.table())
 
 
+def _of_selection(selection: "Selection") -> dict[str, Any]:
+    """What was kept and rejected, for a program to read."""
+    from cryogan.run.folder import MapFolder
+
+    folder = MapFolder(selection.folder)
+    return {
+        "folder": folder.path,
+        "report": folder.report,
+        "particles": folder.particles,
+        "kept_particles": folder.kept_particles,
+        "rejected_particles": folder.rejected_particles if selection.rejected else None,
+        "kept": selection.kept,
+        "rejected": selection.rejected,
+        "weight": selection.weight,
+    }
+
+
 def of_refinement(result: "Refined") -> dict[str, Any]:
     """A refinement for a program to read."""
     from cryogan.run.folder import MapFolder
 
     folder = MapFolder(result.folder)
     return {
-        "folder": folder.path,
+        **_of_selection(result.selection),
         "map": folder.map,
-        "particles": folder.particles,
         "resolution_A": result.resolution,
         "resolution_unmasked_A": result.resolution_unmasked,
         **result.detail.values,

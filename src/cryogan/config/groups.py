@@ -199,6 +199,11 @@ class VolumeSettings(Group):
     mask_diameter: float | None = Field(
         None, gt=0, description="Diameter of the spherical mask. Default: 0.95 of the box, as in the paper."
     )
+    mask: _AbsolutePath | None = Field(
+        None,
+        description="MRC file of a mask, 0 to 1, in the particles' box, which bounds the map in place of the sphere, "
+        "and in whose frame the map is; docs/membrane-proteins.md.",
+    )
     clip_depth: float = Field(
         0.1,
         ge=0,

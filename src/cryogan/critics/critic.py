@@ -94,6 +94,7 @@ class TrainerInputs:
         critic_seed: Seed of the critic's initial weights.
         order_seed: Seed of the order of the particles.
         ranks: Processes that train this half together.
+        mask: Mask (D, D, D) at the stage's box that bounds the volume in place of the sphere.
     """
 
     task: Task
@@ -105,6 +106,7 @@ class TrainerInputs:
     critic_seed: int
     order_seed: int
     ranks: Ranks = ALONE
+    mask: Tensor | None = None
 
     @property
     def stage(self) -> Stage:
@@ -112,9 +114,9 @@ class TrainerInputs:
         return self.stages[self.index]
 
     def volume(self, symmetry: str, free_from: float = 0.0) -> Volume:
-        """Return a zero volume at the stage's box, under the spherical mask; arguments as of `Volume`."""
+        """Return a zero volume at the stage's box, under its mask; arguments as of `Volume`."""
         radius = self.task.mask_radius / self.simulator.pixel_size
-        return Volume(self.stage.box, radius, symmetry, self.simulator.generator.device, free_from)
+        return Volume(self.stage.box, radius, symmetry, self.simulator.generator.device, free_from, self.mask)
 
 
 @dataclass(frozen=True)

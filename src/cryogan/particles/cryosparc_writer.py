@@ -21,6 +21,7 @@ def write_cs_particles(
     half: NDArray[np.integer],
     source: Path | None = None,
     dark: bool = False,
+    weight: NDArray[np.floating] | None = None,
 ) -> None:
     """Write a cryoSPARC particle file of format 1, with poses.
 
@@ -35,6 +36,7 @@ def write_cs_particles(
         half: (N,) 1 or 2.
         source: the particle file that was given; if it is no .cs file, the uids are the numbers of the rows.
         dark: whether protein is dark in the images, where no .cs file says it.
+        weight: (N,), probability that each shows the map.
 
     Raises:
         InputError: `source` does not hold the particles.
@@ -51,6 +53,8 @@ def write_cs_particles(
         "alignments3D/pose": rotation_vectors.astype(np.float32),
         "alignments3D/shift": (shifts / sizes[:, None]).astype(np.float32),
     }
+    if weight is not None:
+        columns["alignments3D/class_posterior"] = weight.astype(np.float32)
     with replacing(path) as temporary:
         write(temporary, columns)
 

@@ -56,6 +56,52 @@ def point_group(name: str) -> NDArray[np.float64]:
     return _closure(group_generators(name))
 
 
+def least_turn(rotation: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Return the smallest rotation that brings a map's axes into RELION's setting of a point group.
+
+    There are several where a rotation n turns the axes into each other: n G n^-1 = G, n in the group's normaliser.
+
+    Args:
+        rotation: (3, 3), one of them.
+        name: name of the point group, as for `group_generators`.
+
+    Returns:
+        n @ rotation with the smallest angle, (3, 3).
+    """
+    group = point_group(name)
+    vectors = Rotation.from_matrix(group).as_rotvec()[1:]
+    if not len(vectors):
+        return np.eye(3)
+    axes = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = axes @ axes[0]
+    second = int(np.abs(cosines).argmin())
+    if abs(cosines[second]) > 1 - 1e-6:  # one axis: n is any turn about it, or turns it round
+        axis = rotation.T @ axes[0]
+        return _shortest_turn(axis if axis @ axes[0] > 0 else -axis, axes[0])
+    # Each n turns two axes into two others as far apart; most such pairs give none.
+    frame, ends = _frame(axes[0], axes[second]), np.concatenate([axes, -axes])
+    turns = [_frame(a, b) @ frame.T for a in ends for b in ends if np.isclose(a @ b, cosines[second])]
+    return max((n @ rotation for n in turns if _are_of(n @ group @ n.T, group)), key=np.trace)
+
+
+def _shortest_turn(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the smallest rotation (3, 3) of one unit vector onto another that is not its opposite."""
+    across = np.cross(start, end)
+    angle = np.arctan2(np.linalg.norm(across), start @ end)
+    return np.asarray(Rotation.from_rotvec(angle * across / max(float(np.linalg.norm(across)), 1e-12)).as_matrix())
+
+
+def _frame(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the frame (3, 3), in columns, of a direction, one beside it towards another, and one across both."""
+    across = np.cross(first, second) / np.linalg.norm(np.cross(first, second))
+    return np.stack([first, np.cross(across, first), across], axis=1)
+
+
+def _are_of(rotations: NDArray[np.float64], group: NDArray[np.float64]) -> bool:
+    """Whether all of some rotations (m, 3, 3) are elements of a group (n, 3, 3)."""
+    return bool((np.einsum("aij,bij->ab", rotations, group).max(axis=1) > 3 - 1e-6).all())
+
+
 def _rotation(order: int, axis: tuple[float, float, float]) -> NDArray[np.float64]:
     unit = np.asarray(axis) / np.linalg.norm(axis)
     return np.asarray(Rotation.from_rotvec(2 * np.pi / order * unit).as_matrix())

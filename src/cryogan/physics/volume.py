@@ -16,27 +16,38 @@ class Volume(nn.Module):
         point_group: name of the group that is imposed by averaging, in RELION's setting.
         device: device of all tensors.
         free_from: shell; coarser frequencies stay as `start_from` has set them. 0: all frequencies are free.
+        mask: (D, D, D) from 0 to 1, bounds the map in place of the sphere.
 
     Attributes:
         density: the parameter (D, D, D), before mask and symmetry.
-        mask: (D, D, D), 1 inside the sphere, 0 outside.
+        mask: (D, D, D), by which the density is multiplied: 1 inside the sphere, 0 outside, or the mask given.
+        support: (D, D, D), 1 where the mask is above 0, 0 elsewhere. A soft mask is not multiplied in again and again.
         radius_fraction: (D, D, D), distance from the centre over the mask's radius, at most 1.
         point_group: (n, 3, 3), the group's rotations.
     """
 
     radius_fraction: Tensor
     mask: Tensor
+    support: Tensor
     kept: Tensor
     coarse: Tensor
 
     def __init__(
-        self, box: int, radius_px: float, point_group: str, device: torch.device, free_from: float = 0.0
+        self,
+        box: int,
+        radius_px: float,
+        point_group: str,
+        device: torch.device,
+        free_from: float = 0.0,
+        mask: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.density = nn.Parameter(torch.zeros(box, box, box, device=device))
         distance = torch.from_numpy(squared_norm(*[centred_axis(box)] * 3)).to(device, torch.float32).sqrt()
         self.register_buffer("radius_fraction", (distance / radius_px).clamp(max=1.0), persistent=False)
-        self.register_buffer("mask", (distance <= radius_px).float(), persistent=False)
+        sphere = (distance <= radius_px).float()
+        self.register_buffer("mask", sphere if mask is None else mask.to(sphere), persistent=False)
+        self.register_buffer("support", (self.mask > 0).float(), persistent=False)
         self.symmetrise = Symmetriser(point_group, box, device=device)
         self.point_group = self.symmetrise.rotations
         self._free_from = free_from
@@ -64,9 +75,9 @@ class Volume(nn.Module):
     @torch.no_grad()
     def start_from(self, density: Tensor) -> None:
         """Start from a map (D, D, D) instead of zero."""
-        self.density.copy_(density * self.mask)
+        self.density.copy_(density * self.support)
         if self._free_from > 0:
-            self.kept.copy_(self.symmetrise(self.density))
+            self.kept.copy_(self.symmetrise(self.density * self.mask))
 
     @torch.no_grad()
     def clip(self, depth: float) -> None:
@@ -79,6 +90,6 @@ class Volume(nn.Module):
         Args:
             depth: fraction of the map's maximum, 0 or more.
         """
-        density = self._with_kept(self.density * self.mask)
+        density = self._with_kept(self.density * self.support)
         bound = -depth * (density * self.mask).max().clamp(min=0.0) * (1.0 - self.radius_fraction)
-        self.density.copy_(torch.maximum(density, bound) * self.mask)
+        self.density.copy_(torch.maximum(density, bound) * self.support)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cryogan.errors import InputError
 from cryogan.particles import read_volume
-from cryogan.refinement.scores import FinishedRun, can_be_scored, compare_scores
+from cryogan.refinement.run_scores import FinishedRun, can_be_scored, compare_scores
 from cryogan.report.figures import plot_comparison
 from cryogan.run.comparison import ComparedRun, RunComparison, figure_path, write_comparison
 from cryogan.validation import Agreement, Cutoff, compare_maps, resample, same_structures

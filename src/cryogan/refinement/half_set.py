@@ -18,7 +18,7 @@ from cryogan.particles.images import evenly_spread
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.simulator import Imaging
 from cryogan.physics.volume import Volume
-from cryogan.run.build import build_simulator
+from cryogan.run.build import build_mask, build_simulator
 from cryogan.run.plan import Plan
 
 
@@ -48,7 +48,8 @@ class HalfSet:
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
         self.template_count, self.width_A = s.orientations, plan.box * plan.pixel_size
         self.noise_power = measured_noise_power(self.simulator)
-        self.volume = Volume(plan.box, plan.mask_radius / plan.pixel_size, s.symmetry, plan.device)
+        radius, mask = plan.mask_radius / plan.pixel_size, build_mask(plan, plan.box)
+        self.volume = Volume(plan.box, radius, s.symmetry, plan.device, mask=mask)
         self.group = torch.from_numpy(self.volume.point_group).float().to(plan.device)
         self.back = BackProjector(self.projector, self.volume)
         self.micro_batch = MicroBatch(IMAGES_AT_ONCE)

@@ -1,6 +1,6 @@
 """The most likely pose of each particle, given a map."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -14,7 +14,6 @@ from cryogan.refinement.half_set import HalfSet
 from cryogan.rotations import spread_rotations
 
 CANDIDATES = 4  # templates of the bank, from which the poses are refined at low frequencies
-OUTLINE_SHELL = 4  # up to which a blob of ice looks like any molecule
 COARSE_STEPS, FINE_STEPS = 3, 6  # of Gauss-Newton at low frequencies, and of the best two at all
 
 
@@ -27,16 +26,12 @@ class Poses:
         shifts: (N, 2), x and y in A, the sign of _rlnOriginXAngst.
         log_likelihood_ratio: (N,), nats: of the pose over "nothing but noise".
         margin: (N,), nats: to the best other pose that was found, or to noise.
-        amplitude: (N,), of the map's projection in the particle, beyond the outline: 1 where it shows the map.
-        amplitude_deviation: (N,), standard deviation of the amplitude by the noise.
     """
 
     rotations: Tensor
     shifts: Tensor
     log_likelihood_ratio: Tensor
     margin: Tensor
-    amplitude: Tensor
-    amplitude_deviation: Tensor
 
     @classmethod
     def cat(cls, parts: list["Poses"]) -> "Poses":
@@ -47,18 +42,23 @@ class Poses:
 
 @torch.no_grad()
 def search_poses(
-    half: HalfSet, density: Tensor, cutoff: float, advance: Callable[[int], object] = lambda _: None
+    half: HalfSet,
+    density: Tensor,
+    cutoff: float,
+    advance: Callable[[int], object] = lambda _: None,
+    images: Iterable[tuple[Tensor, Tensor]] | None = None,
 ) -> Poses:
-    """Find the most likely pose of each particle of a half.
+    """Find the most likely pose of each particle of a half, or of other images.
 
     Args:
         half: Particles.
         density: Map (D, D, D).
         cutoff: Shell; frequencies below it are compared.
         advance: Called with the number of particles of each batch that is done.
+        images: Half-planes and CTFs (B, D, D // 2 + 1) in batches; None: those of the particles.
     """
     search, found = PoseSearch(half, density, cutoff), []
-    for half_planes, transfer in half.batches():
+    for half_planes, transfer in half.batches() if images is None else images:
         found.append(half.micro_batch.run(partial(search, half_planes, transfer)))
         advance(len(half_planes))
     return Poses.cat(found)
@@ -111,7 +111,7 @@ class PoseSearch:
         swap = second.log_likelihood_ratio > first.log_likelihood_ratio
         rotations = torch.where(swap[:, None, None], second.rotations, first.rotations)
         shifts = torch.where(swap[:, None], second.shifts, first.shifts)
-        return Poses(rotations, shifts, ratio, ratio - other, *self._amplitude(images, rotations, shifts))
+        return Poses(rotations, shifts, ratio, ratio - other)
 
     def _low_frequency_poses(self, images: Observed) -> RefinedPoses:
         """Return the refined candidates, stacked; of those that meet at one pose all but the first are at -inf."""
@@ -141,12 +141,3 @@ class PoseSearch:
         """Return the angles (B,), radians, between rotations (B, 3, 3), up to the point group."""
         traces = torch.einsum("gij,bjk,bik->gb", self._group, first, second).amax(0)
         return ((traces - 1) / 2).clamp(-1, 1).acos()
-
-    def _amplitude(self, images: Observed, rotations: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the amplitude of the map in the images beyond the outline, and its standard deviation, (B,) each."""
-        templates = self._fine
-        beyond = (templates.disc.shell > OUTLINE_SHELL).float()
-        projections, matched = templates.projections(rotations), templates.matched(images, shifts)
-        energy = (images.transfer * projections).abs().square() @ (templates.precision * beyond)
-        amplitude = (projections.conj() * matched).real @ beyond / energy.clamp(min=1e-9)
-        return amplitude, energy.clamp(min=1e-9).rsqrt()

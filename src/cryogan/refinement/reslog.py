@@ -14,12 +14,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from cryogan.refinement.half_pair import HalfPair
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.least_squares import least_squares_map
-from cryogan.refinement.outliers import shows_the_map
+from cryogan.refinement.outliers import find_outliers
 from cryogan.refinement.pose_search import Poses
 from cryogan.refinement.posterior import Posterior
-from cryogan.refinement.refine import Refinement
 from cryogan.report.figures import plot_reslog
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.log import RunLog
@@ -70,16 +70,13 @@ def measure_reslog(run: Path, *, console: Console | None = None) -> ResLog:
         InputError: If the run is not finished, or not one of picked particles.
     """
     console, folder = console or Console(stderr=True), RunFolder(run)
-    refinement, log = Refinement(run), RunLog(folder, console)
-    plan, poses = refinement.plan, refinement.search_poses(console, "Poses")
-    subsets = [
-        nested_subsets(torch.from_numpy(np.flatnonzero(_used(found))), half.generator)
-        for half, found in zip(refinement.halves, poses, strict=True)
-    ]
+    pair, log = HalfPair(run), RunLog(folder, console)
+    plan, poses = pair.plan, pair.search_poses(console, "Poses")
+    subsets = [nested_subsets(rows, half.generator) for half, rows in zip(pair.halves, _used(pair, poses), strict=True)]
     counts, resolutions = [], []
     for rows in zip(*subsets, strict=True):
-        half1, half2 = _of_both(subset_map, refinement.halves, poses, list(rows))
-        curves = fsc_curves(half1, half2, plan.pixel_size, refinement.mask, seed=plan.settings.seed)
+        half1, half2 = _of_both(subset_map, pair.halves, poses, list(rows))
+        curves = fsc_curves(half1, half2, plan.pixel_size, pair.mask, seed=plan.settings.seed)
         counts.append(sum(map(len, rows)))
         resolutions.append(resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box))
         console.print(f"{counts[-1]} particles: {resolutions[-1]:.2f} A.", highlight=False, soft_wrap=True)
@@ -97,8 +94,11 @@ def measure_reslog(run: Path, *, console: Console | None = None) -> ResLog:
     return reslog
 
 
-def _used(poses: Poses) -> np.ndarray:
-    return shows_the_map(poses.amplitude.cpu().numpy(), poses.amplitude_deviation.cpu().numpy())
+def _used(pair: HalfPair, poses: list[Poses]) -> list[Tensor]:
+    """Return the rows of each half's particles that show the map."""
+    outliers = find_outliers(pair.scores(poses), [half.images.table.micrographs for half in pair.halves])
+    sizes = [len(half) for half in pair.halves]
+    return [kept.nonzero()[:, 0] for kept in torch.split(torch.from_numpy(outliers.kept), sizes)]
 
 
 def _of_both(

@@ -1,91 +1,58 @@
-"""Scores by which the best of several runs is chosen: of particles kept for choosing, held out from the map they meet.
+"""How well each particle shows a map at its pose."""
 
-The score of a particle is its log-likelihood ratio (ii) of docs/method.md, in nats, at its most likely pose in the half
-map that it had no part in. All runs are scored by the same particles and frequencies, whatever their halves are.
-"""
+from dataclasses import dataclass
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import torch
+from torch import Tensor
 
-import numpy as np
+from cryogan.critics.matching.templates import Observed
+from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
+from cryogan.refinement.half_set import HalfSet
+from cryogan.refinement.pose_search import Poses
 
-from cryogan.particles import read_volume
-from cryogan.refinement.half_map_test import HalfMapTest
-from cryogan.refinement.pose_search import search_poses
-from cryogan.run.comparison import Score
-from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.plan import Plan
-from cryogan.validation import fsc_curves, resolution_at, soft_mask
-
-COARSEST_SHELL = 4  # of a cut-off
+OUTLINE_SHELL = 4  # up to which a blob of ice looks like any molecule
+DETAIL_SHELL = 12  # up to which the signal of anything in the image stands out of the noise
+TOLERANCE = 0.2  # of the projection's power, by which a particle may differ from it: maps are not perfect
 
 
-class FinishedRun:
-    """A finished run, to be compared with others.
-
-    Args:
-        folder: Folder of `cryogan reconstruct`.
+@dataclass(frozen=True)
+class Scores:
+    """How well N particles show a map.
 
     Attributes:
-        resolution: Corrected FSC 0.143 of the half maps, A.
-
-    Raises:
-        InputError: If it is not one, the run is not finished, or its device is not here.
+        amplitude: (N,), of the map's projection in the particle: 1 where it shows the map, about 0 in noise.
+        outline: (N,), logarithm of the power that the projection leaves in the shells of the outline, beyond what is
+            tolerated: high where there is something else, such as ice.
+        detail: (N,), the same in the shells beyond: high where there is more than one molecule.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.plan, self.folder = Plan.read(folder), RunFolder(folder)
-        self.plan.require_device(folder)
-        self.folder.require_finished()
-        half1, half2 = (read_volume(path)[0] for path in self.folder.half_maps)
-        mask, pixel_size = soft_mask((half1 + half2) / 2, self.plan.pixel_size), self.plan.pixel_size
-        corrected = fsc_curves(half1, half2, pixel_size, mask, seed=self.plan.settings.seed).corrected
-        self.resolution = resolution_at(corrected, pixel_size, 0.143, self.plan.box)
-
-    def scores(self, cutoff_A: float) -> dict[str, float]:
-        """Score the particles kept for choosing by their name.
-
-        Args:
-            cutoff_A: Resolution, A; coarser frequencies are compared, each shell weighted by the FSC of the half maps.
-        """
-        test = HalfMapTest.of_run(self.folder.path, "choose")
-        cutoff = min(max(test.width_A / cutoff_A, COARSEST_SHELL), self.plan.box / 2)
-
-        def scored(side: int) -> list[float]:
-            half = test.halves[side]
-            return search_poses(half, test.weighted(side), cutoff).log_likelihood_ratio.tolist() if len(half) else []
-
-        with ThreadPoolExecutor(len(HALVES)) as pool:
-            values = list(pool.map(scored, range(len(HALVES))))
-        return {
-            name: value
-            for half, found in zip(test.halves, values, strict=True)
-            for name, value in zip(half.names, found, strict=True)
-        }
+    amplitude: Tensor
+    outline: Tensor
+    detail: Tensor
 
 
-def can_be_scored(runs: Sequence[FinishedRun]) -> bool:
-    """Whether runs are of picked particles at one working box, so that their scores mean the same."""
-    grids = {(run.plan.box, round(run.plan.pixel_size, 4)) for run in runs}
-    return len(grids) == 1 and all(run.plan.is_picked for run in runs)
-
-
-def compare_scores(scores: Sequence[Mapping[str, float]]) -> tuple[int, list[Score | None]]:
-    """Compare the scores of several runs, by the particles that all of them have.
+@torch.no_grad()
+def score_particles(half: HalfSet, density: Tensor, poses: Poses, cutoff: float) -> Scores:
+    """Compare the particles of a half with a map at their poses.
 
     Args:
-        scores: Of each run, nats by the name of a particle.
-
-    Returns:
-        The number of these particles, and the score of each run; None for all, where there are fewer than two.
+        half: Particles.
+        density: Map (D, D, D).
+        poses: Poses of the particles.
+        cutoff: Shell; the map is compared below it.
     """
-    common = sorted(set.intersection(*map(set, scores)))
-    if len(common) < 2:
-        return 0, [None] * len(scores)
-    values = np.array([[of_run[name] for name in common] for of_run in scores])
-    deficits = values[values.mean(1).argmax()] - values
-    errors = deficits.std(1, ddof=1) / np.sqrt(len(common))
-    return len(common), [
-        Score(*map(float, numbers)) for numbers in zip(values.mean(1), deficits.mean(1), errors, strict=True)
-    ]
+    disc = half.disc(min(max(cutoff, DETAIL_SHELL + 0.5), half.projector.box / 2))
+    templates = half.templates(half.projector.transform(density), disc)
+    compared = (disc.shell < cutoff).float()
+    outline = (disc.shell <= OUTLINE_SHELL).float()
+    detail = (disc.shell <= DETAIL_SHELL).float() - outline
+    scores = []
+    at_poses = zip(torch.split(poses.rotations, IMAGES_AT_ONCE), torch.split(poses.shifts, IMAGES_AT_ONCE), strict=True)
+    for batch, pose in zip(half.batches(), at_poses, strict=True):
+        model, residual, _ = templates.residual(Observed.on(disc, *batch), *pose)
+        overlap = (model.conj() * (model + residual)).real @ compared
+        power = model.abs().square()
+        left = residual.abs().square() + TOLERANCE * power
+        amplitude = overlap / (power @ compared).clamp(min=1e-9)
+        scores.append(torch.stack([amplitude, (left @ outline).log(), (left @ detail).log()]))
+    return Scores(*torch.cat(scores, dim=1))

@@ -26,6 +26,7 @@ from cryogan.physics.unpicked import UnpickedSimulator
 from cryogan.run.division import split
 from cryogan.run.noise import MEASURED, NoiseInputs, build_noise, patch_noise
 from cryogan.run.plan import Plan
+from cryogan.run.volume_mask import read_volume_mask
 from cryogan.validation import find_axes, resample
 
 LEAST_SIGNAL = 0.1  # floor of the estimated signal s.d.: below it the estimate is noise
@@ -131,13 +132,30 @@ def build_trainer(plan: Plan, index: int, particles: Path, half: int, ranks: Ran
     simulator_seed, critic_seed, order_seed = map(int, np.random.SeedSequence([s.seed, half, index]).generate_state(3))
     images, simulator = build_simulator(plan, stage.box, particles, half, simulator_seed)
     inputs = TrainerInputs(
-        plan.task, plan.stages, index, images, simulator, signal_deviation(images), critic_seed, order_seed, ranks
+        plan.task,
+        plan.stages,
+        index,
+        images,
+        simulator,
+        signal_deviation(images),
+        critic_seed,
+        order_seed,
+        ranks,
+        build_mask(plan, stage.box),
     )
     trainer = plan.critic.trainer(inputs)
     if plan.device.type == "cuda":  # the halves share it
         free = torch.cuda.mem_get_info(plan.device)[0] / 2
         trainer.micro_batch.size = plan.cost.memory(stage).images_within(free)
     return trainer
+
+
+def build_mask(plan: Plan, box: int) -> Tensor | None:
+    """Return the mask (D, D, D) that bounds the volume at a box; None: a sphere does."""
+    if plan.mask is None:
+        return None
+    mask = read_volume_mask(plan.mask, box, plan.box * plan.pixel_size, plan.settings.symmetry).values
+    return torch.from_numpy(mask).to(plan.device)
 
 
 def _views(plan: Plan) -> PoseDistribution:
@@ -206,7 +224,9 @@ def start_from(trainer: Trainer, coarser: Trainer) -> None:
     old, new = coarser.simulator, trainer.simulator
     coarse: np.ndarray = coarser.volume.density.detach().cpu().numpy()
     if len(coarser.volume.point_group) < len(trainer.volume.point_group):
-        coarse = find_axes(coarse, old.pixel_size, trainer.settings.symmetry).apply(coarse, old.pixel_size)
+        in_frame = trainer.settings.mask is not None  # nearly: the search was bounded by the mask
+        axes = find_axes(coarse, old.pixel_size, trainer.settings.symmetry, nearest=in_frame)
+        coarse = axes.apply(coarse, old.pixel_size)
     fine = resample(coarse, old.pixel_size, new.projector.box, new.pixel_size)
     unit = trainer.signal / coarser.signal * old.projector.box / new.projector.box
     trainer.volume.start_from(torch.from_numpy(fine * unit).to(trainer.volume.density))

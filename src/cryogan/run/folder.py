@@ -14,90 +14,12 @@ from typing import Any, Literal
 
 from cryogan.errors import InputError
 from cryogan.files import is_locked, locked, replacing, require_new
+from cryogan.run.map_folder import MapFolder
 from cryogan.run.outcome import Outcome
 
 __all__ = ["HALVES", "MapFolder", "Outcome", "RunFolder", "State"]
 HALVES = (1, 2)
 State = Literal["running", "stopping", "comparing", "stopped", "finished"]
-
-
-@dataclass(frozen=True)
-class MapFolder:
-    """A folder with two half maps in one frame and what belongs to them: of a run, a class, a refinement.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
-
-    def half_map(self, half: int) -> Path:
-        """Half map 1 or 2, under the name that RELION looks for; both are in the frame of half 1."""
-        return self.path / f"half{half}_map_unfil.mrc"
-
-    @property
-    def half_maps(self) -> tuple[Path, Path]:
-        """Both half maps."""
-        return self.half_map(1), self.half_map(2)
-
-    @property
-    def map(self) -> Path:
-        """Mean of the half maps."""
-        return self.path / "map.mrc"
-
-    @property
-    def mask(self) -> Path:
-        """Soft mask around the molecule."""
-        return self.path / "mask.mrc"
-
-    @property
-    def fsc_star(self) -> Path:
-        """Fourier shell correlation of the half maps, with RELION's column names."""
-        return self.path / "fsc.star"
-
-    @property
-    def fsc_csv(self) -> Path:
-        """The curves of `fsc_star` as comma-separated values."""
-        return self.path / "fsc.csv"
-
-    @property
-    def fsc_xml(self) -> Path:
-        """The corrected curve for EMDB."""
-        return self.path / "fsc.xml"
-
-    @property
-    def chimerax_script(self) -> Path:
-        """Commands that show the maps in ChimeraX."""
-        return self.path / "open.cxc"
-
-    @property
-    def particles(self) -> Path:
-        """The particles used, with their half in `_rlnRandomSubset`."""
-        return self.path / "particles.star"
-
-    @property
-    def kept_particles(self) -> Path:
-        """The particles that a refinement did not leave out as outliers."""
-        return self.path / "particles_kept.star"
-
-    @property
-    def cryosparc_particles(self) -> Path:
-        """The particles with their poses, for cryoSPARC, but for outliers."""
-        return self.path / "particles.cs"
-
-    @property
-    def cryosparc_rejected(self) -> Path:
-        """The outliers with their poses, for cryoSPARC."""
-        return self.path / "particles_rejected.cs"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of the pictures."""
-        return self.path / "figures"
-
-    def figure(self, name: str) -> Path:
-        """A picture by its name, such as `fsc`."""
-        return self.figures / f"{name}.png"
 
 
 @dataclass(frozen=True)
@@ -153,14 +75,14 @@ class RunFolder(MapFolder):
         return self.path / "README.txt"
 
     @property
-    def report(self) -> Path:
-        """What came out and what to be careful about: one offline page."""
-        return self.path / "report.html"
-
-    @property
     def views(self) -> Path:
         """View directions and shifts that half 1 simulates, where the directions are not uniform."""
         return self.path / "views.star"
+
+    @property
+    def given_mask(self) -> Path:
+        """The mask that bounds the map in place of a sphere, as it was given."""
+        return self.path / "given_mask.mrc"
 
     # Maps of the halves while they are trained, each half in a frame of its own.
 

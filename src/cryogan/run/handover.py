@@ -30,7 +30,7 @@ def commands_of_run(folder: RunFolder, plan: Plan) -> dict[str, str]:
         commands[f"cryogan refine {path}"] = f"poses, and a sharper map with them, in {refined}/"
         commands[f"cryogan verdict {path}"] = "how far the map can be believed, and why"
         commands[f"cryogan reslog {path}"] = "how resolution grows with the number of particles"
-        commands[f"cryogan poses {path}"] = f"only the poses, in {poses}/"
+        commands[f"cryogan poses {path}"] = f"the particles that show the map and those that do not, in {poses}/"
     return commands
 
 

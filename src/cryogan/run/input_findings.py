@@ -1,5 +1,7 @@
 """What a user is told of the input before a run begins: what was read, what of it is doubtful, what it will take."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -8,6 +10,7 @@ from cryogan.errors import Finding, InputError
 from cryogan.particles import ParticleImages, ParticleTable, PosePrior, contrast_sign, input_findings
 from cryogan.run import warnings
 from cryogan.run.plan import Plan
+from cryogan.run.volume_mask import read_volume_mask
 
 
 def findings_of_input(
@@ -38,6 +41,8 @@ def findings_of_input(
         if plan.critic.finds_frame:
             frame = "turned into the map's frame after the search"
         findings.append(warnings.POSE_PRIOR(file=str(settings.pose_prior), rows=len(prior), frame=frame))
+    if plan.mask is not None:
+        findings.append(_of_mask(plan, plan.mask))
     findings.append(warnings.MEMORY(gib=plan.cost.memory_gib))
     if plan.device.type == "cuda":
         findings.append(_of_gpu_memory(plan, torch.cuda.mem_get_info(plan.device)[0]))
@@ -105,6 +110,13 @@ def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
     if covered.all():
         return warnings.NOISE_PATCHES(patches=len(patches))
     return warnings.NOISE_OF_SOME(patches=len(patches), share=float(covered.mean()))
+
+
+def _of_mask(plan: Plan, file: Path) -> Finding:
+    """What bounds the map in place of a sphere."""
+    mask = read_volume_mask(file, plan.box, plan.box * plan.pixel_size, plan.settings.symmetry)
+    averaged = "" if mask.was_symmetric else f", averaged over {plan.settings.symmetry} ({mask.correlation:.2f} alike)"
+    return warnings.GIVEN_MASK(file=str(file), share=float(mask.values.mean()), averaged=averaged)
 
 
 def _of_gpu_memory(plan: Plan, free: float) -> Finding:

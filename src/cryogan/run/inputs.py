@@ -103,6 +103,7 @@ def read_inputs(
         halves=" ".join(found.sentence for found in of_halves if found.severity == "note"),
         image_folders=table.image_folders,
         image_files=ImageFiles.of(table),
+        mask=settings.mask,
     )
     findings = findings_of_input(plan, images, table, patches, prior)
     return Inputs(plan, images, [*findings, *of_halves], halves)

@@ -79,6 +79,7 @@ class Plan:
         halves: how the particles were divided, for the report; empty in runs of older versions.
         image_folders: where the stacks were found that `particles.star` names.
         image_files: what other programs have to know of them; unknown in runs of older versions.
+        mask: map that bounds the volume in place of the sphere; a run's folder has a copy.
     """
 
     settings: Settings
@@ -97,6 +98,7 @@ class Plan:
     halves: str = ""
     image_folders: tuple[Path, ...] = ()
     image_files: ImageFiles = ImageFiles()
+    mask: Path | None = None
 
     @property
     def is_picked(self) -> bool:
@@ -224,6 +226,8 @@ class Plan:
             record = tomllib.loads(file.read_text())
             numbers = record["plan"]
             paths = {name: Path(numbers[name]) if name in numbers else None for name in _PATHS}
+            if "mask" in numbers:  # the folder may have been moved
+                numbers["mask"] = RunFolder(folder).given_mask
             numbers["image_folders"] = tuple(map(Path, numbers.get("image_folders", ())))
             numbers["image_files"] = ImageFiles(**numbers.get("image_files", {}))
             numbers["stages"] = tuple(Stage(**stage) for stage in numbers["stages"])

@@ -12,7 +12,7 @@ from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
 from cryogan.files import unwritable
 from cryogan.parallel.job import Job
-from cryogan.particles import write_particles
+from cryogan.particles import read_map, write_map, write_particles
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.inputs import Inputs, read_inputs, require_images
 from cryogan.run.log import RunLog
@@ -57,10 +57,10 @@ def reconstruct(
     with Progress(*columns, console=console, disable=cache is None, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         inputs = read_inputs(particles, noise, data_dir, settings, cache, lambda done: bar.update(task, completed=done))
-    plan, log = inputs.plan, RunLog(folder, console)
+    log = RunLog(folder, console)
     if job is not None:
-        require_images(plan, job.size)
-    prepare(folder, inputs)
+        require_images(inputs.plan, job.size)
+    plan = prepare(folder, inputs)
     log.report(inputs.findings)
     del inputs  # the halves read their own images
     return _run(folder, plan, log, job)
@@ -104,18 +104,25 @@ def figures(folder: Path) -> Result:
     return result
 
 
-def prepare(folder: RunFolder, inputs: Inputs) -> None:
+def prepare(folder: RunFolder, inputs: Inputs) -> Plan:
     """Make the folder of a run, with all that its halves read.
 
     Args:
         folder: absent, empty, or left by a start that was interrupted.
         inputs: inputs of the run.
+
+    Returns:
+        The plan as it stands in the folder.
     """
     plan, table = inputs.plan, inputs.images.table
     with folder.preparing():
+        if plan.mask is not None:
+            write_map(folder.given_mask, *read_map(plan.mask))
+            plan = replace(plan, mask=folder.given_mask)
         write_particles(folder.particles, table, random_subset=inputs.halves.subset)
         write_readme(folder, plan)
         plan.write(folder.path)  # last: a folder with this file can be resumed
+    return plan
 
 
 def _run(folder: RunFolder, plan: Plan, log: RunLog, job: Job | None) -> Result:

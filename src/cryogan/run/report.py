@@ -80,6 +80,8 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         name(folder.chimerax_script): "shows the maps in ChimeraX",
         f"{name(folder.figures)}/": "fsc, directions, local_resolution, volume_over_time, progress, ...",
     }
+    if plan.mask is not None:
+        running[name(folder.given_mask)] = "the mask that bounds the map, as it was given"
     if plan.is_picked and plan.settings.verdict:
         done[f"{name(folder.verdict)}/"] = "how far the map can be believed: verdict.json, and pictures of the evidence"
     if plan.uneven_views:
@@ -135,6 +137,7 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         "Background patches": str(plan.noise or "none: Gaussian noise"),
         **({"Halves": plan.halves} if plan.halves else {}),
         "Symmetry": plan.settings.symmetry,
+        **({"Bounded by": str(plan.settings.mask)} if plan.mask else {}),
         "Command": str(record.get("command", "")),
     }
     alignment, mask, verdict = result.alignment, result.mask, read_verdict(folder)

@@ -99,6 +99,12 @@ NOISE_OF_SOME = Kind(
     "these are simulated.",
 )
 POSE_PRIOR = Kind("pose-prior", "note", "View directions are drawn from the prior {file} ({rows} rows), {frame}.")
+GIVEN_MASK = Kind(
+    "given-mask",
+    "note",
+    "The map is bounded by {file}{averaged}, {share:.1%} of the box, in place of a sphere. Both half maps share it, so "
+    "that they agree on the outline says nothing.",
+)
 MEMORY = Kind("memory", "note", "Each half needs about {gib:.1f} GiB of memory.")
 GPU_MEMORY = Kind(
     "gpu-memory", "note", "Both halves need about {gib:.1f} GiB of the {free:.1f} GiB that are free on {device}."
@@ -140,6 +146,15 @@ CTF_GAP = Kind(
     "ctf-gap",
     "warning",
     "The CTFs of the set transfer almost nothing at {resolutions} A: the map will lack these frequencies.",
+)
+
+# Particles
+
+PARTICLES_REJECTED = Kind(
+    "particles-rejected",
+    "note",
+    "{kept} of {count} particles show the map ({kept_list}), {rejected} do not ({rejected_list}). The weights, each "
+    "the probability that a particle shows it, sum to {weight:.0f}.",
 )
 
 # Machine

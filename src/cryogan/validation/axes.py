@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cryogan.physics.symmetry import group_generators
+from cryogan.physics.symmetry import group_generators, least_turn
 from cryogan.validation.alignment import (
     CANDIDATE_SPACING,
     CANDIDATES,
@@ -21,7 +21,9 @@ from cryogan.validation.alignment import (
 from cryogan.validation.checks import Array, cubic, positive
 
 
-def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: int = 0) -> Alignment:
+def find_axes(
+    volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: int = 0, nearest: bool = False
+) -> Alignment:
     """Find the rotation and translation that bring a map's axes into RELION's setting of a point group.
 
     For each of 3,000 frames (`super_fibonacci`) the map, rotated by the group's generators, is correlated with
@@ -32,6 +34,7 @@ def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: 
         pixel_size: A.
         symmetry: point group in RELION's notation; C1 gives the identity.
         seed: random rotation of the 3,000 frames as a whole.
+        nearest: of the rotations that bring the axes there, take the one that turns the map least.
 
     Returns:
         The transform; its `correlation` is the mean of the map with its copies under the generators.
@@ -66,8 +69,9 @@ def find_axes(volume: npt.ArrayLike, pixel_size: float, symmetry: str, *, seed: 
         start = Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation)
         refined.append(_refine(fine, start, generators))
     best = max(refined, key=lambda pose: pose.correlation)
-    shift = -best.rotation @ best.shift * positive(pixel_size, "pixel size") * box / fine.box
-    return Alignment(best.rotation, shift, False, best.correlation, float("nan"))
+    rotation = least_turn(best.rotation, symmetry) if nearest else best.rotation
+    shift = -rotation @ best.shift * positive(pixel_size, "pixel size") * box / fine.box
+    return Alignment(rotation, shift, False, best.correlation, float("nan"))
 
 
 def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:

@@ -7,7 +7,13 @@ vision and in print: curves also differ in lightness or dash, images are grey.
 
 from cryogan.report.figures.comparison import plot_comparison
 from cryogan.report.figures.fsc import plot_fsc, plot_fsc_over_time, plot_held_out, plot_power_spectra
-from cryogan.report.figures.images import plot_gallery, plot_particles, plot_places, plot_projections_over_time
+from cryogan.report.figures.images import (
+    plot_gallery,
+    plot_particles,
+    plot_places,
+    plot_projections_over_time,
+    plot_view_averages,
+)
 from cryogan.report.figures.likeness import plot_likeness
 from cryogan.report.figures.maps import plot_volume_over_time
 from cryogan.report.figures.progress import plot_histogram, plot_progress
@@ -30,6 +36,7 @@ __all__ = [
     "plot_progress",
     "plot_projections_over_time",
     "plot_reslog",
+    "plot_view_averages",
     "plot_view_density",
     "plot_view_distribution",
     "plot_volume_over_time",

@@ -89,6 +89,32 @@ def plot_particles(path: str | Path, images: Array) -> None:
     save(figure, path)
 
 
+def plot_view_averages(
+    path: str | Path, rows: Sequence[tuple[str, Array]], counts: Sequence[Sequence[int] | None]
+) -> None:
+    """Plot averages of images in several views, all rows in one grey scale.
+
+    Args:
+        path: PNG to write.
+        rows: (label, (n, D, D) images), the same views in each row.
+        counts: number of images in each average of a row; None: they are no averages, and set the grey scale.
+
+    Raises:
+        InputError: there is no row.
+    """
+    require_content("a figure of averages", rows)
+    figure, grid = image_grid(len(rows), len(rows[0][1]), "Averages of particles, by view")
+    low, high = grey_range(np.concatenate([images for (_, images), of in zip(rows, counts, strict=True) if of is None]))
+    for line, (_, images), numbers in zip(grid, rows, counts, strict=True):
+        for axes, image in zip(line, images, strict=True):
+            show_image(axes, image, low, high)
+        if numbers is not None:
+            for axes, number in zip(line, numbers, strict=True):
+                axes.text(0.04, 0.04, str(number), transform=axes.transAxes, fontsize=7, color="white", va="bottom")
+    label_rows(grid, [label for label, _ in rows])
+    save(figure, path)
+
+
 def plot_places(
     path: str | Path, micrograph: Array, particles: Array, radius: float, patches: NDArray[np.integer], side: int
 ) -> None:
