@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     name="verdict",
     help_epilogue=examples(
         "cryogan verdict run",
-        "cryogan verdict half1.mrc half2.mrc particles.star --symmetry D2 --noise noise.star",
-        "cryogan verdict model.mrc particles.star --symmetry D2",
+        "cryogan verdict half1.mrc half2.mrc run/particles.star --symmetry D2",
+        "cryogan verdict reference.mrc particles.star --symmetry D2",
     ),
 )
 def verdict_command(
