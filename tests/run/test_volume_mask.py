@@ -76,6 +76,14 @@ def test_is_brought_to_a_box_with_its_centre_and_its_volume(tmp_path: Path) -> N
     assert set(np.unique(fine)) == {0, 0.125, 0.25, 0.5, 1}  # between the voxels, and no ringing
 
 
+def test_a_little_in_the_corners_is_cut_off(tmp_path: Path) -> None:
+    mask = BRICK.copy()
+    mask[2, 2, 2] = 1
+    found = read_volume_mask(written(tmp_path / "mask.mrc", mask), BOX, WIDTH, "C1")
+    assert found.cut == pytest.approx(1 / mask.sum())
+    np.testing.assert_array_equal(found.values, BRICK)
+
+
 def test_nearly_symmetric_is_averaged_and_said(tmp_path: Path) -> None:
     lump = BRICK.copy()
     lump[16:19, 16:19, 26:28] = 1  # on the +x end

@@ -25,7 +25,7 @@ ROUNDS = 20  # at most, in which what is usual is learned from the particles tha
 USUAL = 0.01  # probability of a particle's distance, or a larger one, down to which it is usual
 LEAST_WIDTH = 0.1  # of the usual amplitude: standard deviation that is granted to it where noise makes less
 FARTHEST = 2.0  # standard deviations of what is usual in the micrographs: one that is all junk is not usual
-LEAST_WEIGHT = 0.25  # of a kept particle: to lose one is three times as bad as to keep junk
+LEAST_WEIGHT = 0.3  # of a kept particle: to lose one is worse than to keep junk
 TAIL = 0.5  # probability of a distance, or a larger one, from which on there are particles only
 
 

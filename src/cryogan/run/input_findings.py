@@ -115,8 +115,10 @@ def _of_noise(patches: ParticleTable, particles: ParticleTable) -> Finding:
 def _of_mask(plan: Plan, file: Path) -> Finding:
     """What bounds the map in place of a sphere."""
     mask = read_volume_mask(file, plan.box, plan.box * plan.pixel_size, plan.settings.symmetry)
-    averaged = "" if mask.was_symmetric else f", averaged over {plan.settings.symmetry} ({mask.correlation:.2f} alike)"
-    return warnings.GIVEN_MASK(file=str(file), share=float(mask.values.mean()), averaged=averaged)
+    changes = "" if mask.was_symmetric else f", averaged over {plan.settings.symmetry} ({mask.correlation:.2f} alike)"
+    if mask.cut > 0:
+        changes += f", without the {mask.cut:.1%} of it in the corners of the box"
+    return warnings.GIVEN_MASK(file=str(file), share=float(mask.values.mean()), changes=changes)
 
 
 def _of_gpu_memory(plan: Plan, free: float) -> Finding:

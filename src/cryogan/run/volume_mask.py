@@ -17,6 +17,7 @@ from cryogan.validation.masks import ROUNDING, check_mask
 SAME_WIDTH = 0.01  # relative difference of the boxes' widths
 SYMMETRIC = 0.95  # least correlation of a mask with its average over the point group
 EXACT = 0.999  # from which on that average is not worth a word
+CORNERS = 0.02  # largest share of a mask in the corners of the box, where it is cut off
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class VolumeMask:
     Attributes:
         values: (D, D, D) from 0 to 1, the average of the mask that was given over the point group.
         correlation: of the two.
+        cut: share of the mask in the corners of the box, beyond the inscribed sphere, that was cut off.
     """
 
     values: NDArray[np.float32]
     correlation: float
+    cut: float
 
     @property
     def was_symmetric(self) -> bool:
@@ -63,11 +66,14 @@ def read_volume_mask(path: Path, box: int, width_A: float, symmetry: str) -> Vol
         check_mask(mask, box)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if mask[centred_radius(box, axes=3) > box / 2].any():
+    corners = centred_radius(box, axes=3) > box / 2
+    cut = float(mask[corners].sum() / mask.sum())
+    if cut > CORNERS:
         raise InputError(
-            f"{path}: the mask reaches into the corners of the box, which a turn of the map cuts off. Set it to 0 "
-            f"beyond {width_A / 2:.0f} A from the centre."
+            f"{path}: {cut:.0%} of the mask is in the corners of the box, which a turn of the map cuts off. Set it to "
+            f"0 beyond {width_A / 2:.0f} A from the centre."
         )
+    mask[corners] = 0
     average = Symmetriser(symmetry, box, device=torch.device("cpu"), dtype=torch.float64)(torch.from_numpy(mask))
     values = average.numpy()
     correlation = float((mask * values).sum() / np.sqrt((mask**2).sum() * (values**2).sum()))
@@ -76,7 +82,7 @@ def read_volume_mask(path: Path, box: int, width_A: float, symmetry: str) -> Vol
             f"{path}: the mask correlates with its average over {symmetry} only to {correlation:.2f}. Give a mask "
             "about the axes of that point group, such as one made of a map of this program, or another --symmetry."
         )
-    return VolumeMask(values.astype(np.float32), correlation)
+    return VolumeMask(values.astype(np.float32), correlation, cut)
 
 
 def _at_box(mask: NDArray[np.float64], scale: float, box: int) -> NDArray[np.float64]:

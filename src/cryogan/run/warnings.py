@@ -102,7 +102,7 @@ POSE_PRIOR = Kind("pose-prior", "note", "View directions are drawn from the prio
 GIVEN_MASK = Kind(
     "given-mask",
     "note",
-    "The map is bounded by {file}{averaged}, {share:.1%} of the box, in place of a sphere. Both half maps share it, so "
+    "The map is bounded by {file}{changes}, {share:.1%} of the box, in place of a sphere. Both half maps share it, so "
     "that they agree on the outline says nothing.",
 )
 MEMORY = Kind("memory", "note", "Each half needs about {gib:.1f} GiB of memory.")
