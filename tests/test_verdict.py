@@ -132,7 +132,7 @@ def changed(found: Verdict, **values: object) -> Verdict:
 
 
 def test_no_resolution_is_finer_than_the_half_maps_or_what_is_held_out() -> None:
-    assert changed(verdict(last=12), finest=13.0).resolution == 13.0
+    assert changed(verdict(last=12), finest=13.0, half_map_resolution=14.0).resolution == 13.0
     assert verdict(last=9).resolution == 128 / 9
     assert changed(verdict(last=12), half_map_resolution=None).resolution == 128 / 12
     assert verdict(last=None).resolution is None
@@ -141,9 +141,11 @@ def test_no_resolution_is_finer_than_the_half_maps_or_what_is_held_out() -> None
 @pytest.mark.parametrize(
     ("values", "code"),
     [
-        ({"correlation": 0.7}, "halves-differ"),
-        ({"finest": 31.0, "diameter": 100.0}, "low-resolution-shape"),
-        ({"finest": 31.0, "diameter": 300.0}, "resolved"),
+        ({"correlation": 0.7}, "resolved"),
+        ({"contrast": -1}, "wrong-contrast"),
+        ({"contrast": 0}, "resolved"),
+        ({"finest": 31.0, "half_map_resolution": 32.0, "diameter": 100.0}, "low-resolution-shape"),
+        ({"finest": 31.0, "half_map_resolution": 32.0, "diameter": 300.0}, "resolved"),
     ],
 )
 def test_what_else_the_verdict_rests_on(values: dict[str, object], code: str) -> None:
@@ -155,6 +157,7 @@ def test_what_else_the_verdict_rests_on(values: dict[str, object], code: str) ->
 def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
     nothing = verdict(last=None)
     assert nothing.finding.code == "undecided"
+    assert changed(nothing, correlation=0.7).finding.code == "halves-differ"
     round_ = changed(nothing, shape=replace(nothing.evidence.shape, radial_share=0.97))
     assert round_.finding.code == "featureless"
     assert "97%" in round_.sentence

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from cryogan.particles.contrast import contrast_sign
 from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.held_out import measure_held_out
 from cryogan.refinement.likeness import measure_likeness
@@ -55,6 +56,7 @@ def judge(test: HalfMapTest, correlation_other_hand: float | None = None) -> Ver
         correlation=float(np.corrcoef(first.ravel(), second.ravel())[0, 1]),
         correlation_other_hand=correlation_other_hand,
         diameter=test.molecule_diameter * plan.pixel_size,
+        contrast=contrast_sign(test.halves[0].images).sign,
         shape=shape_of((first + second) / 2, plan.pixel_size, test.resolution, test.mask, plan.mask_radius),
         held_out=measure_held_out(test),
         likeness=measure_likeness(test),

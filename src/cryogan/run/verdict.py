@@ -33,6 +33,7 @@ class Evidence:
         correlation: Correlation of the half maps; 1 for one map.
         correlation_other_hand: Correlation of half map 1 with the mirror image of half map 2, aligned; None: not known.
         diameter: Diameter of a ball of the molecule's volume, A.
+        contrast: 1 if protein is bright in the particles, -1 if it is dark, 0 if that is not sure.
         shape: How round the map is, and how empty its border.
         held_out: What held-out particles and frequencies support.
         likeness: What tells real from simulated images, and what is known of the poses.
@@ -43,6 +44,7 @@ class Evidence:
     correlation: float
     correlation_other_hand: float | None
     diameter: float
+    contrast: int
     shape: Shape
     held_out: HeldOut
     likeness: Likeness
@@ -68,21 +70,24 @@ class Verdict:
     def resolution(self) -> float | None:
         """Resolution to which the map can be believed, A: never finer than held-out data support; None: to none."""
         supported = self.evidence.held_out.resolution
-        halves_differ = self.evidence.correlation < SAME_FRAME
-        if supported is None or halves_differ or self.evidence.held_out.contradiction is not None:
+        contradicted = self.evidence.held_out.contradiction is not None or self.evidence.contrast < 0
+        if supported is None or contradicted:
             return None
-        return max(supported, self.evidence.finest)
+        agreed = min(self.evidence.finest, self.evidence.half_map_resolution or math.inf)
+        return max(supported, agreed)
 
     @property
     def finding(self) -> Finding:
         """The verdict in one sentence, with its code: the first word on a run."""
         e = self.evidence
         values = {"half": self._half_maps, "held_out": self._supported}
-        if e.correlation < SAME_FRAME:
-            return warnings.VERDICT_HALVES(correlation=e.correlation)
+        if e.contrast < 0:
+            return warnings.VERDICT_DARK(**values)
         if e.held_out.contradiction is not None:
             at, share = e.held_out.contradiction
             return warnings.VERDICT_MISMATCH(at=at, share=share, **values)
+        if self.resolution is None and e.correlation < SAME_FRAME:
+            return warnings.VERDICT_HALVES(correlation=e.correlation)
         if self.resolution is None:
             kind = warnings.VERDICT_FEATURELESS if e.shape.radial_share > ROUND else warnings.VERDICT_UNDECIDED
             return kind(radial=e.shape.radial_share, **values)
@@ -117,6 +122,8 @@ class Verdict:
             "Held-out particles": e.held_out.sentence,
             "Real and simulated images": e.likeness.sentence,
             "Poses": e.likeness.poses_sentence,
+            "Contrast": {1: "protein is bright", -1: "protein is dark", 0: "not sure"}[e.contrast]
+            + " in the particles",
             "Shape": f"its radial average explains {e.shape.radial_share:.0%} of the map; at the border of the sphere "
             f"it has {e.shape.border:.0%} of the molecule's density",
         }

@@ -223,6 +223,13 @@ VERDICT_HALVES = Kind(
     "resolution can be given.",
     "Run again with another --seed or more --starts.",
 )
+VERDICT_DARK = Kind(
+    "wrong-contrast",
+    "error",
+    "Wrong or undecided: {half} and {held_out}, but protein is dark in the particles, and the map shows a hole in its "
+    "place. No resolution can be given.",
+    "Give --invert (or leave it out), or look for a wrong sign of the defocus.",
+)
 VERDICT_UNDECIDED = Kind(
     "undecided",
     "error",
