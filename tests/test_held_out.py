@@ -82,7 +82,7 @@ def test_a_right_map_at_true_poses_has_one_amplitude_in_all_shells(run: Path, pa
     shifts = torch.from_numpy(np.stack([table.floats(f"rlnOrigin{axis}Angst") for axis in "XY"], 1)).float()
     half = halves(run)[0]
     rows, nothing = torch.from_numpy(subset == 1), torch.zeros(len(half))
-    evidence = compare_beyond(half, density, Poses(rotations[rows], shifts[rows], *[nothing] * 4), 3)
+    evidence = compare_beyond(half, density, Poses(rotations[rows], shifts[rows], *[nothing] * 2), 3)
     products = shell_products(torch.fft.rfftn(density), evidence.back_projection, half.back.shell)
     amplitude = (products / evidence.expected)[6:15].numpy()
     np.testing.assert_allclose(amplitude, 1.0, atol=0.15)  # shells of images are not quite those of volumes

@@ -116,7 +116,7 @@ def true_poses(run: Path, noisy: Path, half: int) -> Poses:
     rows = torch.from_numpy(read_star(run / "particles.star")["particles"].floats("rlnRandomSubset") == half)
     rotations = euler_to_rotations(*(table.floats(f"rlnAngle{name}") for name in ("Rot", "Tilt", "Psi"))).float()
     shifts = torch.from_numpy(np.stack([table.floats(f"rlnOrigin{axis}Angst") for axis in "XY"], 1)).float()
-    return Poses(rotations[rows], shifts[rows], *[torch.zeros(int(rows.sum()))] * 4)
+    return Poses(rotations[rows], shifts[rows], *[torch.zeros(int(rows.sum()))] * 2)
 
 
 def test_the_map_of_a_subset_is_that_of_all_with_the_others_weighted_by_zero(run: Path, noisy: Path) -> None:

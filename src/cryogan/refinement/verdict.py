@@ -14,7 +14,7 @@ from cryogan.report.figures import plot_held_out, plot_likeness
 from cryogan.run.folder import RunFolder
 from cryogan.run.held_out import THRESHOLD
 from cryogan.run.log import RunLog
-from cryogan.run.verdict import Evidence, Verdict, record_path, write_verdict
+from cryogan.run.verdict import Evidence, Verdict, read_verdict, record_path, write_verdict
 from cryogan.validation import shape_of
 
 
@@ -25,7 +25,7 @@ def judge_run(run: Path, *, correlation_other_hand: float | None = None, console
 
     Args:
         run: Folder of `cryogan reconstruct`.
-        correlation_other_hand: Of the half maps, aligned with one of them mirrored, if it is known.
+        correlation_other_hand: Of the half maps, aligned with one of them mirrored; None: that of an earlier verdict.
         console: Where the verdict is printed; default: standard error.
 
     Raises:
@@ -35,6 +35,8 @@ def judge_run(run: Path, *, correlation_other_hand: float | None = None, console
     log = RunLog(folder, console or Console(stderr=True))
     test = HalfMapTest.of_run(run)
     log.say("Held-out particles are compared with the half maps.")
+    if correlation_other_hand is None and (earlier := read_verdict(folder)):
+        correlation_other_hand = earlier.evidence.correlation_other_hand
     verdict = judge(test, correlation_other_hand)
     write_verdict(record_path(folder), verdict)
     plot_evidence(folder.verdict, test, verdict)
