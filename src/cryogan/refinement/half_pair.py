@@ -101,11 +101,7 @@ class HalfPair:
 
     def weighted(self, half: HalfSet, density: Tensor) -> Tensor:
         """Return a map (D, D, D) under the mask, each shell times the FSC of the halves: poses are judged by it."""
-        weight = np.clip(self.curves.corrected, 0.0, 1.0)
-        by_shell = torch.from_numpy(weight).to(density)[half.back.shell.clamp(max=self.plan.box // 2)]
-        masked = density * torch.from_numpy(self.mask).to(density)
-        weighted: Tensor = torch.fft.irfftn(torch.fft.rfftn(masked) * by_shell, s=density.shape)
-        return weighted
+        return half.filtered(density * torch.from_numpy(self.mask).to(density), self.curves.corrected)
 
     def _compare(self) -> tuple[np.ndarray, FscCurves]:
         """Return a soft mask of the mean map, and the FSC of the halves."""
