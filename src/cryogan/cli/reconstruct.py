@@ -12,6 +12,7 @@ from cryogan.cli.poses import of_refinement
 from cryogan.errors import InputError
 
 if TYPE_CHECKING:
+    from cryogan.config import Settings
     from cryogan.run.postprocess import Result
     from cryogan.run.repeats import Repeats
     from cryogan.run.verdict import Verdict
@@ -52,8 +53,6 @@ def reconstruct_command(
             best run of the most frequent structure is best in --out.
     """
     from cryogan.parallel.job import joined
-    from cryogan.refinement.finish import finish
-    from cryogan.refinement.refine import refine
     from cryogan.run.plan import Plan
     from cryogan.run.processes import follow
     from cryogan.run.reconstruct import reconstruct, resume
@@ -83,6 +82,14 @@ def reconstruct_command(
             result = reconstruct(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
+    return _finished(result, chosen, strict, console)
+
+
+def _finished(result: "Result", chosen: "Settings", strict: bool, console: Console | None) -> Answer:
+    """Judge a run, and refine it, if that is wished."""
+    from cryogan.refinement.finish import finish
+    from cryogan.refinement.refine import refine
+
     verdict = finish(result, chosen, console)
     values = _of_run(result)
     if chosen.refine:

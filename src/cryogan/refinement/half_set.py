@@ -9,7 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryogan.critics.matching.templates import Templates, measured_noise_power
+from cryogan.critics.matching.templates import (
+    SHIFT_SPACING,
+    TemplateBank,
+    Templates,
+    measured_noise_power,
+    shift_grid,
+)
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.fourier import Disc, to_half_planes
@@ -18,6 +24,7 @@ from cryogan.particles.images import evenly_spread
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.simulator import Imaging
 from cryogan.physics.volume import Volume
+from cryogan.rotations import spread_rotations
 from cryogan.run.build import build_mask, build_simulator
 from cryogan.run.plan import Plan
 
@@ -78,6 +85,13 @@ class HalfSet:
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""
         return Templates(self.projector, spectrum, disc, self.noise_power, self.width_A)
+
+    def bank(self, templates: Templates) -> TemplateBank:
+        """Return the bank of templates at views spread evenly, up to the point group, and at shifts within reach."""
+        count = max(1, self.template_count // len(self.group))
+        rotations = spread_rotations(count, self.volume.point_group, self.generator)
+        spacing = SHIFT_SPACING * self.width_A
+        return templates.bank(rotations, shift_grid(self.simulator.max_shift, spacing, self.generator.device))
 
     def disc(self, cutoff: float) -> Disc:
         """Return the coefficients below a cut-off (a shell)."""

@@ -206,9 +206,9 @@ def _compare(test: HalfMapTest, side: int, tested: Sequence[tuple[int, int]]) ->
     half, density, weighted = test.halves[side], test.maps[side], test.weighted(side)
     poses = [search_poses(half, weighted, float(cutoff)) for cutoff, _ in tested]
     (twins, shown), found = half.twins(weighted, poses[-1].rotations, poses[-1].shifts, TWINS), []
+    noise = len(half) * noise_by_shell(half.disc(test.plan.box / 2))
     for (cutoff, first), of_real in zip(tested, poses, strict=True):
         of_twins = search_poses(twins, weighted, float(cutoff))
         sums = correlation_sums(half, weighted, of_real), correlation_sums(twins, weighted, of_twins, shown)
-        noise = len(half) * noise_by_shell(half.disc(test.plan.box / 2))
         found.append((compare_beyond(half, density, of_real, first), SignalSums(*sums, noise)))
     return found

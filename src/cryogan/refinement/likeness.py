@@ -22,7 +22,6 @@ from cryogan.critics.matching.templates import (
     Observed,
     TemplateBank,
     angular_spacing,
-    shift_grid,
 )
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.fourier import shells, to_half_planes
@@ -30,7 +29,7 @@ from cryogan.grids import centred_radius
 from cryogan.physics.simulator import Imaging
 from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.half_set import HalfSet
-from cryogan.rotations import small_rotations, spread_rotations
+from cryogan.rotations import small_rotations
 from cryogan.run.likeness import Likeness, auc_deviation
 
 AT_MOST = 250  # particles of each half
@@ -74,8 +73,9 @@ def measure_likeness(test: HalfMapTest) -> Likeness:
     pairs, names = [], []
     for side, half in enumerate(test.halves):
         rows = half.rows[:: -(-len(half.rows) // AT_MOST)]
-        bank = _bank(half, test.weighted(side), test.width_A / test.resolution)
-        pairs.append(_real_and_twins(half, test.weighted(side), bank, rows))
+        density = test.weighted(side)
+        bank = _bank(half, density, test.width_A / test.resolution)
+        pairs.append(_real_and_twins(half, density, bank, rows))
         names.append(half.images.table.micrographs[rows.cpu().numpy()])
     real, twins = zip(*pairs, strict=True)
     features = [[_features(stream) for stream in streams] for streams in (real, twins)]
@@ -109,11 +109,7 @@ def _bank(half: HalfSet, density: Tensor, finest: float) -> TemplateBank:
     """The templates that a run's search goes through, at frequencies to which the half maps agree."""
     disc = half.disc(max(2.0, min(BANK_SHELL, finest)))
     templates = half.templates(half.projector.transform(density), disc)
-    rotations = spread_rotations(
-        max(1, half.template_count // len(half.group)), half.volume.point_group, half.generator
-    )
-    shifts = shift_grid(half.simulator.max_shift, SHIFT_SPACING * half.width_A, density.device)
-    return templates.bank(rotations, shifts)
+    return half.bank(templates)
 
 
 def _real_and_twins(half: HalfSet, density: Tensor, bank: TemplateBank, rows: Tensor) -> tuple[Stream, Stream]:

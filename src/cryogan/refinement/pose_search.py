@@ -9,9 +9,8 @@ from torch import Tensor
 
 from cryogan.critics.matching.pose_optimiser import RefinedPoses, refine_poses
 from cryogan.critics.matching.schedule import BANK_SHELL
-from cryogan.critics.matching.templates import SHIFT_SPACING, Observed, angular_spacing, shift_grid
+from cryogan.critics.matching.templates import Observed, angular_spacing
 from cryogan.refinement.half_set import HalfSet
-from cryogan.rotations import spread_rotations
 
 CANDIDATES = 4  # templates of the bank, from which the poses are refined at low frequencies
 COARSE_STEPS, FINE_STEPS = 3, 6  # of Gauss-Newton at low frequencies, and of the best two at all
@@ -82,10 +81,8 @@ class PoseSearch:
         self._fine, self._coarse = (
             half.templates(spectrum, half.disc(shell)) for shell in (cutoff, min(BANK_SHELL, cutoff))
         )
-        count = max(1, half.template_count // len(half.group))
-        rotations = spread_rotations(count, half.volume.point_group, half.generator)
-        self._spacing = angular_spacing(len(rotations), len(half.group))
-        self._bank = self._coarse.bank(rotations, shift_grid(max_shift, SHIFT_SPACING * half.width_A, density.device))
+        self._bank = half.bank(self._coarse)
+        self._spacing = angular_spacing(len(self._bank.rotations), len(half.group))
         self._refine_coarse = partial(
             refine_poses, self._coarse, steps=COARSE_STEPS, max_turn=self._spacing, max_shift=max_shift
         )
