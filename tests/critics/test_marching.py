@@ -62,7 +62,7 @@ def test_preferred_views_and_small_shifts_are_learned(preferred: "Experiment") -
         *_, record = training.run()
         maps[learn] = fsc(training.result().numpy(), preferred.truth.numpy())
         aucs[learn] = record["critic_auc"]
-    assert maps[True][1:15].min() > maps[False][1:15].min() + 0.1
+    assert (1 - maps[True][1:15]).sum() < 0.9 * (1 - maps[False][1:15]).sum()
     assert abs(aucs[True] - 0.5) < abs(aucs[False] - 0.5)
     views = training.simulator.views
     true = views.counts(preferred.phi.rotations, torch.eye(3)[None])

@@ -75,6 +75,40 @@ OPERATORS: dict[str, tuple[Operator, tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.parametrize(("box", "oversampling"), [(12, 2.0), (16, 1.5), (32, 2.0)])
+def test_compiled_slices_agree_with_those_of_pytorch(box: int, oversampling: float) -> None:
+    """In single precision, up to the Nyquist frequency, with the gradient."""
+    generator, single, double = torch.Generator().manual_seed(4), torch.float32, F64
+    volume, turned = torch.randn(box, box, box, generator=generator), uniform_rotations(50, generator)
+    probe = torch.randn(50, box, box // 2 + 1, generator=generator)
+    slices, gradients = [], []
+    for dtype in (single, double):
+        project = FourierProjector(box, oversampling, device=CPU, dtype=dtype)
+        at = volume.to(dtype).requires_grad_()
+        found = project.slices(project.transform(at), turned.to(dtype))
+        (gradient,) = torch.autograd.grad((found.real * probe + found.imag * probe.flip(0)).sum(), at)
+        slices.append(found.to(torch.complex128))
+        gradients.append(gradient.double())
+    assert (slices[0] - slices[1]).norm() < 1e-5 * slices[1].norm()
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[1].norm()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_back_projection_does_not_depend_on_the_number_of_threads(threads: int) -> None:
+    project, disc, before = FourierProjector(16, device=CPU), Disc(16, 8.0, device=CPU), torch.get_num_threads()
+    values = torch.randn(200, len(disc), dtype=torch.complex64, generator=torch.Generator().manual_seed(5))
+    turned, sums = rotations(200).float(), []
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            sums.append(torch.zeros_like(project.transform(torch.zeros(16, 16, 16))))
+            project.add_samples(sums[-1], turned, disc.frequencies, values)
+    finally:
+        torch.set_num_threads(before)
+    assert sums[0].norm() > 0
+    assert torch.equal(*sums)
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operator_is_linear_and_autograd_gives_its_adjoint(name: str) -> None:
     operator, shape = OPERATORS[name]

@@ -10,7 +10,6 @@ from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
 
 DIAGONAL_FLOOR = 0.03  # of the mean over the shells
-PART = 512  # images back-projected at a time
 
 
 class BackProjector:
@@ -45,11 +44,7 @@ class BackProjector:
             rotations: (B, 3, 3), orientations of the images.
             values: complex (B, K).
         """
-        for turns, part in zip(torch.split(rotations, PART), torch.split(values, PART), strict=True):
-            with torch.enable_grad():
-                probe = torch.zeros_like(into, requires_grad=True)
-                samples = self._projector.samples(probe, turns, disc.frequencies)
-                into += torch.autograd.grad(samples, probe, part)[0]
+        self._projector.add_samples(into, rotations, disc.frequencies, values)
 
     def finish(self, spectrum: Tensor) -> Tensor:
         """Turn a spectrum that `add` has filled into a volume, by the adjoint of `FourierProjector.transform`.

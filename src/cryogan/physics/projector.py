@@ -1,5 +1,7 @@
 """The projection operator P, equations (14) and (15): by Fourier slices, and in real space as its oracle."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +9,10 @@ from torch.nn.functional import grid_sample
 
 from cryogan.fourier import to_images
 from cryogan.grids import centred_axis, frequency_axis, frequency_radius
+from cryogan.physics.slice_kernels import add_slices, in_threads, read_slices
 from cryogan.rotations import rotation_grid
+
+AT_ONCE = 512  # images whose coefficients are added to a spectrum at a time, where PyTorch does it
 
 
 class FourierProjector:
@@ -44,8 +49,6 @@ class FourierProjector:
         phase = torch.complex(angle.cos(), angle.sin())
         half = torch.cat([phase[padded // 2 :], phase[:1].conj()])
         self._after = (phase[:, None, None] * phase[None, :, None], half[None, None, :])
-        # In the grid of `samples`: index of frequency k is k + p / 2, the grid's zero is index (p - 1) / 2.
-        self._offset = torch.tensor([0.0, 1.0, 1.0], device=device) / (padded - 1)
         # The coefficients inside the Nyquist disc.
         row, column = np.nonzero(frequency_radius(box) < box / 2)
         self._inside = torch.from_numpy(row * (box // 2 + 1) + column).to(device)
@@ -62,7 +65,17 @@ class FourierProjector:
         spectrum = torch.fft.rfft(volume, n=p, dim=2)
         spectrum = torch.fft.fft(spectrum, n=p, dim=1) * self._after[1]
         spectrum = torch.fft.fft(spectrum, n=p, dim=0) * self._after[0]
-        return torch.view_as_real(spectrum).permute(3, 0, 1, 2)
+        return torch.view_as_real(spectrum.contiguous()).permute(3, 0, 1, 2)
+
+    @staticmethod
+    def is_compiled(spectrum: Tensor) -> bool:
+        """Whether slices of a spectrum are read by `slice_kernels`: on a CPU in single precision."""
+        return spectrum.device.type == "cpu" and spectrum.dtype == torch.float32
+
+    @staticmethod
+    def voxels(spectrum: Tensor) -> Tensor:
+        """View a spectrum (2, P, P, P // 2 + 1) as `slice_kernels` reads it, (P, P, P // 2 + 1, 2)."""
+        return spectrum.permute(1, 2, 3, 0)
 
     def slices(self, spectrum: Tensor, rotations: Tensor) -> Tensor:
         """Project along the rotated z axis, to half-planes that are zero outside the Nyquist disc.
@@ -92,19 +105,79 @@ class FourierProjector:
         Returns:
             Complex (B, K), phase origin at the centre pixel.
         """
+        if self.is_compiled(spectrum):
+            samples = _Slices.apply(spectrum, rotations, frequencies, self.padded / self.box)  # type: ignore[no-untyped-call]
+            return torch.view_as_complex(samples)
         batch, p = len(rotations), self.padded
         k = rotations[:, :, :2] @ (frequencies * (p / self.box))  # (B, 3, K), in voxels of the padded transform
         flip = k[:, 0] < 0  # a real volume's spectrum at -k is the conjugate of that at k
         k = torch.where(flip[:, None], -k, k)
-        grid = torch.stack([2 * k[:, 0] / (p // 2) - 1, 2 * k[:, 1] / (p - 1), 2 * k[:, 2] / (p - 1)], dim=-1)
-        grid = grid + self._offset.to(grid)
+        grid = torch.stack([2 * k[:, 0] / (p // 2) - 1, 2 * k[:, 1] / p, 2 * k[:, 2] / p], dim=-1)
+        # Frequencies P / 2 and -P / 2 are the same.
+        spectrum = torch.cat([spectrum, spectrum[:, :1]], 1)
+        spectrum = torch.cat([spectrum, spectrum[:, :, :1]], 2)
         values = grid_sample(spectrum[None], grid.view(1, batch, 1, -1, 3), align_corners=True, mode="bilinear")
         real, imaginary = values[0, 0, :, 0], values[0, 1, :, 0]
         return torch.complex(real, torch.where(flip, -imaginary, imaginary))
 
+    def add_samples(self, into: Tensor, rotations: Tensor, frequencies: Tensor, values: Tensor) -> None:
+        """Add coefficients of images to a spectrum, by the adjoint of `samples`.
+
+        Args:
+            into: spectrum, from `transform` or of its layout; changed.
+            rotations: (B, 3, 3), as for `slices`.
+            frequencies: (2, K), kx and ky in cycles per box.
+            values: complex (B, K).
+        """
+        if self.is_compiled(into):
+            _add(into, rotations, frequencies, self.padded / self.box, torch.view_as_real(values.resolve_conj()))
+            return
+        for turns, part in zip(torch.split(rotations, AT_ONCE), torch.split(values, AT_ONCE), strict=True):
+            with torch.enable_grad():
+                probe = torch.zeros_like(into, requires_grad=True)
+                into += torch.autograd.grad(self.samples(probe, turns, frequencies), probe, part)[0]
+
     def __call__(self, volume: Tensor, rotations: Tensor) -> Tensor:
         """Project a volume (D, D, D) for rotations (B, 3, 3) to images (B, D, D)."""
         return to_images(self.slices(self.transform(volume), rotations))
+
+
+class _Slices(torch.autograd.Function):
+    """`read_slices`, (B, K, 2); its gradient in the spectrum is `add_slices`."""
+
+    @staticmethod
+    def forward(ctx: Any, spectrum: Tensor, rotations: Tensor, frequencies: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(rotations, frequencies)
+        ctx.size, ctx.scale = spectrum.shape, scale
+        samples = spectrum.new_empty(len(rotations), frequencies.shape[1], 2)
+        inputs = FourierProjector.voxels(spectrum), rotations * scale, frequencies, samples
+        arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
+        in_threads(lambda start, stop: read_slices(*arrays, start, stop), len(rotations))
+        return samples
+
+    @staticmethod
+    def backward(ctx: Any, values: Tensor) -> tuple[Tensor, None, None, None]:
+        rotations, frequencies = ctx.saved_tensors
+        parts, *size = ctx.size
+        gradient = values.new_zeros(*size, parts).permute(3, 0, 1, 2)
+        _add(gradient, rotations, frequencies, ctx.scale, values)
+        return gradient, None, None, None
+
+
+def _add(into: Tensor, rotations: Tensor, frequencies: Tensor, scale: float, values: Tensor) -> None:
+    """Add slices (B, K, 2) to a spectrum in place."""
+    voxels = FourierProjector.voxels(into).contiguous()
+    inputs = voxels, rotations * scale, frequencies, values
+    arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
+    # Slices in all directions put R - |z| samples on the plane z: each thread has planes with an equal share of them.
+    threads = torch.get_num_threads()
+    share = np.linspace(0, 1, threads + 1)
+    height = np.where(share < 0.5, np.sqrt(2 * share) - 1, 1 - np.sqrt(2 * (1 - share)))
+    planes = len(voxels) // 2 + np.rint(scale * float(frequencies.abs().max()) * height).astype(int)
+    planes[0], planes[-1] = 0, len(voxels)
+    in_threads(lambda start, stop: add_slices(*arrays, planes[start], planes[stop]), threads)
+    if voxels.data_ptr() != into.data_ptr():
+        into.copy_(voxels.permute(3, 0, 1, 2))
 
 
 def project_in_real_space(volume: Tensor, rotations: Tensor) -> Tensor:

@@ -5,10 +5,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cryogan.critics.matching.normal_equations import (
+    NormalEquations,
+    log_likelihood_ratio,
+    normal_equations,
+)
 from cryogan.critics.matching.templates import Observed, Templates
 from cryogan.rotations import small_rotations
 
-DIFFERENCE_VOXELS = 0.5  # by which the outermost coefficient moves in a finite difference, of the padded spectrum
 DAMPING = 0.05
 
 
@@ -45,44 +49,41 @@ def refine_poses(
         The most likely of the poses on the way.
     """
     best = RefinedPoses(rotations, shifts, rotations.new_full((len(images),), -torch.inf))
-    for step in range(steps + 1):
-        model, residual, ratio = templates.residual(images, rotations, shifts)
-        better = ratio > best.log_likelihood_ratio
-        best = RefinedPoses(
-            torch.where(better[:, None, None], rotations, best.rotations),
-            torch.where(better[:, None], shifts, best.shifts),
-            torch.where(better, ratio, best.log_likelihood_ratio),
-        )
-        if step == steps:
-            break
-        move = gauss_newton_step(templates, images, rotations, model, residual, with_shifts=max_shift > 0)
+    for _ in range(steps):
+        equations = normal_equations(templates, images, rotations, shifts)
+        best = _better(best, RefinedPoses(rotations, shifts, equations.log_likelihood_ratio))
+        move = gauss_newton_step(equations, with_shifts=max_shift > 0)
         turn = move[:, :3] * (max_turn / move[:, :3].norm(dim=1, keepdim=True).clamp(min=max_turn))
         rotations = rotations @ small_rotations(turn)
         if max_shift > 0:
             pixel = templates.width_A / templates.projector.box
             shifts = (shifts + move[:, 3:].clamp(-pixel, pixel)).clamp(-max_shift, max_shift)
-    return best
+    return _better(best, RefinedPoses(rotations, shifts, log_likelihood_ratio(templates, images, rotations, shifts)))
 
 
-def gauss_newton_step(
-    templates: Templates, images: Observed, rotations: Tensor, model: Tensor, residual: Tensor, *, with_shifts: bool
-) -> Tensor:
+def _better(first: RefinedPoses, second: RefinedPoses) -> RefinedPoses:
+    """Return the more likely of two poses of each image."""
+    second_is = second.log_likelihood_ratio > first.log_likelihood_ratio
+    return RefinedPoses(
+        torch.where(second_is[:, None, None], second.rotations, first.rotations),
+        torch.where(second_is[:, None], second.shifts, first.shifts),
+        torch.where(second_is, second.log_likelihood_ratio, first.log_likelihood_ratio),
+    )
+
+
+def gauss_newton_step(equations: NormalEquations, *, with_shifts: bool) -> Tensor:
     """Solve equation (viii) of docs/method.md, (J* J + D) m = J* r, for the step m of each image's pose.
 
     Args:
-        templates: Templates of the map.
-        images: Images, B.
-        rotations: Rotations (B, 3, 3) of the poses.
-        model: C P x at the poses, whitened, as `Templates.residual` returns it.
-        residual: r, what the model leaves of the images.
+        equations: J* J and J* r of B images.
         with_shifts: Whether the shifts move, too.
 
     Returns:
         m, (B, M): turns about x, y, z in radians, and shifts along x, y in A if M is 5.
     """
-    jacobian, normal_matrix = _normal_equations(templates, images, rotations, model, with_shifts=with_shifts)
-    gradient = jacobian @ torch.view_as_real(residual).flatten(1)[:, :, None]
-    move: Tensor = torch.linalg.solve_ex(normal_matrix, gradient)[0][:, :, 0]  # `solve` asks a GPU whether it worked
+    matrix = _damped(equations, with_shifts=with_shifts)
+    gradient = equations.gradient[:, : matrix.shape[1], None]
+    move: Tensor = torch.linalg.solve_ex(matrix, gradient)[0][:, :, 0]  # `solve` asks a GPU whether it worked
     return move
 
 
@@ -113,32 +114,20 @@ def sample_poses(
     Returns:
         Rotations (B, L, 3, 3), shifts (B, L, 2) in A, and weights (B, L) whose sum is 1 for each image.
     """
-    model, _, _ = templates.residual(images, rotations, shifts)
-    _, normal_matrix = _normal_equations(templates, images, rotations, model, with_shifts=with_shifts)
-    width = torch.linalg.cholesky(torch.linalg.inv(normal_matrix))
+    equations = normal_equations(templates, images, rotations, shifts)
+    width = torch.linalg.cholesky(torch.linalg.inv(_damped(equations, with_shifts=with_shifts)))
     size = len(images), count, width.shape[-1]
     normal = torch.randn(size, generator=generator, device=rotations.device)
     moves = normal @ width.mT
     turned = rotations[:, None] @ small_rotations(moves[..., :3].flatten(0, 1)).view(*size[:2], 3, 3)
     moved = shifts[:, None] + moves[..., 3:] if with_shifts else shifts[:, None].expand(-1, count, -1)
-    _, _, ratio = templates.residual(images.repeat(count), turned.flatten(0, 1), moved.flatten(0, 1))
+    ratio = log_likelihood_ratio(templates, images.repeat(count), turned.flatten(0, 1), moved.flatten(0, 1))
     return turned, moved, torch.softmax(ratio.view(size[:2]) + normal.square().sum(2) / 2, 1)
 
 
-def _normal_equations(
-    templates: Templates, images: Observed, rotations: Tensor, model: Tensor, *, with_shifts: bool
-) -> tuple[Tensor, Tensor]:
-    """Return J, (B, M, 2 K), and J* J + D, (B, M, M), of (viii); arguments as of `gauss_newton_step`."""
-    projector = templates.projector
-    delta = DIFFERENCE_VOXELS * projector.box / projector.padded / templates.disc.last_shell
-    scale = templates.precision.sqrt() * images.transfer
-    turns = small_rotations(delta * torch.eye(3, device=rotations.device))
-    slopes = [(scale * templates.projections(rotations @ turn) - model) / delta for turn in turns]
-    if with_shifts:
-        slopes += [2j * torch.pi / templates.width_A * k * model for k in templates.disc.frequencies]
-    jacobian = torch.view_as_real(torch.stack(slopes, 1)).flatten(2)
-    products = jacobian @ jacobian.mT
+def _damped(equations: NormalEquations, *, with_shifts: bool) -> Tensor:
+    """Return J* J + D of (viii), (B, M, M)."""
+    matrix = equations.matrix if with_shifts else equations.matrix[:, :3, :3]
     # Damped, and bounded from below where a view does not depend on a direction (an empty map, a ball).
-    diagonal = products.diagonal(dim1=1, dim2=2)
-    damping = torch.diag_embed(DAMPING * diagonal + 1e-3 * diagonal.amax(1, keepdim=True) + 1e-9)
-    return jacobian, products + damping
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    return matrix + torch.diag_embed(DAMPING * diagonal + 1e-3 * diagonal.amax(1, keepdim=True) + 1e-9)
