@@ -101,4 +101,4 @@ def verdict(last: int | None) -> Verdict:
     held_out = HeldOut(128.0, 400, 9.0, (HeldOutShells(5, 8, z, z, z),))
     auc = {"all": 0.6, "frequency": 0.55, "direction": 0.5}
     likeness = Likeness(400, auc, 0.02, *[(1.0,) * 16] * 6, None, 0.95, 0.05, 60.0, 4.0, 500, 20.0)
-    return Verdict(Evidence(9.0, 9.0, 0.95, 0.6, 100.0, 1, Shape(0.4, 0.05), held_out, likeness))
+    return Verdict(Evidence(9.0, 9.0, 0.95, 0.6, 100.0, 1, Shape(0.4, 0.05, 2.0), held_out, likeness))

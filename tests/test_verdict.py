@@ -18,6 +18,7 @@ from cryogan.particles import write_particles, write_volume
 from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.likeness import auc, measure_likeness
+from cryogan.run import warnings
 from cryogan.run.folder import RunFolder
 from cryogan.run.inputs import read_inputs
 from cryogan.run.likeness import auc_deviation
@@ -154,6 +155,13 @@ def test_what_else_the_verdict_rests_on(values: dict[str, object], code: str) ->
     assert found.is_resolved is (code == "resolved")
 
 
+def test_half_maps_that_are_right_but_noisy_are_not_told_to_disagree() -> None:
+    findings = [warnings.HALVES_DISAGREE(correlation=0.7), warnings.HAND_UNKNOWN()]
+    resolved, nothing = verdict(last=12), verdict(last=None)
+    assert resolved.beside(findings) == [resolved.finding, findings[1]]
+    assert nothing.beside(findings) == [nothing.finding, *findings]
+
+
 def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
     nothing = verdict(last=None)
     assert nothing.finding.code == "undecided"
@@ -161,6 +169,18 @@ def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
     round_ = changed(nothing, shape=replace(nothing.evidence.shape, radial_share=0.97))
     assert round_.finding.code == "featureless"
     assert "97%" in round_.sentence
+
+
+def test_an_inverted_map_is_told() -> None:
+    """All images may agree with it: a wrong sign of the defocus does that."""
+    mask = np.ones((32, 32, 32))
+    assert shape_of(truth(), PIXEL, 12.0, mask, 60.0).skewness > 1
+    upside_down = shape_of(-truth(), PIXEL, 12.0, mask, 60.0)
+    assert upside_down.skewness < -1
+    told = changed(verdict(last=12), shape=upside_down)
+    assert told.finding.code == "inverted-map"
+    assert told.resolution is None
+    assert changed(verdict(last=None), shape=upside_down).finding.code == "undecided"
 
 
 def with_share(found: Verdict, share: float, deviation: float) -> Verdict:

@@ -128,7 +128,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
 
     folder = RunFolder(result.folder)
     verdict = read_verdict(folder)
-    findings = [*([verdict.finding] if verdict else []), *result.findings]
+    findings = verdict.beside(result.findings) if verdict else result.findings
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes

@@ -102,6 +102,7 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
     verdict = read_verdict(folder)
+    findings = verdict.beside(result.map_findings)[1:] if verdict else result.map_findings
     summary = (
         f"{f'{verdict.sentence} ' if verdict else ''}"
         f"{plan.particle_count} {plan.settings.kind}, two half maps from zero, box {plan.box} px of "
@@ -112,7 +113,7 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     page = Page(
         title=f"CryoGAN: {plan.particles.name}",
         summary=summary,
-        warnings=[finding.sentence for finding in result.map_findings if finding.code != warnings.CONVERGED.code],
+        warnings=[finding.sentence for finding in findings if finding.code != warnings.CONVERGED.code],
         tables=_tables(folder, plan, result, record),
         pictures=[
             *((text, folder.figure(name)) for name, text in PICTURES.items()),

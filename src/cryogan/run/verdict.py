@@ -5,7 +5,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Evidence:
         correlation_other_hand: Correlation of half map 1 with the mirror image of half map 2, aligned; None: not known.
         diameter: Diameter of a ball of the molecule's volume, A.
         contrast: 1 if protein is bright in the particles, -1 if it is dark, 0 if that is not sure.
-        shape: How round the map is, and how empty its border.
+        shape: How round the map is, how empty its border, and which way up it is.
         held_out: What held-out particles and frequencies support.
         likeness: What tells real from simulated images, and what is known of the poses.
     """
@@ -70,8 +70,8 @@ class Verdict:
     def resolution(self) -> float | None:
         """Resolution to which the map can be believed, A: never finer than held-out data support; None: to none."""
         supported = self.evidence.held_out.resolution
-        contradicted = self.evidence.held_out.contradiction is not None or self.evidence.contrast < 0
-        if supported is None or contradicted:
+        inverted = self.evidence.contrast < 0 or self.evidence.shape.skewness < 0
+        if supported is None or inverted or self.evidence.held_out.contradiction is not None:
             return None
         agreed = min(self.evidence.finest, self.evidence.half_map_resolution or math.inf)
         return max(supported, agreed)
@@ -86,6 +86,8 @@ class Verdict:
         if e.held_out.contradiction is not None:
             at, share = e.held_out.contradiction
             return warnings.VERDICT_MISMATCH(at=at, share=share, **values)
+        if e.held_out.resolution is not None and e.shape.skewness < 0:
+            return warnings.VERDICT_INVERTED(**values)
         if self.resolution is None and e.correlation < SAME_FRAME:
             return warnings.VERDICT_HALVES(correlation=e.correlation)
         if self.resolution is None:
@@ -99,6 +101,11 @@ class Verdict:
     def findings(self) -> list[Finding]:
         """The verdict, and what else a user should know of it."""
         return [self.finding] if self.evidence.half_map_resolution is not None else [self.finding, warnings.ONE_MAP()]
+
+    def beside(self, findings: Iterable[Finding]) -> list[Finding]:
+        """The verdict, and those findings on the maps that stand beside it: noisy half maps that are right do agree."""
+        settled = {warnings.HALVES_DISAGREE.code} if self.is_resolved else set()
+        return [self.finding, *(finding for finding in findings if finding.code not in settled)]
 
     @property
     def is_resolved(self) -> bool:
@@ -125,7 +132,7 @@ class Verdict:
             "Contrast": {1: "protein is bright", -1: "protein is dark", 0: "not sure"}[e.contrast]
             + " in the particles",
             "Shape": f"its radial average explains {e.shape.radial_share:.0%} of the map; at the border of the sphere "
-            f"it has {e.shape.border:.0%} of the molecule's density",
+            f"it has {e.shape.border:.0%} of the molecule's density; its skewness is {e.shape.skewness:.1f}",
         }
 
     @property
@@ -172,11 +179,14 @@ def write_verdict(path: Path, verdict: Verdict) -> None:
 
 
 def read_verdict(folder: RunFolder) -> Verdict | None:
-    """Read the verdict on a run; None: there is none."""
+    """Read the verdict on a run; None: there is none, or another version of the program wrote it."""
     path = record_path(folder)
     if not path.exists():
         return None
-    return Verdict(Evidence.from_values(json.loads(path.read_text())["evidence"]))
+    try:
+        return Verdict(Evidence.from_values(json.loads(path.read_text())["evidence"]))
+    except (KeyError, TypeError):
+        return None
 
 
 def _finite(values: Any) -> Any:

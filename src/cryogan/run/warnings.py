@@ -230,6 +230,13 @@ VERDICT_DARK = Kind(
     "place. No resolution can be given.",
     "Give --invert (or leave it out), or look for a wrong sign of the defocus.",
 )
+VERDICT_INVERTED = Kind(
+    "inverted-map",
+    "error",
+    "Wrong or undecided: {half} and {held_out}, but the map is inverted: what is dense in it is the solvent. No "
+    "resolution can be given.",
+    "Look for a wrong sign of the defocus; or give --invert (or leave it out).",
+)
 VERDICT_UNDECIDED = Kind(
     "undecided",
     "error",

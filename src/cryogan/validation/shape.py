@@ -1,9 +1,10 @@
-"""What a map has beside its outline: numbers that say how round it is, and how empty its border."""
+"""What a map has beside its outline: numbers that say how round it is, how empty its border, and which way up."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import skew
 
 from cryogan.grids import centred_radius
 from cryogan.validation.checks import Array, cubic
@@ -14,16 +15,19 @@ BORDER = 0.9  # of the mask's radius: beyond is its border
 
 @dataclass(frozen=True)
 class Shape:
-    """How round a map is, and how much of it is at the border of the sphere that it was made in.
+    """How round a map is, how much of it is at the border of the sphere that it was made in, and which way up it is.
 
     Attributes:
         radial_share: Share of the map's variance within the sphere that its radial average explains: 1 for a ball or a
             hollow shell.
         border: Root mean square at the border of the sphere, over that within the molecule's mask.
+        skewness: Third standardised moment of the density in the box. A molecule is a small, dense part of its box: the
+            skewness is over 1, and negative for a map of inverted contrast.
     """
 
     radial_share: float
     border: float
+    skewness: float
 
 
 def radial_average(volume: npt.ArrayLike) -> Array:
@@ -38,7 +42,7 @@ def radial_average(volume: npt.ArrayLike) -> Array:
 def shape_of(
     volume: npt.ArrayLike, pixel_size: float, resolution_A: float, mask: npt.ArrayLike, radius_A: float
 ) -> Shape:
-    """Return how round a map is, and how empty its border.
+    """Return how round a map is, how empty its border, and which way up it is.
 
     Args:
         volume: (D, D, D).
@@ -57,4 +61,5 @@ def shape_of(
     explained = np.corrcoef(density[inside], average)[0, 1] ** 2
     background = float(np.median(density[inside & (weight < 0.5)])) if (inside & (weight < 0.5)).any() else 0.0
     signal = np.sqrt(np.average((density - background) ** 2, weights=weight))
-    return Shape(float(explained), float(np.sqrt(np.mean((density[border] - background) ** 2)) / signal))
+    at_border = np.sqrt(np.mean((density[border] - background) ** 2)) / signal
+    return Shape(float(explained), float(at_border), float(skew(density, axis=None)))
