@@ -56,7 +56,7 @@ def noise(particles: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Hal
     return halves(finished(folder / "run", folder, truth()))
 
 
-def test_guard_band_is_the_lobe_of_the_mask_and_one_more() -> None:
+def test_guard_band_is_the_lobe_of_the_outline_and_one_more() -> None:
     assert guard_band(64, 64) == 3
     assert guard_band(64, 32) == 4
 

@@ -23,7 +23,7 @@ from cryogan.run.folder import RunFolder
 from cryogan.run.inputs import read_inputs
 from cryogan.run.likeness import auc_deviation
 from cryogan.run.verdict import Verdict, read_verdict, record_path, write_verdict
-from cryogan.validation import radial_average, shape_of
+from cryogan.validation import molecule_diameter, radial_average, shape_of
 
 BOX, PIXEL = 32, 4.0
 
@@ -169,6 +169,15 @@ def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
     round_ = changed(nothing, shape=replace(nothing.evidence.shape, radial_share=0.97))
     assert round_.finding.code == "featureless"
     assert "97%" in round_.sentence
+
+
+def test_the_diameter_is_that_of_a_ball_whatever_the_noise() -> None:
+    generator = np.random.default_rng(0)
+    density = ball() > 0.5 * ball().max()
+    expected = (6 / np.pi * density.sum()) ** (1 / 3) * PIXEL
+    assert molecule_diameter(density, PIXEL) == pytest.approx(expected, rel=0.15)
+    noisy = density + 0.5 * generator.standard_normal(density.shape)
+    assert molecule_diameter(noisy, PIXEL) == pytest.approx(expected, rel=0.2)
 
 
 def test_an_inverted_map_is_told() -> None:

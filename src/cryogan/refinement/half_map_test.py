@@ -1,6 +1,5 @@
 """Two half maps and the particles of each half, ready to be tested: each half's particles with the other half's map."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from cryogan.particles.choosing import Part
 from cryogan.refinement.half_set import HalfSet
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.plan import Plan
-from cryogan.validation import FscCurves, fsc_curves, resolution_at, soft_mask
+from cryogan.validation import FscCurves, fsc_curves, molecule_diameter, resolution_at, soft_mask
 
 AT_MOST = 1000  # particles of each half that take part
 
@@ -112,8 +111,8 @@ class HalfMapTest:
 
     @property
     def molecule_diameter(self) -> float:
-        """Diameter of a ball of the volume of the molecule's mask, pixels."""
-        return float((6 / math.pi * self.mask.sum()) ** (1 / 3))
+        """Diameter of a ball of the molecule's volume, A."""
+        return molecule_diameter((self.half_maps[0] + self.half_maps[1]) / 2, self.plan.pixel_size)
 
     def weighted(self, side: int) -> Tensor:
         """Return the map that half `side` (0, 1) is tested with, (D, D, D), its shells weighted by the halves' FSC."""

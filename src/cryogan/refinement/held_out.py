@@ -57,17 +57,17 @@ class Evidence:
     noise_variance: Tensor
 
 
-def guard_band(box: int, mask_diameter_px: float) -> int:
+def guard_band(width_A: float, diameter_A: float) -> int:
     """Return the distance, shells, from the cut-off to the first shell that is tested.
 
-    A mask, and that particle and map end at their surface, carries a frequency over the main lobe of the mask's
-    transform, 1.43 box / diameter shells for a ball; the interpolation of the projections over one more.
+    That particle and map end at their surface carries a frequency over the main lobe of their outline's transform, 1.43
+    width / diameter shells for a ball; the interpolation of the projections over one more.
 
     Args:
-        box: Box, pixels.
-        mask_diameter_px: Diameter of a ball of the volume of the molecule's mask, pixels.
+        width_A: Width of the box, A.
+        diameter_A: Diameter of a ball of the molecule's volume, A.
     """
-    return math.ceil(BALL_LOBE * box / mask_diameter_px) + 1
+    return math.ceil(BALL_LOBE * width_A / diameter_A) + 1
 
 
 def cutoffs(finest: float) -> list[int]:
@@ -185,7 +185,7 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
     Args:
         test: Half maps and the particles of each half.
     """
-    plan, guard = test.plan, guard_band(test.plan.box, test.molecule_diameter)
+    plan, guard = test.plan, guard_band(test.width_A, test.molecule_diameter)
     finest = test.width_A / test.finest_A
     tested = [(cut, cut + guard) for cut in cutoffs(finest) if cut + guard < plan.box // 2 - 1]
     bands: list[HeldOutShells] = []

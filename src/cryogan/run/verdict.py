@@ -20,7 +20,7 @@ from cryogan.validation.shape import Shape
 
 SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
 ROUND = 0.9  # share of the map that its radial average explains, from which on it is called featureless
-SHAPE_A, SHAPES = 20.0, 8.0  # resolved is finer than this, or than this part of the molecule's diameter
+SHAPE_A, SHAPES = 20.0, 6.0  # resolved is finer than this, or than this part of the molecule's diameter
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
 from .local_resolution import LocalResolution, local_resolution
 from .masks import check_mask, low_pass, soft_mask, spherical_mask
 from .resampling import flip_hand, resample
-from .shape import Shape, radial_average, shape_of
+from .shape import Shape, molecule_diameter, radial_average, shape_of
 from .structures import Agreement, Cutoff, compare_maps, same_structures
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "half_sphere",
     "local_resolution",
     "low_pass",
+    "molecule_diameter",
     "radial_average",
     "randomise_phases",
     "resample",

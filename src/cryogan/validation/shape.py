@@ -10,6 +10,7 @@ from cryogan.grids import centred_radius
 from cryogan.validation.checks import Array, cubic
 from cryogan.validation.masks import low_pass
 
+OUTLINE_A, OUTLINE_SHARE, DENSEST = 30.0, 0.25, 0.999  # the molecule's outline, and the quantile that is its density
 BORDER = 0.9  # of the mask's radius: beyond is its border
 
 
@@ -37,6 +38,23 @@ def radial_average(volume: npt.ArrayLike) -> Array:
     shell = np.rint(radius).astype(int).ravel()
     mean = np.bincount(shell, array.ravel()) / np.bincount(shell).clip(min=1)
     return np.asarray(np.interp(radius, np.arange(len(mean)), mean))
+
+
+def molecule_diameter(volume: npt.ArrayLike, pixel_size: float) -> float:
+    """Return the diameter, A, of a ball of the molecule's volume: of what is over a quarter of the densest, at 30 A.
+
+    A mask is wider: it holds the surface as the half maps' noise lets it be seen, and its soft edge.
+
+    Args:
+        volume: (D, D, D).
+        pixel_size: A.
+
+    Raises:
+        InputError: If the map is not cubic or not finite.
+    """
+    density = low_pass(volume, pixel_size, max(OUTLINE_A, 2 * pixel_size))
+    voxels = np.count_nonzero(density > OUTLINE_SHARE * np.quantile(density, DENSEST))
+    return float((6 / np.pi * voxels) ** (1 / 3) * pixel_size)
 
 
 def shape_of(
