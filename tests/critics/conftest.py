@@ -68,11 +68,14 @@ class Experiment:
         )
 
 
-def particles_of_a_map(views: PoseDistribution | None, max_shift: float) -> Experiment:
-    """600 particles of a map without symmetry, at a high signal-to-noise ratio."""
+def particles_of_a_map(
+    views: PoseDistribution | None, max_shift: float, change: Callable[[Tensor], Tensor] = lambda truth: truth
+) -> Experiment:
+    """600 particles of a map without symmetry, or of what is made of it, at a high signal-to-noise ratio."""
     truth = torch.from_numpy(phantom(BOX, PIXEL, 1)).float()
     truth[:, : BOX // 2] *= 0.3  # the phantom has D2
     truth[:, :, : BOX // 2] *= 0.5
+    truth = change(truth)
     simulator = Experiment.simulator(COUNT, 7)
     truth *= 3.0 / simulator.projector(truth, simulator.sample(100).rotations).std()
     simulator.views = views

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryogan.critics.matching.schedule import BANK_SHELL, bank_shell
 from cryogan.critics.matching.templates import (
     SHIFT_SPACING,
     TemplateBank,
@@ -53,7 +54,8 @@ class HalfSet:
         rows = np.arange(len(table)) if part is None else rows_of_part(table, part, plan.particle_count)
         self.rows = torch.from_numpy(rows if at_most is None else rows[evenly_spread(len(rows), at_most)])
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
-        self.template_count, self.width_A = s.orientations, plan.box * plan.pixel_size
+        self.bank_shell, self.width_A = bank_shell(s), plan.box * plan.pixel_size
+        self.template_count = round(s.orientations * (self.bank_shell / BANK_SHELL) ** 3)
         self.noise_power = measured_noise_power(self.simulator)
         radius, mask = plan.mask_radius / plan.pixel_size, build_mask(plan, plan.box)
         self.volume = Volume(plan.box, radius, s.symmetry, plan.device, mask=mask)

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryogan.critics.matching.schedule import BANK_SHELL
 from cryogan.critics.matching.templates import (
     SHIFT_SPACING,
     Observed,
@@ -107,7 +106,7 @@ def measure_likeness(test: HalfMapTest) -> Likeness:
 
 def _bank(half: HalfSet, density: Tensor, finest: float) -> TemplateBank:
     """The templates that a run's search goes through, at frequencies to which the half maps agree."""
-    disc = half.disc(max(2.0, min(BANK_SHELL, finest)))
+    disc = half.disc(max(2.0, min(half.bank_shell, finest)))
     templates = half.templates(half.projector.transform(density), disc)
     return half.bank(templates)
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cryogan.critics.matching.pose_optimiser import RefinedPoses, refine_poses
-from cryogan.critics.matching.schedule import BANK_SHELL
 from cryogan.critics.matching.templates import Observed, angular_spacing
 from cryogan.refinement.half_set import HalfSet
 
@@ -79,7 +78,7 @@ class PoseSearch:
         self._group, max_shift = half.group, half.simulator.max_shift
         spectrum = half.projector.transform(density)
         self._fine, self._coarse = (
-            half.templates(spectrum, half.disc(shell)) for shell in (cutoff, min(BANK_SHELL, cutoff))
+            half.templates(spectrum, half.disc(shell)) for shell in (cutoff, min(half.bank_shell, cutoff))
         )
         self._bank = half.bank(self._coarse)
         self._spacing = angular_spacing(len(self._bank.rotations), len(half.group))

@@ -44,7 +44,8 @@ class FrequencyMarching(MatchingTrainer):
     @property
     def cutoff(self) -> float:
         """Shell below which frequencies take part in the next step."""
-        return schedule.marching_cutoff(self.step, self.box, schedule.held_steps(self.settings))
+        s = self.settings
+        return schedule.marching_cutoff(self.step, self.box, schedule.held_steps(s), schedule.found_shell(s))
 
     @torch.no_grad()
     def update(self) -> tuple[Tensor, Tensor]:
@@ -68,10 +69,11 @@ class FrequencyMarching(MatchingTrainer):
     def matcher(self, cutoff: float) -> PoseMatcher:
         """Return what finds the best poses of images under the current maps, by frequencies below a cut-off."""
         projector, order = self.simulator.projector, len(self.volume.point_group)
-        fine, coarse = (Disc(self.box, c, device=self.device) for c in (cutoff, min(schedule.BANK_SHELL, cutoff)))
+        bank_shell = schedule.bank_shell(self.settings)
+        fine, coarse = (Disc(self.box, c, device=self.device) for c in (cutoff, min(bank_shell, cutoff)))
         spectra = [projector.transform(volume()) for volume in self.classes]
         coarse_templates = [self.templates(spectrum, coarse) for spectrum in spectra]
-        rotations = self.template_rotations()
+        rotations = self.template_rotations((bank_shell / schedule.BANK_SHELL) ** 3)
         return PoseMatcher(
             spectra,
             coarse_templates,

@@ -1,20 +1,24 @@
 """The matching critic as a run sees it: an initial search, then frequency marching, and what they cost."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from cryogan.critics.critic import SPECTRA, Critic, Memory, Stage, Task, TrainerInputs
+from cryogan.critics.matching import schedule
 from cryogan.critics.matching.marching import FrequencyMarching
-from cryogan.critics.matching.schedule import BANK_SHELL, held_steps, marching_cutoff, marching_steps, search_cutoff
 from cryogan.critics.matching.search import InitialSearch
+from cryogan.critics.matching.symmetric_search import SymmetricSearch
 from cryogan.critics.matching.templates import SHIFT_SPACING, shift_grid
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE, MatchingTrainer
 from cryogan.physics.symmetry import point_group
 from cryogan.physics.unpicked import search_radii
 
-SEARCH, MARCHING = "search", "sharpening"  # as run.toml has them
-SEARCH_BOX = 32  # holds the search's frequencies well
+SEARCH, SYMMETRIC, MARCHING = "search", "symmetric search", "sharpening"  # as run.toml has them
+SEARCH_BOX, SYMMETRIC_BOX = 32, 48  # hold the searches' frequencies well
+SYMMETRIC_STEPS = 0.32  # of those of a search without symmetry
+SYMMETRIC_STARTS = 2  # for each start of a search without symmetry: more of them fail
 
 # Seconds for a template of the bank and a pair of images, real and simulated: in the search, and in the marching.
 _MATCHING = {"particles": (5e-8, 2.6e-8), "patches": (5e-8, 6e-8)}
@@ -31,30 +35,47 @@ class Matching(Critic):
     def stages(self, task: Task) -> tuple[Stage, ...]:
         """Return the trials of the search, and frequency marching at the working box."""
         s = task.settings
-        search = Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)
-        steps = marching_steps(task.box, s.marching_steps, held_steps(s))
-        return (*[search] * s.starts, Stage(task.box, steps, MARCHING))
+        found = schedule.found_shell(s)
+        marching = schedule.marching_steps(task.box, s.marching_steps, schedule.held_steps(s), found)
+        searches = [Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)] * s.starts
+        if schedule.is_symmetric(s):
+            steps = max(1, round(SYMMETRIC_STEPS * s.search_steps))
+            searches = [Stage(min(task.box, SYMMETRIC_BOX), steps, SYMMETRIC)] * (SYMMETRIC_STARTS * s.starts)
+        return (*searches, Stage(task.box, marching, MARCHING))
 
     def trainer(self, inputs: TrainerInputs) -> MatchingTrainer:
         """Return the trainer of one half map at one stage, from a zero volume."""
-        return InitialSearch(inputs) if inputs.stage.method == SEARCH else FrequencyMarching(inputs)
+        trainers: dict[str, Callable[[TrainerInputs], MatchingTrainer]] = {
+            SEARCH: InitialSearch,
+            SYMMETRIC: SymmetricSearch,
+            MARCHING: FrequencyMarching,
+        }
+        return trainers[inputs.stage.method](inputs)
 
     def step_seconds(self, task: Task, stage: Stage, step: int) -> float:
         """Estimate the time of a step on one core: most goes into the match of images with a bank of templates."""
         s = task.settings
         search, marching = (seconds * s.orientations * shift_count(task, stage) for seconds in _MATCHING[s.kind])
         if stage.method == SEARCH:
-            return s.search_batch * (6e-4 + search * (search_cutoff(step, stage.steps) / 9) ** 5)
-        cutoff = marching_cutoff(step, stage.box, held_steps(s))
-        marching /= len(point_group(s.symmetry))
+            return s.search_batch * (6e-4 + search * (schedule.search_cutoff(step, stage.steps) / 9) ** 5)
+        search, marching = (seconds / len(point_group(s.symmetry)) for seconds in (search, marching))
+        if stage.method == SYMMETRIC:
+            growth = (schedule.symmetric_cutoff(step, stage.steps, stage.box) / 9) ** 5
+            return min(task.particles, s.marching_images) * (3e-4 + search / 2 * growth)
+        cutoff = schedule.marching_cutoff(step, stage.box, schedule.held_steps(s), schedule.found_shell(s))
+        marching *= (schedule.bank_shell(s) / schedule.BANK_SHELL) ** 5
         return min(task.particles, s.marching_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
 
     def memory(self, task: Task, stage: Stage) -> Memory:
         """Estimate the memory of one half at a stage: the volume, the bank, and the images processed at once."""
         s, box = task.settings, stage.box
         search = stage.method == SEARCH
-        cutoff = search_cutoff(stage.steps, stage.steps) if search else BANK_SHELL
+        cutoff = min(box / 2, schedule.SEARCH_SHELLS[1] if search else schedule.bank_shell(s))
         templates = s.orientations / (1 if search else len(point_group(s.symmetry)))
+        if stage.method == SYMMETRIC:
+            templates *= (cutoff / schedule.SEARCH_SHELLS[1]) ** 3
+        elif stage.method == MARCHING:
+            templates *= (schedule.bank_shell(s) / schedule.BANK_SHELL) ** 3
         bank = 16 * templates * half_disc(cutoff)
         ratios = 4 * shift_count(task, stage) * (3 * templates + 6 * half_disc(cutoff))
         optimiser = 0.0 if search else _POSE_OPTIMISER * 8 * half_disc(box / 2)
@@ -63,7 +84,7 @@ class Matching(Critic):
 
     def keeps_frame(self, stage: Stage) -> bool:
         """Return whether the maps of a stage are in the frame of the final map: those of the search are not."""
-        return stage.method == MARCHING
+        return stage.method != SEARCH
 
 
 def shift_count(task: Task, stage: Stage) -> int:

@@ -6,8 +6,31 @@ from cryogan.config import Settings
 
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and at the end of the initial search, cycles per box
 BANK_SHELL = 11.0  # largest cut-off of the template bank in frequency marching
+SYMMETRIC_SHELLS = (13.0, 20.0)  # of the search with symmetry: its cut-off at the start and at the end
+_HELD, _RISE = 0.5, 0.42  # shares of its steps: at the first cut-off, and from there to the last
 CUTOFF_GROWTH = 1.25  # factor on the cut-off from one step of frequency marching to the next
 _CUTOFF_SHARE, _TEMPERATURE_SHARE = 0.7, 0.8  # of the search's steps, after which cut-off and attention stay
+
+
+def is_symmetric(settings: Settings) -> bool:
+    """Return whether the initial search has the symmetry from zero: that of a polyhedron, T, O or I."""
+    return settings.kind == "particles" and settings.symmetry.strip().upper()[:1] in {"T", "O", "I"}
+
+
+def found_shell(settings: Settings) -> float:
+    """Return the shell to which the initial search finds the map."""
+    return SYMMETRIC_SHELLS[1] if is_symmetric(settings) else SEARCH_SHELLS[1]
+
+
+def bank_shell(settings: Settings) -> float:
+    """Return the largest cut-off of the template bank: its frequencies tell the views of the map apart."""
+    return max(BANK_SHELL, found_shell(settings))
+
+
+def symmetric_cutoff(step: int, steps: int, box: int) -> float:
+    """Return the shell below which frequencies take part in a step of the search with symmetry."""
+    first, last = SYMMETRIC_SHELLS
+    return min(box / 2, first + (last - first) * min(1.0, max(0.0, step / steps - _HELD) / _RISE))
 
 
 def search_cutoff(step: int, steps: int) -> float:
@@ -24,15 +47,16 @@ def inverse_temperature(step: int, steps: int, flat: float, sharp: float) -> flo
     return float(flat * (sharp / flat) ** min(1.0, step / steps / _TEMPERATURE_SHARE))
 
 
-def marching_cutoff(step: int, box: int, held: int = 0) -> float:
+def marching_cutoff(step: int, box: int, held: int = 0, found: float = SEARCH_SHELLS[1]) -> float:
     """Return the shell below which frequencies take part in a step of frequency marching.
 
     Args:
         step: Volume updates so far.
         box: Box, pixels.
         held: Number of steps that have the first cut-off.
+        found: Shell to which the search has found the map.
     """
-    return min(box / 2, SEARCH_SHELLS[1] * CUTOFF_GROWTH ** (max(0, step - held) + 1))
+    return min(box / 2, found * CUTOFF_GROWTH ** (max(0, step - held) + 1))
 
 
 def held_steps(settings: Settings) -> int:
@@ -45,13 +69,14 @@ def divides(step: int, settings: Settings) -> bool:
     return 0 < step < held_steps(settings) and (step - 1) % settings.class_steps == 0
 
 
-def marching_steps(box: int, after: int, held: int = 0) -> int:
+def marching_steps(box: int, after: int, held: int = 0, found: float = SEARCH_SHELLS[1]) -> int:
     """Return the number of steps of frequency marching.
 
     Args:
         box: Box, pixels; the cut-off rises to its Nyquist frequency.
         after: Number of steps at the last cut-off.
         held: Number of steps at the first cut-off, as for `marching_cutoff`.
+        found: As for `marching_cutoff`.
     """
-    rising = math.ceil(math.log(box / 2 / SEARCH_SHELLS[1]) / math.log(CUTOFF_GROWTH))
+    rising = math.ceil(math.log(box / 2 / found) / math.log(CUTOFF_GROWTH))
     return held + max(0, rising) + after

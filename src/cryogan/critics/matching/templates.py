@@ -128,7 +128,7 @@ class TemplateBank:
         self, templates: Templates, projections: Tensor, rotations: Tensor, shifts: Tensor, prior: float
     ) -> None:
         self._templates, self.rotations, self.shifts, self._prior = templates, rotations, shifts, prior
-        self.disc = templates.disc
+        self.disc, self.precision, self.projections = templates.disc, templates.precision, projections
         self._projections = torch.view_as_real(projections).flatten(1)  # (M, 2 K)
         self._power = projections.abs().square()  # (M, K)
 
@@ -141,6 +141,11 @@ class TemplateBank:
         with rounded_products():
             products = matched.flatten(0, 1) @ self._projections.T
         return products.view(*matched.shape[:2], -1).sub_(energy[:, None]), matched
+
+    def from_shell(self, shell: int) -> "TemplateBank":
+        """Return the templates without what lies below a shell."""
+        seen = self.projections * (self.disc.shell >= shell)
+        return TemplateBank(self._templates, seen, self.rotations, self.shifts, self._prior)
 
     def p_particle(self, logits: Tensor) -> Tensor:
         """Return the posterior probability (B, 1) that an image shows a particle.
@@ -169,7 +174,7 @@ class TemplateBank:
         for part in images.split(size):
             ratios, matched = self.log_likelihood_ratios(part)
             attention = ratios.flatten(1)
-            for image in _rows_in_cache(attention):
+            for image in rows_in_cache(attention):
                 logits = inverse_temperature * attention[image]
                 p_particle = self.p_particle(logits)
                 weights = softmax(logits)
@@ -214,7 +219,7 @@ def rounded_products() -> Iterator[None]:
             backend.fp32_precision = exact
 
 
-def _rows_in_cache(values: Tensor) -> list[slice]:
+def rows_in_cache(values: Tensor) -> list[slice]:
     """Divide the rows of a matrix into parts that stay in a core's cache from one operation to the next."""
     rows = len(values) if values.is_cuda else max(1, CACHED_NUMBERS // values.shape[1])
     return [slice(start, start + rows) for start in range(0, len(values), rows)]
