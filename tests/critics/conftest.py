@@ -1,7 +1,7 @@
 """Images of a known map from known views, and trainers of the matching critic on them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,12 +15,14 @@ from cryogan.critics.matching.templates import Observed, Templates
 from cryogan.critics.matching.trainer import MatchingTrainer
 from cryogan.critics.read_ahead import HeldImages
 from cryogan.fourier import Disc, to_half_planes
+from cryogan.grids import centred_radius
 from cryogan.models.phantom import phantom
 from cryogan.physics.ctf import CtfParameters
 from cryogan.physics.noise import WhiteNoise
 from cryogan.physics.pose_distribution import PoseDistribution
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Imaging, Simulator
+from cryogan.physics.symmetry import Symmetriser
 
 T = TypeVar("T", bound=MatchingTrainer)
 CPU = torch.device("cpu")
@@ -115,3 +117,24 @@ def preferred() -> Experiment:
     near = ((views.directions @ axes.T) > np.cos(np.radians(20))).any(1)
     views.density.copy_(torch.where(near, 0.8 / near.sum(), 0.2 / (~near).sum()) * len(near))
     return particles_of_a_map(views, MAX_SHIFT / 2)
+
+
+def hollow(truth: Tensor) -> Tensor:
+    """A shell that is nearly round, with the group T: blobs on it."""
+    radius = torch.from_numpy(centred_radius(BOX, axes=3)).float()
+    shell = torch.exp(-((radius - 9.0) ** 2) / 8)
+    bumps = torch.randn(truth.shape, generator=torch.Generator().manual_seed(3))
+    k = torch.from_numpy(np.fft.fftfreq(BOX, 1 / BOX)).float()
+    frequency = (k[:, None, None] ** 2 + k[:, None] ** 2 + k[: BOX // 2 + 1].abs() ** 2).sqrt()
+    smooth = torch.fft.irfftn(torch.fft.rfftn(bumps) * (frequency < 12), s=truth.shape)
+    return Symmetriser("T", BOX, device=CPU, dtype=torch.float32)(shell * (1 + 6 * smooth / smooth.abs().max()))
+
+
+@pytest.fixture(scope="session")
+def varying() -> Experiment:
+    """Of a hollow molecule with the group T; their contrast varies by a fifth."""
+    made = particles_of_a_map(None, 6.0, hollow)
+    contrast = 1 + 0.2 * torch.randn(len(made.images), generator=torch.Generator().manual_seed(5))
+    simulator = Experiment.simulator(len(made.images), 7)
+    clean = simulator.clean(simulator.projector.transform(made.truth), made.phi)
+    return replace(made, images=(made.images + (contrast[:, None, None] - 1) * clean).detach())

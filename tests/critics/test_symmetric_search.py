@@ -1,44 +1,22 @@
 """The search with a polyhedron's symmetry: on images of a hollow molecule whose contrast varies."""
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
-from conftest import BOX, CPU, PIXEL, Experiment, particles_of_a_map
-from torch import Tensor
 
 from cryogan.config import Settings
 from cryogan.critics.matching.schedule import bank_shell, found_shell, symmetric_cutoff
 from cryogan.critics.matching.symmetric_search import SymmetricSearch
-from cryogan.grids import centred_radius
-from cryogan.physics.symmetry import Symmetriser
 from cryogan.validation import align, fsc, radial_average
 
-STEPS = 40
+if TYPE_CHECKING:
+    from conftest import Experiment
+
+STEPS, PIXEL = 40, 4.0
 
 
-def hollow(truth: Tensor) -> Tensor:
-    """A shell that is nearly round, with the group T: blobs on it."""
-    radius = torch.from_numpy(centred_radius(BOX, axes=3)).float()
-    shell = torch.exp(-((radius - 9.0) ** 2) / 8)
-    bumps = torch.randn(truth.shape, generator=torch.Generator().manual_seed(3))
-    k = torch.from_numpy(np.fft.fftfreq(BOX, 1 / BOX)).float()
-    frequency = (k[:, None, None] ** 2 + k[:, None] ** 2 + k[: BOX // 2 + 1].abs() ** 2).sqrt()
-    smooth = torch.fft.irfftn(torch.fft.rfftn(bumps) * (frequency < 12), s=truth.shape)
-    return Symmetriser("T", BOX, device=CPU, dtype=torch.float32)(shell * (1 + 6 * smooth / smooth.abs().max()))
-
-
-@pytest.fixture(scope="module")
-def varying() -> Experiment:
-    made = particles_of_a_map(None, 6.0, hollow)
-    contrast = 1 + 0.2 * torch.randn(len(made.images), generator=torch.Generator().manual_seed(5))
-    simulator = Experiment.simulator(len(made.images), 7)
-    clean = simulator.clean(simulator.projector.transform(made.truth), made.phi)
-    return replace(made, images=(made.images + (contrast[:, None, None] - 1) * clean).detach())
-
-
-def test_a_molecule_that_is_nearly_a_ball_is_found(varying: Experiment) -> None:
+def test_a_molecule_that_is_nearly_a_ball_is_found(varying: "Experiment") -> None:
     training = varying.trainer(SymmetricSearch, STEPS, symmetry="T", orientations=2000)
     list(training.run())
     found, truth = training.result().numpy(), varying.truth.numpy()
@@ -51,7 +29,7 @@ def test_a_molecule_that_is_nearly_a_ball_is_found(varying: Experiment) -> None:
     assert excess[:5].max() > 1.05
 
 
-def test_it_goes_on_from_a_checkpoint(varying: Experiment) -> None:
+def test_it_goes_on_from_a_checkpoint(varying: "Experiment") -> None:
     first, second = (varying.trainer(SymmetricSearch, STEPS, symmetry="T", orientations=500) for _ in range(2))
     list(first.run(until=3))
     second.load_state_dict(first.state_dict())
