@@ -37,8 +37,8 @@ from cryogan.simulation import simulate
 CPU, BOX, PIXEL, COUNT, SIZE = torch.device("cpu"), 64, 4.0, 128, 1024
 SAMPLE = 8 * 2 * 2 + 30  # 8 neighbours, real and imaginary part; coordinates and weights
 
-# Of a Gauss-Newton step, for a coefficient: four projections, five slopes against each other and the residual.
-POSE_STEP = 4 * SAMPLE + 2 * 2 * (25 + 5) + 40
+# Of a Gauss-Newton step, for a coefficient: a sample with its slope, five slopes against each other and the residual.
+POSE_STEP = 2 * SAMPLE + 2 * 2 * (15 + 5) + 40
 
 
 def transforms(box: int) -> float:
