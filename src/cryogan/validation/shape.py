@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import skew
 
-from cryogan.grids import centred_radius
+from cryogan.grids import centred_radius, frequency_radius
 from cryogan.validation.checks import Array, cubic
 from cryogan.validation.masks import low_pass
 
 OUTLINE_A, OUTLINE_SHARE, DENSEST = 30.0, 0.25, 0.999  # the molecule's outline, and the quantile that is its density
+COARSE_WAVES = 1.5  # cycles per box
 BORDER = 0.9  # of the mask's radius: beyond is its border
 
 
@@ -22,8 +23,8 @@ class Shape:
         radial_share: Share of the map's variance within the sphere that its radial average explains: 1 for a ball or a
             hollow shell.
         border: Root mean square at the border of the sphere, over that within the molecule's mask.
-        skewness: Third standardised moment of the density in the box. A molecule is a small, dense part of its box: the
-            skewness is over 1, and negative for a map of inverted contrast.
+        skewness: Third standardised moment of the density in the box, without its coarsest waves: positive for a
+            molecule, a small, dense part of its box; negative for inverted contrast, a hole in a ball.
     """
 
     radial_share: float
@@ -80,4 +81,10 @@ def shape_of(
     background = float(np.median(density[inside & (weight < 0.5)])) if (inside & (weight < 0.5)).any() else 0.0
     signal = np.sqrt(np.average((density - background) ** 2, weights=weight))
     at_border = np.sqrt(np.mean((density[border] - background) ** 2)) / signal
-    return Shape(float(explained), float(at_border), float(skew(density, axis=None)))
+    return Shape(float(explained), float(at_border), float(skew(_without_ball(density), axis=None)))
+
+
+def _without_ball(density: Array) -> Array:
+    """Return a map without its shells 0 and 1: the sphere that it was made in, filled or empty."""
+    spectrum = np.fft.rfftn(density) * (frequency_radius(len(density), axes=3) >= COARSE_WAVES)
+    return np.fft.irfftn(spectrum, s=density.shape, axes=(0, 1, 2))
