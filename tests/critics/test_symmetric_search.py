@@ -46,9 +46,10 @@ def test_polyhedra_are_searched_to_finer_detail(symmetry: str, shell: float, ban
     assert bank_shell(settings) == bank
 
 
-def test_the_cutoff_is_held_and_then_rises() -> None:
-    cutoffs = [symmetric_cutoff(step, 48, 64) for step in range(48)]
-    assert cutoffs[0] == cutoffs[24] == 13
+def test_the_cutoff_of_the_best_trial_rises() -> None:
+    assert {symmetric_cutoff(step, 36, 64, rises=False) for step in range(36)} == {13}
+    cutoffs = [symmetric_cutoff(step, 18, 64, rises=True) for step in range(18)]
+    assert cutoffs[0] == 13
     assert cutoffs[-1] == 20
     assert cutoffs == sorted(cutoffs)
-    assert symmetric_cutoff(47, 48, 32) == 16
+    assert symmetric_cutoff(17, 18, 32, rises=True) == 16

@@ -154,7 +154,7 @@ class CriticSettings(Group):
         2,
         ge=1,
         description="Trials of the coarsest stage, from different random numbers; the one with the smallest critic gap "
-        "goes on. Twice as many for T, O and I with the matching critic.",
+        "goes on. Six times as many for T, O and I with the matching critic.",
     )
 
 
@@ -163,7 +163,7 @@ class MatchingSettings(Group):
 
     orientations: int = Field(4608, ge=100, description="Orientations in the bank of templates, over all of SO(3).")
     search_steps: int = Field(
-        150, ge=1, description="Volume updates of the initial search from zero; a third of them for T, O and I."
+        150, ge=1, description="Volume updates of the initial search from zero; a fifth of them for T, O and I."
     )
     search_batch: int = Field(
         200, ge=2, description="Images in each update of the initial search: real, and as many simulated."

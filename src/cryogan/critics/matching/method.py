@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -15,10 +16,11 @@ from cryogan.critics.matching.trainer import IMAGES_AT_ONCE, MatchingTrainer
 from cryogan.physics.symmetry import point_group
 from cryogan.physics.unpicked import search_radii
 
-SEARCH, SYMMETRIC, MARCHING = "search", "symmetric search", "sharpening"  # as run.toml has them
-SEARCH_BOX, SYMMETRIC_BOX = 32, 48  # hold the searches' frequencies well
-SYMMETRIC_STEPS = 0.32  # of those of a search without symmetry
-SYMMETRIC_STARTS = 2  # for each start of a search without symmetry: more of them fail
+# As run.toml has them.
+SEARCH, SYMMETRIC, RISE, MARCHING = "search", "symmetric search", "symmetric rise", "sharpening"
+SEARCH_BOX, SYMMETRIC_BOX, RISE_BOX = 32, 36, 48  # hold the searches' frequencies well
+SYMMETRIC_STEPS, RISE_STEPS = 0.21, 0.12  # of those of a search without symmetry
+SYMMETRIC_STARTS = 6  # for each start of a search without symmetry: three in four fail
 
 # Seconds for a template of the bank and a pair of images, real and simulated: in the search, and in the marching.
 _MATCHING = {"particles": (5e-8, 2.6e-8), "patches": (5e-8, 6e-8)}
@@ -39,8 +41,9 @@ class Matching(Critic):
         marching = schedule.marching_steps(task.box, s.marching_steps, schedule.held_steps(s), found)
         searches = [Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)] * s.starts
         if schedule.is_symmetric(s):
-            steps = max(1, round(SYMMETRIC_STEPS * s.search_steps))
-            searches = [Stage(min(task.box, SYMMETRIC_BOX), steps, SYMMETRIC)] * (SYMMETRIC_STARTS * s.starts)
+            steps, rise = (max(1, round(share * s.search_steps)) for share in (SYMMETRIC_STEPS, RISE_STEPS))
+            trials = [Stage(min(task.box, SYMMETRIC_BOX), steps, SYMMETRIC)] * (SYMMETRIC_STARTS * s.starts)
+            searches = [*trials, Stage(min(task.box, RISE_BOX), rise, RISE)]
         return (*searches, Stage(task.box, marching, MARCHING))
 
     def trainer(self, inputs: TrainerInputs) -> MatchingTrainer:
@@ -48,6 +51,7 @@ class Matching(Critic):
         trainers: dict[str, Callable[[TrainerInputs], MatchingTrainer]] = {
             SEARCH: InitialSearch,
             SYMMETRIC: SymmetricSearch,
+            RISE: partial(SymmetricSearch, rises=True),
             MARCHING: FrequencyMarching,
         }
         return trainers[inputs.stage.method](inputs)
@@ -59,9 +63,9 @@ class Matching(Critic):
         if stage.method == SEARCH:
             return s.search_batch * (6e-4 + search * (schedule.search_cutoff(step, stage.steps) / 9) ** 5)
         search, marching = (seconds / len(point_group(s.symmetry)) for seconds in (search, marching))
-        if stage.method == SYMMETRIC:
-            growth = (schedule.symmetric_cutoff(step, stage.steps, stage.box) / 9) ** 5
-            return min(task.particles, s.marching_images) * (3e-4 + search / 2 * growth)
+        if stage.method in (SYMMETRIC, RISE):
+            growth = (schedule.symmetric_cutoff(step, stage.steps, stage.box, rises=stage.method == RISE) / 9) ** 5
+            return min(task.particles, s.marching_images) * (3e-4 + 0.75 * search * growth)
         cutoff = schedule.marching_cutoff(step, stage.box, schedule.held_steps(s), schedule.found_shell(s))
         marching *= (schedule.bank_shell(s) / schedule.BANK_SHELL) ** 5
         return min(task.particles, s.marching_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)
@@ -72,8 +76,8 @@ class Matching(Critic):
         search = stage.method == SEARCH
         cutoff = min(box / 2, schedule.SEARCH_SHELLS[1] if search else schedule.bank_shell(s))
         templates = s.orientations / (1 if search else len(point_group(s.symmetry)))
-        if stage.method == SYMMETRIC:
-            templates *= (cutoff / schedule.SEARCH_SHELLS[1]) ** 3
+        if stage.method in (SYMMETRIC, RISE):
+            templates *= schedule.symmetric_share(cutoff)
         elif stage.method == MARCHING:
             templates *= (schedule.bank_shell(s) / schedule.BANK_SHELL) ** 3
         bank = 16 * templates * half_disc(cutoff)

@@ -6,8 +6,8 @@ from cryogan.config import Settings
 
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and at the end of the initial search, cycles per box
 BANK_SHELL = 11.0  # largest cut-off of the template bank in frequency marching
-SYMMETRIC_SHELLS = (13.0, 20.0)  # of the search with symmetry: its cut-off at the start and at the end
-_HELD, _RISE = 0.5, 0.42  # shares of its steps: at the first cut-off, and from there to the last
+SYMMETRIC_SHELLS = (13.0, 20.0)  # of the search with symmetry: cut-off of its trials, and to which the best one rises
+_RISE = 0.8  # of the steps of this rise, after which the cut-off stays
 CUTOFF_GROWTH = 1.25  # factor on the cut-off from one step of frequency marching to the next
 _CUTOFF_SHARE, _TEMPERATURE_SHARE = 0.7, 0.8  # of the search's steps, after which cut-off and attention stay
 
@@ -27,10 +27,15 @@ def bank_shell(settings: Settings) -> float:
     return max(BANK_SHELL, found_shell(settings))
 
 
-def symmetric_cutoff(step: int, steps: int, box: int) -> float:
-    """Return the shell below which frequencies take part in a step of the search with symmetry."""
+def symmetric_cutoff(step: int, steps: int, box: int, *, rises: bool) -> float:
+    """Return the shell below which frequencies take part in a step of the search with symmetry, or of its rise."""
     first, last = SYMMETRIC_SHELLS
-    return min(box / 2, first + (last - first) * min(1.0, max(0.0, step / steps - _HELD) / _RISE))
+    return min(box / 2, first + (last - first) * min(1.0, step / steps / _RISE) if rises else first)
+
+
+def symmetric_share(cutoff: float) -> float:
+    """Return how many orientations the search with symmetry tries, of those of the search without."""
+    return 1.5 * (cutoff / SEARCH_SHELLS[1]) ** 3
 
 
 def search_cutoff(step: int, steps: int) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cryogan.critics.critic import TrainerInputs
 from cryogan.critics.matching.critic import optimal_critic
-from cryogan.critics.matching.schedule import SEARCH_SHELLS, symmetric_cutoff
+from cryogan.critics.matching.schedule import symmetric_cutoff, symmetric_share
 from cryogan.critics.matching.templates import (
     Observed,
     TemplateBank,
@@ -34,32 +34,34 @@ MOMENTUM = 0.5
 
 
 class SymmetricSearch(MatchingTrainer):
-    """Expectation-maximisation over all poses of a bank, from random poses.
+    """Expectation-maximisation over all poses of a bank, from random poses, or from a map whose frequencies rise.
 
     Args:
         inputs: Particles, simulator and stage.
+        rises: Whether the cut-off rises, from a map that a trial has found.
     """
 
-    def __init__(self, inputs: TrainerInputs) -> None:
+    def __init__(self, inputs: TrainerInputs, *, rises: bool = False) -> None:
         super().__init__(inputs, inputs.task.settings.symmetry, IMAGES_AT_ONCE)
         images = min(len(inputs.images), self.settings.marching_images)
         self.batches = max(1, round(images / IMAGES_AT_ONCE))
-        self.background_power = self.noise_power.clone()
+        self.rises, self.background_power = rises, self.noise_power.clone()
         self.velocity = torch.zeros_like(self.volume.density)
 
     @torch.no_grad()
     def update(self) -> tuple[Tensor, Tensor]:
         """Move the map by w, and measure the noise anew."""
-        cutoff = symmetric_cutoff(self.step, self.steps, self.box)
+        cutoff = symmetric_cutoff(self.step, self.steps, self.box, rises=self.rises)
         disc = Disc(self.box, cutoff, device=self.device)
         spectrum = self.simulator.projector.transform(self.volume())
         templates = self.templates(spectrum, disc)
         shifts = shift_grid(self.simulator.max_shift, self.width_A / (SHIFTS * disc.last_shell), self.device)
-        bank = templates.bank(self.template_rotations((cutoff / SEARCH_SHELLS[1]) ** 3), shifts)
+        bank = templates.bank(self.template_rotations(symmetric_share(cutoff)), shifts)
+        from_zero = self.step == 0 and not self.rises
         seen, expected = bank.from_shell(FIRST_SHELL), _Expected(bank, self.batches)
         for batch in range(self.batches):
             rows = self.particles.rows()
-            start = self._random_poses(bank) if self.step == 0 else None  # in all processes alike
+            start = self._random_poses(bank) if from_zero else None  # in all processes alike
             if batch % self.ranks.count == self.ranks.index:
                 images = Observed.on(disc, *self.real(rows, ahead=self.ranks.count))
                 expected.add(batch, images, *self.micro_batch.run(partial(_attend, seen, images, start)))
@@ -71,9 +73,10 @@ class SymmetricSearch(MatchingTrainer):
             difference.add(bank.rotations, expected.difference(bank))
         normal = self.normal_diagonal(templates, expected.transfer / count, count)
         w = optimal_critic(difference.total(self.ranks), normal)
-        self.velocity = MOMENTUM * self.velocity + self.band_limited(w, cutoff)
-        self.volume.density.add_(self.velocity)
-        if self.step > 0:
+        if self.step > 0 or from_zero:  # with a map, the first step measures the noise
+            self.velocity = MOMENTUM * self.velocity + self.band_limited(w, cutoff)
+            self.volume.density.add_(self.velocity)
+        if not from_zero:
             left = disc.mean_by_shell(expected.residual_power(bank) / (2 * count))[1:]
             power = self.noise_power.clone()
             power[1 : disc.last_shell + 1] *= left
