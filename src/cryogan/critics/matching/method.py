@@ -10,7 +10,7 @@ from cryogan.critics.critic import SPECTRA, Critic, Memory, Stage, Task, Trainer
 from cryogan.critics.matching import schedule
 from cryogan.critics.matching.marching import FrequencyMarching
 from cryogan.critics.matching.search import InitialSearch
-from cryogan.critics.matching.symmetric_search import SymmetricSearch
+from cryogan.critics.matching.symmetric_search import TRIAL_IMAGES, SymmetricSearch
 from cryogan.critics.matching.templates import SHIFT_SPACING, shift_grid
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE, MatchingTrainer
 from cryogan.physics.symmetry import point_group
@@ -20,7 +20,7 @@ from cryogan.physics.unpicked import search_radii
 SEARCH, SYMMETRIC, RISE, MARCHING = "search", "symmetric search", "symmetric rise", "sharpening"
 SEARCH_BOX, SYMMETRIC_BOX, RISE_BOX = 32, 36, 48  # hold the searches' frequencies well
 SYMMETRIC_STEPS, RISE_STEPS = 0.21, 0.12  # of those of a search without symmetry
-SYMMETRIC_STARTS = 6  # for each start of a search without symmetry: three in four fail
+SYMMETRIC_STARTS = 12  # for each start of a search without symmetry: nine in ten fail
 
 # Seconds for a template of the bank and a pair of images, real and simulated: in the search, and in the marching.
 _MATCHING = {"particles": (5e-8, 2.6e-8), "patches": (5e-8, 6e-8)}
@@ -65,7 +65,8 @@ class Matching(Critic):
         search, marching = (seconds / len(point_group(s.symmetry)) for seconds in (search, marching))
         if stage.method in (SYMMETRIC, RISE):
             growth = (schedule.symmetric_cutoff(step, stage.steps, stage.box, rises=stage.method == RISE) / 9) ** 5
-            return min(task.particles, s.marching_images) * (3e-4 + 0.75 * search * growth)
+            images = s.marching_images if stage.method == RISE else TRIAL_IMAGES
+            return min(task.particles, images) * (3e-4 + 0.75 * search * growth)
         cutoff = schedule.marching_cutoff(step, stage.box, schedule.held_steps(s), schedule.found_shell(s))
         marching *= (schedule.bank_shell(s) / schedule.BANK_SHELL) ** 5
         return min(task.particles, s.marching_images) * s.classes * (6e-4 + marching + 9e-6 * cutoff**2)

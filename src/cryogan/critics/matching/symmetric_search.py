@@ -31,6 +31,7 @@ from cryogan.fourier import Disc
 FIRST_SHELL = 6  # below, images differ more by contrast and background than views do: left out of the attention
 SHIFTS = 3.0  # in-plane shifts that are tried in a wave of the cut-off
 MOMENTUM = 0.5
+TRIAL_IMAGES = 2000  # of a step of a trial, at most
 
 
 class SymmetricSearch(MatchingTrainer):
@@ -43,7 +44,7 @@ class SymmetricSearch(MatchingTrainer):
 
     def __init__(self, inputs: TrainerInputs, *, rises: bool = False) -> None:
         super().__init__(inputs, inputs.task.settings.symmetry, IMAGES_AT_ONCE)
-        images = min(len(inputs.images), self.settings.marching_images)
+        images = min(len(inputs.images), self.settings.marching_images if rises else TRIAL_IMAGES)
         self.batches = max(1, round(images / IMAGES_AT_ONCE))
         self.rises, self.background_power = rises, self.noise_power.clone()
         self.velocity = torch.zeros_like(self.volume.density)
