@@ -28,11 +28,13 @@ def compare(run: Path, reference: NDArray[np.float32], pixel_size: float) -> tup
         density = resample(density, pixel, len(reference), pixel_size)
     density = align(density, reference, pixel_size).apply(density, pixel_size)
     curve = fsc(density - radial_average(density), reference - radial_average(reference))
-    verdict, settings = read_verdict(folder), Plan.read(run).settings
+    verdict, plan = read_verdict(folder), Plan.read(run)
     assert verdict is not None
     return {
-        "seed": settings.seed,
-        "symmetry": settings.symmetry,
+        "seed": plan.settings.seed,
+        "symmetry": plan.settings.symmetry,
+        "trials": [plan.is_trial(index) for index in range(len(plan.stages))].count(True),
+        "steps_of_a_trial": plan.stages[0].steps,
         "verdict": verdict.finding.code,
         "verdict_A": verdict.resolution,
         "held_out_A": verdict.evidence.held_out.resolution,
