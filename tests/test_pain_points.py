@@ -114,7 +114,7 @@ def test_memory_that_the_machine_does_not_have(allocate: Callable[[int], object]
     ("critic", "stage", "owner", "method", "most", "left"),
     [
         ("matching", 0, TemplateBank, "log_likelihood_ratios", 20, 13),  # 50, 25, 13
-        ("matching", 1, Templates, "residual", 20, 16),  # 128, 64, 32, 16
+        ("matching", 1, TemplateBank, "best", 20, 16),  # 128, 64, 32, 16
         ("wasserstein", 0, Discriminator, "forward", 5, 4),  # 16, 8, 4
     ],
 )
@@ -145,7 +145,7 @@ def test_out_of_memory_gives_smaller_batches_and_the_same_map(
     assert undisturbed.micro_batch.size > most
     assert disturbed.micro_batch.size == left
     one, other = undisturbed.result(), disturbed.result()
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-4 * one.abs().max().item())
+    torch.testing.assert_close(one, other, rtol=0, atol=3e-4 * one.abs().max().item())
     for record, again in zip(told, told_again, strict=True):
         for name in ("critic_gap", "critic_auc", "map_change"):
             assert again[name] == pytest.approx(record[name], rel=1e-3, abs=1e-4)

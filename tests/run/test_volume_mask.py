@@ -131,7 +131,7 @@ def test_the_map_is_in_the_frame_of_the_mask(particles: Path, tmp_path: Path) ->
 
 
 def test_resumed_as_if_nothing_had_happened(particles: Path, tmp_path: Path) -> None:
-    longer = {"search_steps": 60}  # so that it is not at its end before it can be stopped
+    longer = {"search_steps": 250}  # so that it is not at its end before it can be stopped
     settings = masked(particles, tmp_path, "matching", **longer)
     whole = tmp_path / "whole"
     reconstruct(particles / "particles.star", whole, settings, console=Console(file=io.StringIO()))

@@ -20,7 +20,6 @@ from cryogan.critics.matching.schedule import symmetric_cutoff, symmetric_share
 from cryogan.critics.matching.templates import (
     Observed,
     TemplateBank,
-    rounded_products,
     rows_in_cache,
     shift_grid,
     softmax,
@@ -128,9 +127,8 @@ def _attend(seen: TemplateBank, images: Observed, start: Tensor | None, size: in
             for image in rows_in_cache(attention):
                 scores.append(torch.logsumexp(attention[image], 1) - math.log(attention.shape[1]))
                 attention[image] = softmax(attention[image])
-        with rounded_products():
-            gathered += ratios.flatten(0, 1).T @ matched.flatten(0, 1)
-            power += ratios.sum(1).T @ (part.transfer.square() * seen.precision)
+        gathered += ratios.flatten(0, 1).T @ matched.flatten(0, 1)
+        power += ratios.sum(1).T @ (part.transfer.square() * seen.precision)
     return gathered, power, torch.cat(scores)
 
 

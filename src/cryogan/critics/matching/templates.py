@@ -1,10 +1,7 @@
 """Templates: projections of the current map, and the likelihood of images under them."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -138,8 +135,7 @@ class TemplateBank:
         matched = torch.stack(
             [torch.view_as_real(self._templates.matched(images, shift[None])).flatten(1) for shift in self.shifts], 1
         )
-        with rounded_products():
-            products = matched.flatten(0, 1) @ self._projections.T
+        products = matched.flatten(0, 1) @ self._projections.T
         return products.view(*matched.shape[:2], -1).sub_(energy[:, None]), matched
 
     def from_shell(self, shell: int) -> "TemplateBank":
@@ -181,8 +177,7 @@ class TemplateBank:
                 attended.append(p_particle[:, 0] * torch.linalg.vecdot(weights, attention[image]))
                 attention[image] = weights
                 matched[image] *= p_particle[:, :, None]
-            with rounded_products():
-                total += ratios.flatten(0, 1).T @ matched.flatten(0, 1)
+            total += ratios.flatten(0, 1).T @ matched.flatten(0, 1)
         return torch.view_as_complex(total.view(len(total), -1, 2)), torch.cat(attended)
 
     def best(self, images: Observed) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,23 +195,6 @@ def softmax(logits: Tensor) -> Tensor:
     """
     logits -= logits.amax(1, keepdim=True)
     return torch.softmax(logits.clamp_(min=SMALLEST_LOGIT), 1)
-
-
-@contextmanager
-def rounded_products() -> Iterator[None]:
-    """Round the factors of matrix products to 8 bits (CPUs) or 11 (CUDA), where the hardware has it; sums are exact.
-
-    A coefficient with noise of s.d. 1 gets an error of 0.2 % of its size.
-    """
-    backends: dict[Any, str] = {torch.backends.mkldnn.matmul: "bf16", torch.backends.cuda.matmul: "tf32"}  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend, rounded in backends.items():
-            backend.fp32_precision = rounded
-        yield
-    finally:
-        for backend, exact in zip(backends, before, strict=True):
-            backend.fp32_precision = exact
 
 
 def rows_in_cache(values: Tensor) -> list[slice]:
