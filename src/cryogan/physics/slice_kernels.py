@@ -23,9 +23,9 @@ _FAST = {"contract", "nsz", "reassoc"}
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop when it is first called; the machine code is kept on disk where there is a folder for it."""
     try:
-        return numba.njit(nogil=True, fastmath=_FAST, cache=True)(function)
+        return numba.njit(nogil=True, fastmath=_FAST, forceinline=True, cache=True)(function)
     except RuntimeError:  # no folder can be written
-        return numba.njit(nogil=True, fastmath=_FAST)(function)
+        return numba.njit(nogil=True, fastmath=_FAST, forceinline=True)(function)
 
 
 def in_threads(task: Callable[[int, int], object], count: int) -> None:

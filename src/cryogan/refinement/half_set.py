@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryogan.critics.matching.schedule import BANK_SHELL, bank_shell
+from cryogan.critics.matching.schedule import bank_share, bank_shell
 from cryogan.critics.matching.templates import (
     SHIFT_SPACING,
     TemplateBank,
@@ -55,7 +55,7 @@ class HalfSet:
         self.rows = torch.from_numpy(rows if at_most is None else rows[evenly_spread(len(rows), at_most)])
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
         self.bank_shell, self.width_A = bank_shell(s), plan.box * plan.pixel_size
-        self.template_count = round(s.orientations * (self.bank_shell / BANK_SHELL) ** 3)
+        self.template_count = round(s.orientations * bank_share(s))
         self.noise_power = measured_noise_power(self.simulator)
         radius, mask = plan.mask_radius / plan.pixel_size, build_mask(plan, plan.box)
         self.volume = Volume(plan.box, radius, s.symmetry, plan.device, mask=mask)

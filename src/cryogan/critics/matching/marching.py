@@ -73,7 +73,7 @@ class FrequencyMarching(MatchingTrainer):
         fine, coarse = (Disc(self.box, c, device=self.device) for c in (cutoff, min(bank_shell, cutoff)))
         spectra = [projector.transform(volume()) for volume in self.classes]
         coarse_templates = [self.templates(spectrum, coarse) for spectrum in spectra]
-        rotations = self.template_rotations((bank_shell / schedule.BANK_SHELL) ** 3)
+        rotations = self.template_rotations(schedule.bank_share(self.settings))
         return PoseMatcher(
             spectra,
             coarse_templates,

@@ -80,7 +80,7 @@ class Matching(Critic):
         if stage.method in (SYMMETRIC, RISE):
             templates *= schedule.symmetric_share(cutoff)
         elif stage.method == MARCHING:
-            templates *= (schedule.bank_shell(s) / schedule.BANK_SHELL) ** 3
+            templates *= schedule.bank_share(s)
         bank = 16 * templates * half_disc(cutoff)
         ratios = 4 * shift_count(task, stage) * (3 * templates + 6 * half_disc(cutoff))
         optimiser = 0.0 if search else _POSE_OPTIMISER * 8 * half_disc(box / 2)

@@ -112,62 +112,84 @@ def _sum_products(
         start: first image.
         stop: image after the last.
     """
-    one, half, count = np.float32(1), np.float32(0.5), frequencies.shape[1]
+    m, a, t, r = np.empty((4, 2, frequencies.shape[1]), np.float32)
     last = int(np.abs(frequencies).max())
-    along_x, along_y = np.empty((last + 1, 2), np.float32), np.empty((2 * last + 1, 2), np.float32)
-    m, a, t, r = np.empty((4, 2, count), np.float32)
     for image in range(start, stop):
-        turn = turns[image]
-        for k in range(last + 1):
-            along_x[k] = math.cos(angles[image, 0] * k), math.sin(angles[image, 0] * k)
-        for k in range(-last, last + 1):
-            along_y[k + last] = math.cos(angles[image, 1] * k), math.sin(angles[image, 1] * k)
-        for i in range(count):
-            u, v = frequencies[0, i], frequencies[1, i]
-            sign, ix, jx, iy, jy, iz, jz, fx, fy, fz = cell(len(spectrum), turn, u, v)
-            gx, gy, gz = one - fx, one - fy, one - fz
-            # Where the sample moves as the slice turns within its plane; as it tips, it moves along turn[:, 2].
-            tx = turn[0, 1] * u - turn[0, 0] * v
-            ty = turn[1, 1] * u - turn[1, 0] * v
-            tz = turn[2, 1] * u - turn[2, 0] * v
-            weight = root[i] * transfer[image, i]
-            for part in range(2):
-                v00, v01 = spectrum[iz, iy, ix, part], spectrum[iz, iy, jx, part]
-                v10, v11 = spectrum[iz, jy, ix, part], spectrum[iz, jy, jx, part]
-                w00, w01 = spectrum[jz, iy, ix, part], spectrum[jz, iy, jx, part]
-                w10, w11 = spectrum[jz, jy, ix, part], spectrum[jz, jy, jx, part]
-                slope_x = gz * (gy * (v01 - v00) + fy * (v11 - v10)) + fz * (gy * (w01 - w00) + fy * (w11 - w10))
-                near, right = gx * v00 + fx * v01, gx * v10 + fx * v11
-                far, across = gx * w00 + fx * w01, gx * w10 + fx * w11
-                slope_y = gz * (right - near) + fz * (across - far)
-                low, high = gy * near + fy * right, gy * far + fy * across
-                slope_z = high - low
-                # The reflection of k turns the sign of an imaginary part, and that of every slope.
-                even, odd = (one, sign) if part == 0 else (sign, one)
-                m[part, i] = weight * even * (low + fz * slope_z)
-                a[part, i] = weight * odd * (turn[0, 2] * slope_x + turn[1, 2] * slope_y + turn[2, 2] * slope_z)
-                t[part, i] = weight * odd * (tx * slope_x + ty * slope_y + tz * slope_z)
-            cos_x, sin_x = along_x[int(u)]
-            cos_y, sin_y = along_y[int(v) + last]
-            cos, sin = cos_x * cos_y - sin_x * sin_y, cos_x * sin_y + sin_x * cos_y
-            real, imaginary = root[i] * images[image, i, 0], root[i] * images[image, i, 1]
-            r[0, i] = real * cos + imaginary * sin - m[0, i]
-            r[1, i] = imaginary * cos - real * sin - m[1, i]
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = np.float32(0)
-        s10 = s11 = s12 = s13 = s14 = s15 = s16 = s17 = s18 = s19 = np.float32(0)
-        for i in range(count):
-            u, v = frequencies[0, i], frequencies[1, i]
-            aa, at = a[0, i] * a[0, i] + a[1, i] * a[1, i], a[0, i] * t[0, i] + a[1, i] * t[1, i]
-            mm, tt = m[0, i] * m[0, i] + m[1, i] * m[1, i], t[0, i] * t[0, i] + t[1, i] * t[1, i]
-            ab, tb = a[1, i] * m[0, i] - a[0, i] * m[1, i], t[1, i] * m[0, i] - t[0, i] * m[1, i]
-            ar, tr = a[0, i] * r[0, i] + a[1, i] * r[1, i], t[0, i] * r[0, i] + t[1, i] * r[1, i]
-            br, mr = m[0, i] * r[1, i] - m[1, i] * r[0, i], m[0, i] * r[0, i] + m[1, i] * r[1, i]
-            s0, s1, s2, s3 = s0 + mr + half * mm, s1 + v * v * aa, s2 + u * v * aa, s3 + u * u * aa
-            s4, s5, s6 = s4 + v * at, s5 + u * at, s6 + tt
-            s7, s8, s9, s10, s11 = s7 + u * v * ab, s8 + v * v * ab, s9 + u * u * ab, s10 + u * tb, s11 + v * tb
-            s12, s13, s14 = s12 + u * u * mm, s13 + u * v * mm, s14 + v * v * mm
-            s15, s16, s17, s18, s19 = s15 + v * ar, s16 + u * ar, s17 + tr, s18 + u * br, s19 + v * br
-        sums[image] = s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15, s16, s17, s18, s19
+        _read_model(spectrum, turns[image], frequencies, root, transfer[image], m, a, t)
+        _subtract_model(images[image], angles[image], last, frequencies, root, m, r)
+        _multiply(frequencies, m, a, t, r, sums[image])
+
+
+@compiled
+def _read_model(
+    spectrum: Array, turn: Array, frequencies: Array, root: Array, transfer: Array, m: Array, a: Array, t: Array
+) -> None:
+    """Fill m, a and t, (2, K), of one image: the model and its slopes, from the eight voxels around each sample."""
+    one = np.float32(1)
+    for i in range(frequencies.shape[1]):
+        u, v = frequencies[0, i], frequencies[1, i]
+        sign, ix, jx, iy, jy, iz, jz, fx, fy, fz = cell(len(spectrum), turn, u, v)
+        gx, gy, gz = one - fx, one - fy, one - fz
+        # Where the sample moves as the slice turns within its plane; as it tips, it moves along turn[:, 2].
+        tx = turn[0, 1] * u - turn[0, 0] * v
+        ty = turn[1, 1] * u - turn[1, 0] * v
+        tz = turn[2, 1] * u - turn[2, 0] * v
+        weight = root[i] * transfer[i]
+        for part in range(2):
+            v00, v01 = spectrum[iz, iy, ix, part], spectrum[iz, iy, jx, part]
+            v10, v11 = spectrum[iz, jy, ix, part], spectrum[iz, jy, jx, part]
+            w00, w01 = spectrum[jz, iy, ix, part], spectrum[jz, iy, jx, part]
+            w10, w11 = spectrum[jz, jy, ix, part], spectrum[jz, jy, jx, part]
+            slope_x = gz * (gy * (v01 - v00) + fy * (v11 - v10)) + fz * (gy * (w01 - w00) + fy * (w11 - w10))
+            near, right = gx * v00 + fx * v01, gx * v10 + fx * v11
+            far, across = gx * w00 + fx * w01, gx * w10 + fx * w11
+            slope_y = gz * (right - near) + fz * (across - far)
+            low, high = gy * near + fy * right, gy * far + fy * across
+            slope_z = high - low
+            # The reflection of k turns the sign of an imaginary part, and that of every slope.
+            even, odd = (one, sign) if part == 0 else (sign, one)
+            m[part, i] = weight * even * (low + fz * slope_z)
+            a[part, i] = weight * odd * (turn[0, 2] * slope_x + turn[1, 2] * slope_y + turn[2, 2] * slope_z)
+            t[part, i] = weight * odd * (tx * slope_x + ty * slope_y + tz * slope_z)
+
+
+@compiled
+def _subtract_model(image: Array, angle: Array, last: int, frequencies: Array, root: Array, m: Array, r: Array) -> None:
+    """Fill r, (2, K), of one image (K, 2): S* y - m, whitened; `last` is the largest of the frequencies."""
+    along_x, along_y = np.empty((last + 1, 2), np.float32), np.empty((2 * last + 1, 2), np.float32)
+    for k in range(last + 1):
+        along_x[k] = math.cos(angle[0] * k), math.sin(angle[0] * k)
+    for k in range(-last, last + 1):
+        along_y[k + last] = math.cos(angle[1] * k), math.sin(angle[1] * k)
+    for i in range(frequencies.shape[1]):
+        cos_x, sin_x = along_x[int(frequencies[0, i])]
+        cos_y, sin_y = along_y[int(frequencies[1, i]) + last]
+        cos, sin = cos_x * cos_y - sin_x * sin_y, cos_x * sin_y + sin_x * cos_y
+        real, imaginary = root[i] * image[i, 0], root[i] * image[i, 1]
+        r[0, i] = real * cos + imaginary * sin - m[0, i]
+        r[1, i] = imaginary * cos - real * sin - m[1, i]
+
+
+@compiled
+def _multiply(frequencies: Array, m: Array, a: Array, t: Array, r: Array, sums: Array) -> None:
+    """Fill `sums`, (20,), of one image, in the order of `_SUMS`."""
+    half = np.float32(0.5)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = np.float32(0)
+    s10 = s11 = s12 = s13 = s14 = s15 = s16 = s17 = s18 = s19 = np.float32(0)
+    for i in range(frequencies.shape[1]):
+        u, v = frequencies[0, i], frequencies[1, i]
+        aa, at = a[0, i] * a[0, i] + a[1, i] * a[1, i], a[0, i] * t[0, i] + a[1, i] * t[1, i]
+        mm, tt = m[0, i] * m[0, i] + m[1, i] * m[1, i], t[0, i] * t[0, i] + t[1, i] * t[1, i]
+        ab, tb = a[1, i] * m[0, i] - a[0, i] * m[1, i], t[1, i] * m[0, i] - t[0, i] * m[1, i]
+        ar, tr = a[0, i] * r[0, i] + a[1, i] * r[1, i], t[0, i] * r[0, i] + t[1, i] * r[1, i]
+        br, mr = m[0, i] * r[1, i] - m[1, i] * r[0, i], m[0, i] * r[0, i] + m[1, i] * r[1, i]
+        s0, s1, s2, s3 = s0 + mr + half * mm, s1 + v * v * aa, s2 + u * v * aa, s3 + u * u * aa
+        s4, s5, s6 = s4 + v * at, s5 + u * at, s6 + tt
+        s7, s8, s9, s10, s11 = s7 + u * v * ab, s8 + v * v * ab, s9 + u * u * ab, s10 + u * tb, s11 + v * tb
+        s12, s13, s14 = s12 + u * u * mm, s13 + u * v * mm, s14 + v * v * mm
+        s15, s16, s17, s18, s19 = s15 + v * ar, s16 + u * ar, s17 + tr, s18 + u * br, s19 + v * br
+    sums[:10] = s0, s1, s2, s3, s4, s5, s6, s7, s8, s9
+    sums[10:] = s10, s11, s12, s13, s14, s15, s16, s17, s18, s19
 
 
 def in_torch(templates: Templates, images: Observed, rotations: Tensor, shifts: Tensor) -> NormalEquations:

@@ -27,6 +27,11 @@ def bank_shell(settings: Settings) -> float:
     return max(BANK_SHELL, found_shell(settings))
 
 
+def bank_share(settings: Settings) -> float:
+    """Return how many orientations the template bank has, of those that its cut-off needs without such symmetry."""
+    return (bank_shell(settings) / BANK_SHELL) ** 3
+
+
 def symmetric_cutoff(step: int, steps: int, box: int, *, rises: bool) -> float:
     """Return the shell below which frequencies take part in a step of the search with symmetry, or of its rise."""
     first, last = SYMMETRIC_SHELLS
