@@ -98,7 +98,7 @@ def wait_for_records(run: Path, process: subprocess.Popen[str]) -> None:
 def verdict(last: int | None) -> Verdict:
     """A verdict on half maps of 128 A that agree to 9 A, of which shell 8 to `last` is supported; None: no shell."""
     z = tuple(None if shell < 8 else 5.0 if last is not None and shell <= last else 0.5 for shell in range(16))
-    held_out = HeldOut(128.0, 400, 9.0, (HeldOutShells(5, 8, z, z, z),))
+    held_out = HeldOut(128.0, 400, 9.0, (HeldOutShells(5, 8, z, z, z, half_z=(z, z)),))
     auc = {"all": 0.6, "frequency": 0.55, "direction": 0.5}
     likeness = Likeness(400, auc, 0.02, *[(1.0,) * 16] * 6, None, 0.95, 0.05, 60.0, 4.0, 500, 20.0)
     return Verdict(Evidence(9.0, 9.0, 0.95, 0.6, 100.0, 1, Shape(0.4, 0.05, 2.0), held_out, likeness))

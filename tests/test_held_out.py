@@ -1,6 +1,7 @@
 """Held-out evidence: its null distribution, right and wrong maps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,20 @@ def test_a_right_map_is_supported_to_its_end(run: Path) -> None:
     assert held_out.resolution < 9.5
 
 
+def test_the_half_map_that_is_wrong_alone_is_found(run: Path) -> None:
+    """The particles of half 1 see the map of half 2, which is right; those of half 2 one that is not."""
+    maps, both, first = [torch.from_numpy(truth()).float(), unrelated(2)], halves(run), 9
+    evidence = [
+        [compare_beyond(half, density, search_poses(half, density, 5.0), first)]
+        for half, density in zip(both, maps, strict=True)
+    ]
+    (band,) = shell_evidence(both, maps, evidence, [(5, first)])
+    half, last = band.only_half or (None, 0)
+    assert half == 1
+    assert last >= first + 4
+    assert not band.both_halves
+
+
 def ball() -> np.ndarray:
     return falling_cosine(centred_radius(BOX, axes=3), 8, 2) * truth().max() / 2
 
@@ -158,7 +173,17 @@ def test_phases_that_are_random_beyond_a_shell_are_not_supported(run: Path, part
 
 def shells(last: int) -> HeldOutShells:
     z = tuple(None if shell < 8 else 5.0 if shell <= last else 0.5 for shell in range(16))
-    return HeldOutShells(5, 8, z, z, z)
+    return HeldOutShells(5, 8, z, z, z, half_z=(z, z))
+
+
+def test_a_half_map_is_supported_alone_only_where_the_other_is_surely_not() -> None:
+    right, wrong = shells(10).z, shells(7).z
+    weak = tuple(None if z is None else 2.9 for z in right)
+    one, both = replace(shells(10), half_z=(wrong, right)), shells(10)
+    assert HeldOut(128.0, 400, 9.0, (one,)).only_half == (1, 128 / 10)
+    assert HeldOut(128.0, 400, 9.0, (one, both)).only_half is None
+    assert HeldOut(128.0, 400, 9.0, (replace(one, half_z=(right, wrong)), one)).only_half is None
+    assert HeldOut(128.0, 400, 9.0, (replace(one, half_z=(weak, right)),)).only_half is None
 
 
 def test_the_resolution_is_the_finest_of_the_cutoffs_up_to_the_first_gap() -> None:

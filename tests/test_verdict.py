@@ -171,6 +171,18 @@ def test_without_support_it_is_wrong_or_undecided_or_featureless() -> None:
     assert "97%" in round_.sentence
 
 
+def test_a_half_map_that_is_wrong_alone_is_named() -> None:
+    resolved, nothing = verdict(last=12), verdict(last=None)
+    held_out = resolved.evidence.held_out
+    right, wrong = held_out.bands[0].z, nothing.evidence.held_out.bands[0].z
+    alone = replace(held_out, bands=(replace(held_out.bands[0], half_z=(wrong, right)),))
+    found = changed(resolved, held_out=alone)
+    assert found.finding.code == "one-half"
+    assert "Only half map 2 is supported by held-out particles, to 10.7 A" in found.sentence
+    assert not found.is_resolved
+    assert changed(found, half_map_resolution=None).finding.code == "resolved"  # one map, which is both
+
+
 def test_the_diameter_is_that_of_a_ball_whatever_the_noise() -> None:
     generator = np.random.default_rng(0)
     density = ball() > 0.5 * ball().max()

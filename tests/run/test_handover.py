@@ -243,7 +243,7 @@ def test_the_commands_of_the_page_run(project: Path, run: RunFolder, tmp_path: P
     curves, of_relion = (read_star(path)["fsc"].floats for path in (run.fsc_star, copy / "postprocess/map.star"))
     for column in ("rlnFourierShellCorrelationUnmaskedMaps", "rlnFourierShellCorrelationMaskedMaps"):
         np.testing.assert_allclose(curves(column), of_relion(column), atol=1e-5)
-    corrected = "rlnFourierShellCorrelationCorrected"  # RELION's are the unmasked maps' where these agree to finer detail
+    corrected = "rlnFourierShellCorrelationCorrected"  # RELION's is that of the unmasked maps where it ends later
     np.testing.assert_allclose(y, [curves(corrected), of_relion(corrected)], atol=1e-5)
 
 

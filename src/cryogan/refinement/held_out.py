@@ -134,10 +134,9 @@ def shell_evidence(
     shell = halves[0].back.shell
 
     def statistic(spectra: Sequence[Tensor], cut: int) -> Tensor:
-        parts = [
-            shell_products(x, of_half[cut].back_projection, shell) for x, of_half in zip(spectra, evidence, strict=True)
-        ]
-        return torch.stack(parts).sum(0)
+        """T of the two maps, (2, D // 2 + 1)."""
+        parts = zip(spectra, evidence, strict=True)
+        return torch.stack([shell_products(x, of_half[cut].back_projection, shell) for x, of_half in parts])
 
     count = range(len(tested))
     spectra = [torch.fft.rfftn(density) for density in maps]
@@ -149,17 +148,14 @@ def shell_evidence(
             null[cut].append(statistic(drawn, cut))
     bands = []
     for cut, (cutoff, first) in enumerate(tested):
-        expected = sum(of_half[cut].expected.double() for of_half in evidence)
-        found = _judge(statistic(spectra, cut), torch.stack(null[cut]), torch.as_tensor(expected), first)
-        bands.append(HeldOutShells(cutoff, first, *found))
+        expected = torch.stack([of_half[cut].expected.double() for of_half in evidence])
+        bands.append(_judge(statistic(spectra, cut), torch.stack(null[cut]), expected, cutoff, first))
     return bands
 
 
-def _judge(
-    statistic: Tensor, null: Tensor, expected: Tensor, first: int
-) -> tuple[tuple[float | None, ...], tuple[float | None, ...], tuple[float | None, ...]]:
-    """Return z, z of each shell with the next, and amplitude, by shell up to the last below Nyquist."""
-    last = len(statistic) - 1
+def _judge(statistic: Tensor, null: Tensor, expected: Tensor, cutoff: int, first: int) -> HeldOutShells:
+    """Judge T of the two maps, (2, D // 2 + 1), by that of random maps, (DRAWS, 2, D // 2 + 1)."""
+    last = statistic.shape[-1] - 1
 
     def listed(values: Tensor) -> tuple[float | None, ...]:
         shells = enumerate(values[:last].tolist())
@@ -172,10 +168,18 @@ def _judge(
     def deviations(values: Tensor, draws: Tensor) -> Tensor:
         return values / draws.square().mean(0).sqrt()
 
-    window = deviations(pairs(statistic), pairs(null))
-    known = null.square().mean(0).sqrt() < expected
-    amplitude = torch.where(known, statistic / expected, math.nan)
-    return listed(deviations(statistic, null)), listed(window), listed(amplitude)
+    both, of_both = statistic.sum(0), null.sum(1)
+    known = of_both.square().mean(0).sqrt() < expected.sum(0)
+    amplitude = torch.where(known, both / expected.sum(0), math.nan)
+    windows = deviations(pairs(statistic), pairs(null)).flip(0)  # each half's particles test the other's map
+    return HeldOutShells(
+        cutoff,
+        first,
+        z=listed(deviations(both, of_both)),
+        window_z=listed(deviations(pairs(both), pairs(of_both))),
+        amplitude=listed(amplitude),
+        half_z=tuple(listed(z) for z in windows),
+    )
 
 
 @torch.no_grad()

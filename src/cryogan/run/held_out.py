@@ -3,6 +3,7 @@
 `cryogan.refinement.held_out` measures it; docs/trust.md explains it.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 THRESHOLD = 3.0  # standard deviations of the null distribution; false in about 1 of 500 windows of two shells
 LEAST_SHARE, SURELY = 0.7, 2.0  # a shell is not supported where its share is smaller by SURELY deviations
+APART = 3.0 * math.sqrt(2.0)  # difference of two z, each with deviation 1, from which on the half maps differ
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class HeldOutShells:
             of a map's projections with the particles' signal, over that with images simulated from the map, over the
             square root of the half maps' FSC; None also where the particles hold little more than noise.
         share_deviation: Standard deviation of `share`.
+        half_z: `window_z` of half map 1, and of half map 2.
     """
 
     cutoff: int
@@ -36,17 +39,39 @@ class HeldOutShells:
     amplitude: tuple[float | None, ...]
     share: tuple[float | None, ...] = ()
     share_deviation: tuple[float | None, ...] = ()
+    half_z: tuple[tuple[float | None, ...], ...] = ()
 
     @property
     def last(self) -> int | None:
         """Finest shell up to which all windows from `first` on are supported; None: not even the first."""
-        last = None
-        for shell in range(self.first, len(self.window_z)):
-            value = self.window_z[shell]
-            if value is None or value < THRESHOLD or self.differs(shell):
-                break
-            last = shell
-        return last
+        contradicted = next((shell for shell in range(self.first, len(self.share)) if self.differs(shell)), None)
+        return self._last_supported(self.window_z[:contradicted])
+
+    @property
+    def both_halves(self) -> bool:
+        """Whether each of the half maps is supported."""
+        return all(self._last_supported(z) is not None for z in self.half_z)
+
+    @property
+    def only_half(self) -> tuple[int, int] | None:
+        """The half map, 0 or 1, that alone is supported, and the shell to which it is; None: both are, or neither."""
+        found = {half: self._last_supported(z) for half, z in enumerate(self.half_z)}
+        supported = [(half, last) for half, last in found.items() if last is not None]
+        if len(supported) != 1:
+            return None
+        ((half, last),) = supported
+        better, worse = (self._together(z, last) for z in (self.half_z[half], self.half_z[1 - half]))
+        return (half, last) if worse < THRESHOLD and better - worse > APART else None
+
+    def _together(self, window_z: tuple[float | None, ...], last: int) -> float:
+        """Return z of all windows up to `last`; every second one, as neighbours share a shell."""
+        z = [value for value in window_z[self.first : last + 1 : 2] if value is not None]
+        return sum(z) / math.sqrt(len(z))
+
+    def _last_supported(self, window_z: tuple[float | None, ...]) -> int | None:
+        over = itertools.takewhile(lambda z: z is not None and z >= THRESHOLD, window_z[self.first :])
+        count = len(list(over))
+        return self.first + count - 1 if count else None
 
     def differs(self, shell: int) -> bool:
         """Whether the particles surely hold less than LEAST_SHARE of what the half maps agree on at a shell."""
@@ -79,6 +104,18 @@ class HeldOut:
         return self.width_A / max(supported) if supported else None
 
     @property
+    def only_half(self) -> tuple[int, float] | None:
+        """The half map, 0 or 1, that alone is supported, and its resolution, A; None: both are, or neither.
+
+        Particles of half 2 test the map of half 1, and the other way round, so that one half can be wrong alone. A
+        cut-off at which both maps are supported speaks for both.
+        """
+        found = [band.only_half for band in self.bands if band.only_half is not None]
+        if len({half for half, _ in found}) != 1 or any(band.both_halves for band in self.bands):
+            return None
+        return found[0][0], self.width_A / max(last for _, last in found)
+
+    @property
     def sentence(self) -> str:
         """What was found, in words."""
         if not self.bands:
@@ -109,7 +146,12 @@ class HeldOut:
         """Return what was recorded as JSON."""
         names = ("z", "window_z", "amplitude", "share", "share_deviation")
         bands = tuple(
-            HeldOutShells(band["cutoff"], band["first"], *(tuple(band[name]) for name in names))
+            HeldOutShells(
+                band["cutoff"],
+                band["first"],
+                half_z=tuple(tuple(z) for z in band["half_z"]),
+                **{name: tuple(band[name]) for name in names},
+            )
             for band in values["bands"]
         )
         return cls(values["width_A"], values["particle_count"], values["half_map_resolution"], bands)
@@ -119,13 +161,12 @@ class HeldOut:
         lines = []
         for band in self.bands:
             lines.append(f"Poses from frequencies below {self.width_A / band.cutoff:.1f} A:")
-            lines.append("  shell        A  amplitude       z  with next  share")
+            lines.append("  shell        A  amplitude       z  with next  half 1  half 2  share")
             for shell in range(band.first, len(band.z)):
-                numbers = [band.amplitude[shell], band.z[shell], band.window_z[shell]]
-                numbers += [values[shell] for values in (band.share, band.share_deviation) if values]
-                amplitude, z, window, *rest = (math.nan if number is None else number for number in numbers)
-                found = "{:8.2f} +- {:.2f}".format(*rest) if rest else ""
+                columns = (band.amplitude, band.z, band.window_z, *band.half_z, band.share, band.share_deviation)
+                numbers = (math.nan if values[shell] is None else values[shell] for values in columns)
                 lines.append(
-                    f"  {shell:5d} {self.width_A / shell:8.2f} {amplitude:10.3f} {z:7.1f} {window:10.1f} {found}"
+                    f"  {shell:5d} {self.width_A / shell:8.2f} "
+                    "{:10.3f} {:7.1f} {:10.1f} {:7.1f} {:7.1f} {:6.2f} +- {:.2f}".format(*numbers)
                 )
         return lines

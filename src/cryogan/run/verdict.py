@@ -88,6 +88,9 @@ class Verdict:
             return warnings.VERDICT_MISMATCH(at=at, share=share, **values)
         if e.held_out.resolution is not None and e.shape.skewness < 0:
             return warnings.VERDICT_INVERTED(**values)
+        if e.held_out.only_half is not None and e.half_map_resolution is not None:
+            half, alone = e.held_out.only_half
+            return warnings.VERDICT_ONE_HALF(good=half + 1, bad=2 - half, alone=alone, half=self._half_maps)
         if self.resolution is None and e.correlation < SAME_FRAME:
             return warnings.VERDICT_HALVES(correlation=e.correlation)
         if self.resolution is None:

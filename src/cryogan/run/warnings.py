@@ -223,6 +223,13 @@ VERDICT_HALVES = Kind(
     "resolution can be given.",
     "Run again with another --seed or more --starts.",
 )
+VERDICT_ONE_HALF = Kind(
+    "one-half",
+    "error",
+    "Only half map {good} is supported by held-out particles, to {alone:.1f} A. Half map {bad} is not, so their mean "
+    "is worse than half map {good} ({half}).",
+    "Run again with another --seed or more --starts, and look at half map {good} until then.",
+)
 VERDICT_DARK = Kind(
     "wrong-contrast",
     "error",
