@@ -46,10 +46,11 @@ def test_polyhedra_are_searched_to_finer_detail(symmetry: str, shell: float, ban
     assert bank_shell(settings) == bank
 
 
-def test_the_cutoff_of_the_best_trial_rises() -> None:
-    assert {symmetric_cutoff(step, 36, 64, rises=False) for step in range(36)} == {13}
-    cutoffs = [symmetric_cutoff(step, 18, 64, rises=True) for step in range(18)]
-    assert cutoffs[0] == 13
-    assert cutoffs[-1] == 20
-    assert cutoffs == sorted(cutoffs)
-    assert symmetric_cutoff(17, 18, 32, rises=True) == 16
+def test_the_cutoff_of_a_trial_stays_and_rises_and_that_of_the_best_one_goes_on() -> None:
+    trial = [symmetric_cutoff(step, 40, 64, rises=False) for step in range(40)]
+    rise = [symmetric_cutoff(step, 20, 64, rises=True) for step in range(20)]
+    assert set(trial[:31]) == {13}
+    assert 15.5 < trial[-1] < rise[0] == 16
+    assert rise[-1] == 20
+    assert trial + rise == sorted(trial + rise)
+    assert symmetric_cutoff(19, 20, 32, rises=True) == 16

@@ -18,9 +18,9 @@ from cryogan.physics.unpicked import search_radii
 
 # As run.toml has them.
 SEARCH, SYMMETRIC, RISE, MARCHING = "search", "symmetric search", "symmetric rise", "sharpening"
-SEARCH_BOX, SYMMETRIC_BOX, RISE_BOX = 32, 36, 48  # hold the searches' frequencies well
-SYMMETRIC_STEPS, RISE_STEPS = 0.21, 0.12  # of those of a search without symmetry
-SYMMETRIC_STARTS = 12  # for each start of a search without symmetry: nine in ten fail
+SEARCH_BOX, SYMMETRIC_BOX, RISE_BOX = 32, 40, 48  # hold the searches' frequencies well
+SYMMETRIC_STEPS, RISE_STEPS = 0.36, 0.12  # of those of a search without symmetry
+SYMMETRIC_STARTS = 4  # for each start of a search without symmetry: one in three fails
 
 # Seconds for a template of the bank and a pair of images, real and simulated: in the search, and in the marching.
 _MATCHING = {"particles": (5e-8, 2.6e-8), "patches": (5e-8, 6e-8)}

@@ -6,8 +6,10 @@ from cryogan.config import Settings
 
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and at the end of the initial search, cycles per box
 BANK_SHELL = 11.0  # largest cut-off of the template bank in frequency marching
-SYMMETRIC_SHELLS = (13.0, 20.0)  # of the search with symmetry: cut-off of its trials, and to which the best one rises
-_RISE = 0.8  # of the steps of this rise, after which the cut-off stays
+# Of the search with symmetry: cut-off of its trials for a part of their steps, at their end, where right maps are likelier
+# than wrong ones, and that to which the best one rises.
+SYMMETRIC_SHELLS = (13.0, 16.0, 20.0)
+_TRIAL_STAYS, _RISES = 0.75, 0.8  # parts of the steps of a trial, and of the rise
 CUTOFF_GROWTH = 1.25  # factor on the cut-off from one step of frequency marching to the next
 _CUTOFF_SHARE, _TEMPERATURE_SHARE = 0.7, 0.8  # of the search's steps, after which cut-off and attention stay
 
@@ -19,7 +21,7 @@ def is_symmetric(settings: Settings) -> bool:
 
 def found_shell(settings: Settings) -> float:
     """Return the shell to which the initial search finds the map."""
-    return SYMMETRIC_SHELLS[1] if is_symmetric(settings) else SEARCH_SHELLS[1]
+    return SYMMETRIC_SHELLS[-1] if is_symmetric(settings) else SEARCH_SHELLS[1]
 
 
 def bank_shell(settings: Settings) -> float:
@@ -34,8 +36,11 @@ def bank_share(settings: Settings) -> float:
 
 def symmetric_cutoff(step: int, steps: int, box: int, *, rises: bool) -> float:
     """Return the shell below which frequencies take part in a step of the search with symmetry, or of its rise."""
-    first, last = SYMMETRIC_SHELLS
-    return min(box / 2, first + (last - first) * min(1.0, step / steps / _RISE) if rises else first)
+    found, agreed, last = SYMMETRIC_SHELLS
+    done = step / steps
+    if rises:
+        return min(box / 2, agreed + (last - agreed) * min(1.0, done / _RISES))
+    return min(box / 2, found + (agreed - found) * max(0.0, done - _TRIAL_STAYS) / (1 - _TRIAL_STAYS))
 
 
 def symmetric_share(cutoff: float) -> float:

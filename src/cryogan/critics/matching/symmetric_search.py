@@ -1,8 +1,9 @@
 """The initial search for molecules with the symmetry of a polyhedron (T, O, I): with it, and to finer detail.
 
 Such molecules are nearly balls at the frequencies of `InitialSearch`: all views look alike there, and what real images
-have beyond map and noise (their contrast and background vary) is taken for views. Three things differ here. The volume
-has its symmetry from zero. The noise of each shell is what the map leaves of the images, if that is more than the
+have beyond map and noise (their contrast and background vary) is taken for views. Four things differ here. The volume
+has its symmetry from zero. In the first steps its density is not negative, without which most starts end in maps that
+explain the images nearly as well as the right one. The noise of each shell is what the map leaves of the images, if that is more than the
 noise of the background. And each step is one of expectation-maximisation over all images: in (iii) of docs/method.md
 the simulated images are replaced by what is expected of them at the poses of the real ones, sum_g a_g C^2 P_g* P_g x.
 """
@@ -20,6 +21,8 @@ from cryogan.critics.matching.schedule import symmetric_cutoff, symmetric_share
 from cryogan.critics.matching.templates import (
     Observed,
     TemplateBank,
+    Templates,
+    precision,
     rows_in_cache,
     shift_grid,
     softmax,
@@ -30,6 +33,8 @@ from cryogan.fourier import Disc
 FIRST_SHELL = 6  # below, images differ more by contrast and background than views do: left out of the attention
 SHIFTS = 3.0  # in-plane shifts that are tried in a wave of the cut-off
 MOMENTUM = 0.5
+POSITIVE = 0.25  # of a trial's steps, in which negative density is set to zero
+DISTANCE_MEMORY = 6  # steps over which the distance is averaged
 TRIAL_IMAGES = 2000  # of a step of a trial, at most
 
 
@@ -76,13 +81,16 @@ class SymmetricSearch(MatchingTrainer):
         if self.step > 0 or from_zero:  # with a map, the first step measures the noise
             self.velocity = MOMENTUM * self.velocity + self.band_limited(w, cutoff)
             self.volume.density.add_(self.velocity)
+            if not self.rises and self.step < POSITIVE * self.steps:
+                self.volume.clip(0.0)
         if not from_zero:
             left = disc.mean_by_shell(expected.residual_power(bank) / (2 * count))[1:]
             power = self.noise_power.clone()
             power[1 : disc.last_shell + 1] *= left
             self.noise_power = torch.maximum(power, self.background_power)
         scores = expected.scores.flatten()
-        self.distance = -scores.mean()
+        fit = scores.mean() + self._noise_log_likelihood(templates, expected.seen / count)
+        self.distance = self.distance + (-fit - self.distance) / min(self.step + 1, DISTANCE_MEMORY)
         return scores[:RECORDED], scores.new_zeros(1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,6 +101,19 @@ class SymmetricSearch(MatchingTrainer):
         """Continue from a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.noise_power, self.velocity = state["noise_power"], state["velocity"]
+
+    def _noise_log_likelihood(self, templates: Templates, seen: Tensor) -> Tensor:
+        """Return the mean log-likelihood ratio, nats, of "noise as measured" over "noise of the background".
+
+        Together with that of "map" over "noise" it compares maps that leave different noise.
+
+        Args:
+            templates: Templates with the noise as measured.
+            seen: Mean |y|^2, whitened by it, (K,).
+        """
+        ratio = templates.precision / precision(self.background_power.float(), templates.disc, self.box)
+        ratios = ratio.log() + seen / 2 * (1 / ratio - 1)
+        return ratios[templates.disc.shell >= FIRST_SHELL].sum()
 
     def _random_poses(self, bank: TemplateBank) -> Tensor:
         """Return an index (B, 1) of a template for each image of a batch."""
