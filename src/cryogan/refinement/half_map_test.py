@@ -95,6 +95,12 @@ class HalfMapTest:
         return fsc_curves(*self.half_maps, self.plan.pixel_size, self.mask, seed=self.plan.settings.seed)
 
     @property
+    def correlation(self) -> float:
+        """Correlation of the half maps."""
+        first, second = (half_map.ravel() for half_map in self.half_maps)
+        return float(np.corrcoef(first, second)[0, 1])
+
+    @property
     def width_A(self) -> float:
         """Width of the box, A."""
         return self.plan.box * self.plan.pixel_size

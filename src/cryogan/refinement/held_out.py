@@ -13,9 +13,10 @@ common with the true one by chance. docs/trust.md has more.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from cryogan.refinement.random_phases import RandomPhases, shell_products
 from cryogan.refinement.signal_share import SignalSums, by_shell, correlation_sums, noise_by_shell, with_share
 from cryogan.run.folder import HALVES
 from cryogan.run.held_out import HeldOut, HeldOutShells
+from cryogan.run.verdict import SAME_FRAME
 
 COARSEST = 5  # shell of the coarsest cut-off
 FINEST_SHARE = 2 / 3  # of the half maps' resolution, at the finest cut-off
@@ -40,6 +42,8 @@ OTHERS = 2  # other particles' views that are subtracted
 DRAWS = 64  # maps with random phases
 TWINS = 300  # of each half's particles
 BALL_LOBE = 1.43  # first zero of a ball's Fourier transform, times its diameter
+
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
@@ -186,33 +190,67 @@ def _judge(statistic: Tensor, null: Tensor, expected: Tensor, cutoff: int, first
 def measure_held_out(test: HalfMapTest) -> HeldOut:
     """Measure what the particles of each half support of the other half's map.
 
+    Where the half maps disagree, their FSC says nothing of either: each is tested alone, too, to Nyquist.
+
     Args:
         test: Half maps and the particles of each half.
     """
-    plan, guard = test.plan, guard_band(test.width_A, test.molecule_diameter)
-    finest = test.width_A / test.finest_A
-    tested = [(cut, cut + guard) for cut in cutoffs(finest) if cut + guard < plan.box // 2 - 1]
+    weighted = [test.weighted(side) for side in range(len(HALVES))]
+    tested = _first_shells(test, cutoffs(test.width_A / test.finest_A))
     bands: list[HeldOutShells] = []
     if tested:
-        with ThreadPoolExecutor(len(HALVES)) as pool:
-            found = list(pool.map(lambda side: _compare(test, side, tested), range(len(HALVES))))
-        evidence = [[comparison for comparison, _ in of_half] for of_half in found]
-        judged = shell_evidence(test.halves, test.maps, evidence, tested)
-        sums = [[sums for _, sums in of_half] for of_half in found]
+        poses = _of_both(lambda side: _poses(test, side, weighted[side], tested))
+        judged = _judged(test, poses, tested)
+        sums = _of_both(lambda side: _signal_sums(test, side, weighted[side], poses[side], tested))
         bands = [
             with_share(band, [of_half[cut] for of_half in sums], test.curves.unmasked)
             for cut, band in enumerate(judged)
         ]
-    return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands))
+    alone: list[HeldOutShells] = []
+    if test.independent and test.correlation < SAME_FRAME:
+        to_nyquist = _first_shells(test, cutoffs(test.plan.box / 2))
+        poses = _of_both(lambda side: _poses(test, side, test.maps[side], to_nyquist))
+        alone = _judged(test, poses, to_nyquist)
+    return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands), tuple(alone))
 
 
-def _compare(test: HalfMapTest, side: int, tested: Sequence[tuple[int, int]]) -> list[tuple[Evidence, SignalSums]]:
-    half, density, weighted = test.halves[side], test.maps[side], test.weighted(side)
-    poses = [search_poses(half, weighted, float(cutoff)) for cutoff, _ in tested]
-    (twins, shown), found = half.twins(weighted, poses[-1].rotations, poses[-1].shifts, TWINS), []
-    noise = len(half) * noise_by_shell(half.disc(test.plan.box / 2))
-    for (cutoff, first), of_real in zip(tested, poses, strict=True):
-        of_twins = search_poses(twins, weighted, float(cutoff))
-        sums = correlation_sums(half, weighted, of_real), correlation_sums(twins, weighted, of_twins, shown)
-        found.append((compare_beyond(half, density, of_real, first), SignalSums(*sums, noise)))
+def _of_both(measure: Callable[[int], Measured]) -> list[Measured]:
+    """Measure something of both halves, at the same time."""
+    with ThreadPoolExecutor(len(HALVES)) as pool:
+        return list(pool.map(measure, range(len(HALVES))))
+
+
+def _first_shells(test: HalfMapTest, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return cut-offs with the first shell that each tests."""
+    guard = guard_band(test.width_A, test.molecule_diameter)
+    return [(cut, cut + guard) for cut in cuts if cut + guard < test.plan.box // 2 - 1]
+
+
+def _poses(test: HalfMapTest, side: int, density: Tensor, tested: Sequence[tuple[int, int]]) -> list[Poses]:
+    """Find the poses of the particles of a half against a map, from frequencies below each cut-off."""
+    return [search_poses(test.halves[side], density, float(cutoff)) for cutoff, _ in tested]
+
+
+def _judged(
+    test: HalfMapTest, poses: Sequence[Sequence[Poses]], tested: Sequence[tuple[int, int]]
+) -> list[HeldOutShells]:
+    def compare(side: int) -> list[Evidence]:
+        half, density = test.halves[side], test.maps[side]
+        with_first = zip(poses[side], tested, strict=True)
+        return [compare_beyond(half, density, found, first) for found, (_, first) in with_first]
+
+    return shell_evidence(test.halves, test.maps, _of_both(compare), tested)
+
+
+def _signal_sums(
+    test: HalfMapTest, side: int, density: Tensor, poses: Sequence[Poses], tested: Sequence[tuple[int, int]]
+) -> list[SignalSums]:
+    """Compare the particles of a half, and twins simulated from the map, with it at poses from below each cut-off."""
+    half = test.halves[side]
+    twins, shown = half.twins(density, poses[-1].rotations, poses[-1].shifts, TWINS)
+    noise, found = len(half) * noise_by_shell(half.disc(test.plan.box / 2)), []
+    for (cutoff, _), of_real in zip(tested, poses, strict=True):
+        of_twins = search_poses(twins, density, float(cutoff))
+        sums = correlation_sums(half, density, of_real), correlation_sums(twins, density, of_twins, shown)
+        found.append(SignalSums(*sums, noise))
     return found

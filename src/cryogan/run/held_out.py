@@ -5,7 +5,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,12 +90,14 @@ class HeldOut:
         particle_count: Number of particles that were compared.
         half_map_resolution: Resolution to which the half maps agree, A.
         bands: Evidence for each cut-off; empty where the half maps agree to too few shells to hold any out.
+        alone: Evidence on each half map by itself, where they disagree: its cut-offs are not by their FSC.
     """
 
     width_A: float
     particle_count: int
     half_map_resolution: float
     bands: tuple[HeldOutShells, ...]
+    alone: tuple[HeldOutShells, ...] = ()
 
     @property
     def resolution(self) -> float | None:
@@ -110,8 +112,9 @@ class HeldOut:
         Particles of half 2 test the map of half 1, and the other way round, so that one half can be wrong alone. A
         cut-off at which both maps are supported speaks for both.
         """
-        found = [band.only_half for band in self.bands if band.only_half is not None]
-        if len({half for half, _ in found}) != 1 or any(band.both_halves for band in self.bands):
+        bands = (*self.bands, *self.alone)
+        found = [band.only_half for band in bands if band.only_half is not None]
+        if len({half for half, _ in found}) != 1 or any(band.both_halves for band in bands):
             return None
         return found[0][0], self.width_A / max(last for _, last in found)
 
@@ -144,29 +147,37 @@ class HeldOut:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "HeldOut":
         """Return what was recorded as JSON."""
-        names = ("z", "window_z", "amplitude", "share", "share_deviation")
-        bands = tuple(
-            HeldOutShells(
-                band["cutoff"],
-                band["first"],
-                half_z=tuple(tuple(z) for z in band["half_z"]),
-                **{name: tuple(band[name]) for name in names},
+
+        def shells(recorded: Sequence[Mapping[str, Any]]) -> tuple[HeldOutShells, ...]:
+            names = ("z", "window_z", "amplitude", "share", "share_deviation")
+            return tuple(
+                HeldOutShells(
+                    band["cutoff"],
+                    band["first"],
+                    half_z=tuple(tuple(z) for z in band["half_z"]),
+                    **{name: tuple(band[name]) for name in names},
+                )
+                for band in recorded
             )
-            for band in values["bands"]
+
+        return cls(
+            values["width_A"],
+            values["particle_count"],
+            values["half_map_resolution"],
+            shells(values["bands"]),
+            shells(values["alone"]),
         )
-        return cls(values["width_A"], values["particle_count"], values["half_map_resolution"], bands)
 
     def table(self) -> list[str]:
         """Lines of the evidence by shell, one table for each cut-off."""
         lines = []
-        for band in self.bands:
+        for band in (*self.bands, *self.alone):
             lines.append(f"Poses from frequencies below {self.width_A / band.cutoff:.1f} A:")
-            lines.append("  shell        A  amplitude       z  with next  half 1  half 2  share")
+            lines.append("  shell        A  amplitude       z  with next  half 1  half 2  share +- s.d.")
             for shell in range(band.first, len(band.z)):
                 columns = (band.amplitude, band.z, band.window_z, *band.half_z, band.share, band.share_deviation)
-                numbers = (math.nan if values[shell] is None else values[shell] for values in columns)
-                lines.append(
-                    f"  {shell:5d} {self.width_A / shell:8.2f} "
-                    "{:10.3f} {:7.1f} {:10.1f} {:7.1f} {:7.1f} {:6.2f} +- {:.2f}".format(*numbers)
-                )
+                widths = (10, 7, 10, 7, 7, 6, 6)
+                numbers = (math.nan if values[shell] is None else values[shell] for values in columns if values)
+                found = (f"{number:{width}.2f}" for number, width in zip(numbers, widths, strict=False))
+                lines.append(f"  {shell:5d} {self.width_A / shell:8.2f} " + " ".join(found))
         return lines

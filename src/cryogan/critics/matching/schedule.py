@@ -6,8 +6,8 @@ from cryogan.config import Settings
 
 SEARCH_SHELLS = (6.0, 9.0)  # cut-off at the start and at the end of the initial search, cycles per box
 BANK_SHELL = 11.0  # largest cut-off of the template bank in frequency marching
-# Of the search with symmetry: cut-off of its trials for a part of their steps, at their end, where right maps are likelier
-# than wrong ones, and that to which the best one rises.
+# Of the search with symmetry: cut-off of its trials for a part of their steps; at their end, where right maps are
+# likelier than wrong ones; and that to which the best one rises.
 SYMMETRIC_SHELLS = (13.0, 16.0, 20.0)
 _TRIAL_STAYS, _RISES = 0.75, 0.8  # parts of the steps of a trial, and of the rise
 CUTOFF_GROWTH = 1.25  # factor on the cut-off from one step of frequency marching to the next

@@ -2,10 +2,11 @@
 
 Such molecules are nearly balls at the frequencies of `InitialSearch`: all views look alike there, and what real images
 have beyond map and noise (their contrast and background vary) is taken for views. Four things differ here. The volume
-has its symmetry from zero. In the first steps its density is not negative, without which most starts end in maps that
-explain the images nearly as well as the right one. The noise of each shell is what the map leaves of the images, if that is more than the
-noise of the background. And each step is one of expectation-maximisation over all images: in (iii) of docs/method.md
-the simulated images are replaced by what is expected of them at the poses of the real ones, sum_g a_g C^2 P_g* P_g x.
+has its symmetry from zero. Its density is positive in the first steps only: without them most trials end in maps that
+explain the images nearly as well as the right one, and with them to the end the map cannot follow the images. The noise
+of each shell is what the map leaves of the images, if that is more than the noise of the background. And each step is
+one of expectation-maximisation over all images: in (iii) of docs/method.md the simulated images are replaced by what is
+expected of them at the poses of the real ones, sum_g a_g C^2 P_g* P_g x.
 """
 
 import math
