@@ -1,5 +1,6 @@
 """Templates of a known map: log-likelihood ratios, attention, and the probability of a particle."""
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,3 +93,15 @@ def test_shift_grid_covers_the_circle(largest: float, spacing: float) -> None:
     for radius in (largest, largest / 2):
         points = radius * torch.stack([angle.cos(), angle.sin()], 1)
         assert torch.cdist(points, grid).amin(1).max() <= spacing * 1.01
+
+
+def test_rounded_products_differ_by_the_rounding_of_their_factors_and_leave_no_trace(observe: "Observe") -> None:
+    templates, images = observe(10, 9.0)
+    rotations, shifts = torch.from_numpy(super_fibonacci(50)).float(), shift_grid(4.0, 4.0, torch.device("cpu"))
+    rounded = copy(templates)
+    rounded.rounded = True
+    exact = templates.bank(rotations, shifts)
+    (found, _), (expected, _) = (bank.attend(images, 0.0, 64) for bank in (rounded.bank(rotations, shifts), exact))
+    assert (found - expected).norm() < 5e-3 * expected.norm()
+    again, _ = exact.attend(images, 0.0, 64)
+    assert again.equal(expected)

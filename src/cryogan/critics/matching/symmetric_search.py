@@ -24,6 +24,7 @@ from cryogan.critics.matching.templates import (
     TemplateBank,
     Templates,
     precision,
+    rounded_products,
     rows_in_cache,
     shift_grid,
     softmax,
@@ -149,8 +150,9 @@ def _attend(seen: TemplateBank, images: Observed, start: Tensor | None, size: in
             for image in rows_in_cache(attention):
                 scores.append(torch.logsumexp(attention[image], 1) - math.log(attention.shape[1]))
                 attention[image] = softmax(attention[image])
-        gathered += ratios.flatten(0, 1).T @ matched.flatten(0, 1)
-        power += ratios.sum(1).T @ (part.transfer.square() * seen.precision)
+        with rounded_products(seen.rounded):
+            gathered += ratios.flatten(0, 1).T @ matched.flatten(0, 1)
+            power += ratios.sum(1).T @ (part.transfer.square() * seen.precision)
     return gathered, power, torch.cat(scores)
 
 

@@ -51,7 +51,7 @@ class MatchingTrainer(IterativeTrainer):
 
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""
-        return Templates(self.simulator.projector, spectrum, disc, self.noise_power, self.width_A)
+        return Templates(self.simulator.projector, spectrum, disc, self.noise_power, self.width_A, rounded=True)
 
     def template_rotations(self, share: float = 1.0) -> Tensor:
         """Return rotations (M, 3, 3), spread evenly: a share of the setting `orientations`, up to the point group."""
