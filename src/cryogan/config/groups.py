@@ -154,7 +154,7 @@ class CriticSettings(Group):
         2,
         ge=1,
         description="Trials of the coarsest stage, from different random numbers; the one with the smallest critic gap "
-        "goes on. Twelve times as many for T, O and I with the matching critic.",
+        "goes on. Four times as many for T, O and I with the matching critic.",
     )
 
 
