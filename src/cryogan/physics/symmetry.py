@@ -1,6 +1,7 @@
 """Point groups in RELION's setting, imposed on a volume by averaging."""
 
 import re
+from functools import cache
 
 import numpy as np
 import torch
@@ -53,6 +54,11 @@ def group_generators(name: str) -> list[NDArray[np.float64]]:
 
 def point_group(name: str) -> NDArray[np.float64]:
     """All rotations (n, 3, 3) of a point group, identity first, from the name that `group_generators` takes."""
+    return _elements(name).copy()
+
+
+@cache
+def _elements(name: str) -> NDArray[np.float64]:
     return _closure(group_generators(name))
 
 
@@ -68,20 +74,34 @@ def least_turn(rotation: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     Returns:
         n @ rotation with the smallest angle, (3, 3).
     """
-    group = point_group(name)
-    vectors = Rotation.from_matrix(group).as_rotvec()[1:]
-    if not len(vectors):
+    axes = _axes(name)
+    if not len(axes):
         return np.eye(3)
-    axes = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = axes @ axes[0]
-    second = int(np.abs(cosines).argmin())
-    if abs(cosines[second]) > 1 - 1e-6:  # one axis: n is any turn about it, or turns it round
+    if np.abs(axes @ axes[0]).min() > 1 - 1e-6:  # one axis: n is any turn about it, or turns it round
         axis = rotation.T @ axes[0]
         return _shortest_turn(axis if axis @ axes[0] > 0 else -axis, axes[0])
+    return max(_normaliser(name) @ rotation, key=np.trace)
+
+
+def _axes(name: str) -> NDArray[np.float64]:
+    """Return the axes of a group's rotations, each in both directions, as unit vectors (n, 3)."""
+    vectors = Rotation.from_matrix(point_group(name)).as_rotvec()[1:]
+    both = np.concatenate([vectors, -vectors]) / np.tile(np.linalg.norm(vectors, axis=1, keepdims=True), (2, 1))
+    _, once = np.unique(both.round(6) + 0.0, axis=0, return_index=True)  # an axis has several turns
+    return np.asarray(both[np.sort(once)])
+
+
+@cache
+def _normaliser(name: str) -> NDArray[np.float64]:
+    """Return the rotations n with n G n^-1 = G of a group with several axes, (m, 3, 3)."""
+    group, axes = point_group(name), _axes(name)
+    cosines = axes @ axes[0]
+    second = int(np.abs(cosines).argmin())
+    frame = _frame(axes[0], axes[second])
     # Each n turns two axes into two others as far apart; most such pairs give none.
-    frame, ends = _frame(axes[0], axes[second]), np.concatenate([axes, -axes])
-    turns = [_frame(a, b) @ frame.T for a in ends for b in ends if np.isclose(a @ b, cosines[second])]
-    return max((n @ rotation for n in turns if _are_of(n @ group @ n.T, group)), key=np.trace)
+    pairs = np.argwhere(np.isclose(axes @ axes.T, cosines[second]))
+    turns = [_frame(axes[a], axes[b]) @ frame.T for a, b in pairs]
+    return np.stack([n for n in turns if _are_of(n @ group @ n.T, group)])
 
 
 def _shortest_turn(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
