@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from cryogan.refinement.refine import find_poses
 from cryogan.run.folder import RunFolder
 from cryogan.run.reconstruct import reconstruct
 from cryogan.watch.run import WatchedRun, read_bytes
-from processes import cryogan
+from processes import cryogan, free_port
 
 CHROMIUM = shutil.which("chromium")
 SETTINGS: dict[str, object] = {
@@ -46,6 +46,7 @@ SETTINGS: dict[str, object] = {
 }
 STEPS = 10 + 4
 CLIENTS = 50
+APACHE_MODULES = ("mpm_event", "authz_core", "proxy", "proxy_http")
 NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1400, "height": 1000}
 LIVE_MS = 2000  # within which the page has to show what is new
 expect.set_options(timeout=30_000)  # everywhere else
@@ -67,9 +68,14 @@ class Server:
     def query(self) -> str:
         return urlsplit(self.url).query
 
+    @property
+    def cookie(self) -> str:
+        return f"cryogan_{self.port}={self.query.removeprefix('token=')}"
+
     @contextmanager
     def ask(self, path: str, method: str = "GET", **headers: str) -> Iterator[HTTPResponse]:
-        """The path goes out as it is, dots and all."""
+        """The path goes out as it is, dots and all; with the cookie, if no other is given."""
+        headers = {"Cookie": self.cookie} | headers
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.putrequest(method, path, skip_host="Host" in headers)
             for name, value in headers.items():
@@ -90,8 +96,8 @@ class Server:
 
 
 @contextmanager
-def serving(run: Path, *options: object) -> Iterator[Server]:
-    process = cryogan("watch", run, "--port", 0, *options)
+def serving(run: Path, *options: object, **environment: str) -> Iterator[Server]:
+    process = cryogan("watch", run, "--port", 0, *options, environment=environment)
     assert process.stdout is not None
     words = process.stdout.readline().split()
     assert words, process.communicate()[1]
@@ -386,29 +392,98 @@ def test_links_out_of_the_run_are_refused(server: Server, tmp_path: Path) -> Non
 
 
 def test_writing_needs_the_token_and_the_own_page(server: Server) -> None:
-    own, cookie = f"127.0.0.1:{server.port}", f"cryogan_{server.port}={server.query.removeprefix('token=')}"
-    assert server.status("/stop", "POST") == 403
-    assert server.status("/stop?token=", "POST") == 403
-    assert server.status("/stop?token=wrong", "POST") == 403
-    assert server.status(f"/stop?{server.query}", "POST", Origin="http://evil.example") == 403
-    assert server.status("/stop", "POST", Origin=f"http://127.0.0.1:{server.port + 1}", Cookie=cookie) == 403
-    assert server.status("/stop", "POST", Origin="null", Cookie=cookie) == 403
-    assert server.status("/", Host="evil.example") == 400
-    assert server.status("/stop", "POST", Origin=f"http://{own}", Cookie=cookie) == 409  # it is finished
+    own = f"127.0.0.1:{server.port}"
+    assert server.status("/stop", "POST", Cookie="") == 403
+    assert server.status("/stop?token=", "POST", Cookie="") == 403
+    assert server.status("/stop?token=wrong", "POST", Cookie="") == 403
+    assert server.status("/stop", "POST", Origin="http://evil.example") == 403
+    assert server.status("/stop", "POST", Origin=f"http://127.0.0.1:{server.port + 1}") == 403
+    assert server.status("/stop", "POST", Origin="null") == 403
+    forwarded = {"X-Forwarded-Host": "evil.example"}  # counts behind a proxy only
+    assert server.status("/stop", "POST", Origin="http://evil.example", **forwarded) == 403
+    assert server.status("/stop", "POST", Origin=f"http://{own}") == 409  # it is finished
     for method in ("PUT", "DELETE", "POST"):
-        assert server.status("/figures/gallery", method, Cookie=cookie) == 405
+        assert server.status("/figures/gallery", method) == 405
     assert not RunFolder(server.run).stop_request.exists()
 
 
-def test_beyond_this_machine_reading_needs_the_token_too(finished: Path) -> None:
-    with serving(finished, "--host", "0.0.0.0") as server:
-        for path in ("/", "/events", "/maps/1/final", "/static/page.js", "/?token=wrong"):
-            assert server.status(path) == 403
-        with server.ask(f"/?{server.query}") as answer:
-            cookie = str(answer.headers["Set-Cookie"])
-        assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
-        assert server.status("/maps/1/final", Cookie=cookie.split(";")[0]) == 200
+def test_nothing_is_shown_without_the_token(server: Server) -> None:
+    for path in ("/", "/events", "/maps/1/final", "/static/page.js", "/?token=wrong"):
+        assert server.status(path, Cookie="") == 403
+    with server.ask(f"/?{server.query}", Cookie="") as answer:
+        cookie = str(answer.headers["Set-Cookie"])
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert server.status("/maps/1/final", Cookie=cookie.split(";")[0]) == 200
+
+
+def test_a_portal_gives_the_token(finished: Path) -> None:
+    with serving(finished, "--host", "0.0.0.0", CRYOGAN_WATCH_TOKEN="of-the-portal-1234") as server:
+        assert server.query == "token=of-the-portal-1234"
+        assert server.status("/", Cookie="") == 403
+        assert server.status("/") == 200
+
+
+@contextmanager
+def proxied(server: Server, prefix: str, passed_on: str, folder: Path) -> Iterator[Server]:
+    """The server as it is seen through Apache, as Open OnDemand has it, which passes on the paths below `prefix`."""
+    program = shutil.which("apache2")
+    if program is None:
+        pytest.skip("Apache is not installed")
+    port, folder = free_port(), folder / "apache"
+    folder.mkdir()
+    modules = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in APACHE_MODULES]
+    upstream = f"http://127.0.0.1:{server.port}{passed_on}/"
+    lines = [
+        *modules,
+        f"Listen 127.0.0.1:{port}",
+        f"PidFile {folder}/pid",
+        f"ErrorLog {folder}/log",
+        "ServerName localhost",
+        "User nobody",
+        "Group nogroup",
+        f"ProxyPass {prefix}/ {upstream}",
+        f"ProxyPassReverse {prefix}/ {upstream}",
+    ]
+    (folder / "conf").write_text("\n".join(lines) + "\n")
+    process = subprocess.Popen([program, "-d", folder, "-f", folder / "conf", "-DFOREGROUND"])
+    try:
+        seen = replace(server, url=f"http://127.0.0.1:{port}{prefix}/?{server.query}")
+        while True:
+            assert process.poll() is None, (folder / "log").read_text()
+            with suppress(ConnectionRefusedError):
+                seen.status("/")
+                break
+        yield seen
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["node", "rnode"])
+def test_the_page_works_behind_the_prefix_of_a_proxy(whole: bool, finished: Path, tmp_path: Path, opened: Open) -> None:
+    """Open OnDemand passes on the whole path below /node, and the path without the prefix below /rnode."""
+    prefix = f"/{'node' if whole else 'rnode'}/c123.example.org/8642"
+    with (
+        serving(finished, "--prefix", prefix) as direct,
+        proxied(direct, prefix, prefix if whole else "", tmp_path) as server,
+    ):
+        assert urlsplit(direct.url).path == f"{prefix}/"
+        page = with_maps(opened(server))
+        assert urlsplit(page.url).path == f"{prefix}/"
+        expect(page.locator("#state")).to_have_text("finished")
+        assert page.evaluate("document.getElementById('gallery').decode().then(() => true)")
+        (cookie,) = page.context.cookies()
+        assert cookie["path"] == f"{prefix}/"  # other pages of the portal do not get it
+        before = (server.run / "progress.jsonl").read_text()
+        server.append(1, STEPS - 1)
+        expect(page.locator("#step1")).to_contain_text(f"{STEPS - 1} of", timeout=LIVE_MS)
+        (server.run / "progress.jsonl").write_text(before)
+        own = f"http://{urlsplit(server.url).netloc}"
+        cookie_of_page = f"{cookie['name']}={cookie['value']}"
+        for origin, status in ((own, 409), ("http://evil.example", 403)):  # let in; but the run is finished
+            assert server.status(f"{prefix}/stop", "POST", Origin=origin, Cookie=cookie_of_page) == status
+        page.close()
 
 
 def test_the_button_stops_a_run_that_can_be_resumed(particles: Path, tmp_path: Path, opened: Open) -> None:
@@ -539,16 +614,22 @@ def test_watching_writes_nothing_into_a_run(finished: Path, tmp_path: Path) -> N
 
 def test_importing_the_page_loads_nothing_of_the_training() -> None:
     heavy = ("torch", "matplotlib", "cryogan.critics", "cryogan.physics", "cryogan.run.plan", "cryogan.run.reconstruct")
-    code = f"import sys, cryogan.watch; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, cryogan.watch.server; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_what_cannot_be_watched_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_watched_is_one_line(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for arguments, word in (
         (["watch", str(tmp_path)], "is not the folder of a run"),
         (["watch", str(server.run), "--port", str(server.port)], "Give another --port"),
+        (["watch", str(server.run), "--prefix", "node"], "Give it as in --prefix /node/HOST/PORT"),
+        (["watch", str(server.run), "--token"], "CRYOGAN_WATCH_TOKEN needs 16"),
     ):
+        if arguments[-1] == "--token":
+            monkeypatch.setenv("CRYOGAN_WATCH_TOKEN", arguments.pop())
         with pytest.raises(SystemExit) as refused:
             main(arguments)
         assert refused.value.code == 2

@@ -6,7 +6,10 @@ result = cryogan.reconstruct(Path("particles.star"), Path("run"), cryogan.Settin
 
 import lazy_loader
 
-__version__ = "0.1.0"
+try:
+    from cryogan._version import __version__  # written when the package is built or installed, from the tag
+except ModuleNotFoundError:
+    __version__ = "0+unknown"  # a checkout on the path
 
 # The names stand in __init__.pyi, for type checkers too. PyTorch and SciPy take seconds to import: each name is
 # imported when it is asked for.

@@ -224,14 +224,15 @@ def figures_command(run: Path) -> Answer:
 
 
 @app.command(name="watch", help_epilogue=examples("cryogan watch run"))
-def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642) -> None:
+def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642, prefix: str = "") -> None:
     """Show a run in the browser, while it runs or later: maps, slices, critic, FSC, log, and a stop button.
 
     Args:
         run: Folder of `cryogan reconstruct`.
-        host: Address to listen on. Beyond this machine, the page opens only with the token in the printed address.
+        host: Address to listen on. The page opens only with the token in the printed address.
         port: Port to listen on; 0: any that is free.
+        prefix: Path under which a proxy shows the page, such as /node/HOST/PORT.
     """
     from cryogan.watch import watch
 
-    watch(run, host, port)
+    watch(run, host, port, prefix)

@@ -81,8 +81,8 @@ def _load_format_2(path: Path) -> Table:
         from cryosparc.dataset import Dataset
     except ImportError:
         raise InputError(
-            f"{path}: is a .cs file of format 2, which only cryosparc-tools reads. Install it here (pip install "
-            f"cryosparc-tools). {remedy}"
+            f"{path}: is a .cs file of format 2, which only cryosparc-tools reads. Install it here (python "
+            f"-m pip install 'cryogan[cryosparc]'). {remedy}"
         ) from None
     try:
         records: Table = np.asarray(Dataset.load(path).to_records(fixed=True))

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -14,10 +16,9 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cryogan.errors import InputError
@@ -25,6 +26,7 @@ from cryogan.watch.run import WatchedRun, read_bytes
 
 POLL_SECONDS = 0.25
 COMPARE_SECONDS = 5.0
+TOKEN_VARIABLE = "CRYOGAN_WATCH_TOKEN"
 PAGE = Path(str(files("cryogan.watch")))
 VENDOR = PAGE / "vendor"
 STATIC = {name: PAGE / name for name in ("page.css", "page.js", "charts.js", "surface.js")}
@@ -56,7 +58,7 @@ class Feed:
                 await asyncio.to_thread(self.run.compare)
             await asyncio.sleep(COMPARE_SECONDS)
 
-    async def events(self, may_stop: bool) -> AsyncIterator[str]:
+    async def events(self) -> AsyncIterator[str]:
         """Yield server-sent events for one client: everything at first, then what is new."""
         version, sent = 0, 0
         while True:
@@ -64,16 +66,24 @@ class Feed:
                 await self._changed.wait_for(lambda seen=version: self.version > seen)  # type: ignore[misc]
             version, records = self.version, self.run.records
             first = sent if sent <= len(records) else 0  # another run has taken its place
-            news = self.run.status | {"first": first, "records": records[first:], "may_stop": may_stop}
+            news = self.run.status | {"first": first, "records": records[first:]}
             sent = len(records)
             yield f"data: {json.dumps(news)}\n\n"
 
 
 class Guard:
-    """Refuses writes without the token or from another page, and on a network also reads without the token."""
+    """Refuses whoever lacks the token, and requests that come from another page.
 
-    def __init__(self, app: ASGIApp, token: str, cookie: str, private: bool) -> None:
-        self.app, self.token, self.cookie, self.private = app, token, cookie, private
+    Args:
+        app: what is guarded.
+        token: secret of those who may look, and stop the run.
+        cookie: name of the cookie that keeps the token.
+        proxied: whether a proxy stands before the page, which says by `X-Forwarded-Host` where the browser came to.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, cookie: str, proxied: bool) -> None:
+        self.app, self.token, self.cookie = app, token, cookie
+        self.own = ("host", "x-forwarded-host") if proxied else ("host",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that is refused, or pass it on."""
@@ -81,12 +91,11 @@ class Guard:
             request = Request(scope)
             # Both count: the cookie may be that of an earlier server on this port.
             given = request.query_params.get("token", ""), request.cookies.get(self.cookie, "")
-            scope["knows_token"] = any(secrets.compare_digest(text.encode(), self.token.encode()) for text in given)
-            if not scope["knows_token"] and (self.private or request.method not in ("GET", "HEAD")):
+            if not any(secrets.compare_digest(text.encode(), self.token.encode()) for text in given):
                 refusal = PlainTextResponse("Open the address that cryogan watch printed, with its token.\n", 403)
                 return await refusal(scope, receive, send)
             origin = request.headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            if origin is not None and urlsplit(origin).netloc not in map(request.headers.get, self.own):
                 return await PlainTextResponse("This request comes from another page.\n", 403)(scope, receive, send)
         await self.app(scope, receive, send)
 
@@ -96,12 +105,13 @@ class Pages:
 
     Args:
         run: the run to show.
-        token: secret of those who may stop the run.
+        token: secret of those who may look, and stop the run.
         cookie: name of the cookie that keeps the token.
+        prefix: path under which a proxy shows the page; empty: there is none.
     """
 
-    def __init__(self, run: WatchedRun, token: str, cookie: str) -> None:
-        self.run, self.token, self.cookie = run, token, cookie
+    def __init__(self, run: WatchedRun, token: str, cookie: str, prefix: str) -> None:
+        self.run, self.token, self.cookie, self.prefix = run, token, cookie, prefix
         self.feed = Feed(run)
 
     @asynccontextmanager
@@ -113,22 +123,23 @@ class Pages:
             task.cancel()
 
     def page(self, request: Request) -> Response:
-        """Return the page itself; whoever came with the token gets the cookie."""
+        """Return the page itself, with the cookie that keeps the token; other pages of a proxy do not get it."""
         response = FileResponse(
             PAGE / "page.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
         )
-        if request.scope["knows_token"]:
-            response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+        encrypted = request.headers.get("x-forwarded-proto") == "https"
+        path = f"{self.prefix}/"
+        response.set_cookie(self.cookie, self.token, path=path, secure=encrypted, httponly=True, samesite="strict")
         return response
 
     def static(self, request: Request) -> Response:
         """Return a script or style sheet of the page."""
         return _file(STATIC.get(request.path_params["name"]))
 
-    def events(self, request: Request) -> Response:
-        """Return the stream of news."""
-        stream = self.feed.events(request.scope["knows_token"])
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    def events(self, _: Request) -> Response:
+        """Return the stream of news, which a proxy must not collect."""
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self.feed.events(), media_type="text/event-stream", headers=headers)
 
     def figure(self, request: Request) -> Response:
         """Return a picture of the run."""
@@ -157,16 +168,16 @@ def _file(path: Path | None) -> Response:
     return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
 
 
-def application(run: WatchedRun, token: str, cookie: str, *, loopback: bool) -> Starlette:
+def application(run: WatchedRun, token: str, cookie: str, prefix: str = "") -> Starlette:
     """Make the web application that shows a run.
 
     Args:
         run: the run to show.
-        token: secret of those who may stop the run.
+        token: secret of those who may look, and stop the run.
         cookie: name of the cookie that keeps the token.
-        loopback: whether only this machine can connect; it may read without the token.
+        prefix: path under which a proxy shows the page, whether it passes the path on whole or without the prefix.
     """
-    pages = Pages(run, token, cookie)
+    pages = Pages(run, token, cookie, prefix)
     routes = [
         Route("/", pages.page),
         Route("/events", pages.events),
@@ -175,39 +186,50 @@ def application(run: WatchedRun, token: str, cookie: str, *, loopback: bool) -> 
         Route("/maps/{half:int}/{name}", pages.volume),
         Route("/stop", pages.stop, methods=["POST"]),
     ]
-    # On loopback, the name by which a browser came tells this machine's pages from another's (DNS rebinding).
-    hosts = ["127.0.0.1", "localhost", "[::1]"] if loopback else ["*"]
-    middleware = [
-        Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-        Middleware(Guard, token=token, cookie=cookie, private=not loopback),
-    ]
-    return Starlette(routes=routes, middleware=middleware, lifespan=pages.lifespan)
+    guard = Middleware(Guard, token=token, cookie=cookie, proxied=bool(prefix))
+    mounted = [Mount(prefix, routes=routes)] if prefix else []
+    return Starlette(routes=[*mounted, *routes], middleware=[guard], lifespan=pages.lifespan)
 
 
-def watch(run: Path, host: str = "127.0.0.1", port: int = 8642) -> None:
-    """Serve the page of a run until Ctrl-C; its address is printed.
-
-    Args:
-        run: folder of `cryogan reconstruct`, running or not.
-        host: address to listen on; beyond loopback, nothing is shown without the token in the printed address.
-        port: 0 takes a free one.
+def serve(run: Path, host: str, port: int, prefix: str) -> None:
+    """Serve the page of a run until Ctrl-C, see `cryogan.watch.watch`.
 
     Raises:
-        InputError: the folder is not that of a run, or the address cannot be listened on.
+        InputError: the folder is not that of a run, the address cannot be listened on, or the prefix or the token is
+            not usable.
     """
-    watched = WatchedRun(run)
+    watched, token, prefix = WatchedRun(run), _token(), _prefix(prefix)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise InputError(f"Cannot listen on {host}, port {port} ({error.strerror}). Give another --port.") from error
     port = listening.getsockname()[1]
-    token = secrets.token_urlsafe(16)
-    loopback = ip_address(address[0]).is_loopback
-    app = application(watched, token, f"cryogan_{port}", loopback=loopback)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Watch {run} at http://{shown}:{port}/?token={token} (Ctrl-C ends the page, not the run)", flush=True)
+    app = application(watched, token, f"cryogan_{port}", prefix)
+    place = socket.gethostname() if ip_address(address[0]).is_unspecified else host
+    own = f"http://[{place}]:{port}" if ":" in place else f"http://{place}:{port}"
+    proxied = f"; through a proxy, its address in the place of {own}" if prefix else ""
+    print(
+        f"Watch {run} at {own}{prefix}/?token={token} (Ctrl-C ends the page, not the run{proxied})",
+        flush=True,
+    )
     # Streams of events never end by themselves: one second, then they are cut.
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
     with listening, suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _token() -> str:
+    """Return the secret that the portal of a facility has given, or a new one."""
+    given = os.environ.get(TOKEN_VARIABLE)
+    if given is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", given):
+        raise InputError(f"{TOKEN_VARIABLE} needs 16 or more letters, digits, - and _. Set another, or none.")
+    return given or secrets.token_urlsafe(16)
+
+
+def _prefix(given: str) -> str:
+    """Return the path under which a proxy shows the page, without the last slash."""
+    prefix = given.rstrip("/")
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+        raise InputError(f"--prefix {given} is not a path of an address. Give it as in --prefix /node/HOST/PORT.")
+    return prefix
