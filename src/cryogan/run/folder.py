@@ -145,6 +145,11 @@ class RunFolder(MapFolder):
         """Folder where `cryogan verdict` writes, see `cryogan.run.verdict`."""
         return self.path / "verdict"
 
+    @property
+    def deposition(self) -> MapFolder:
+        """Where `cryogan deposit` writes by default."""
+        return MapFolder(self.path / "deposit")
+
     # State of a run, and requests to it.
 
     @property

@@ -25,6 +25,7 @@ def commands_of_run(folder: RunFolder, plan: Plan) -> dict[str, str]:
         f"cryogan watch {path}": "a page of it in the browser, also while it runs; with a button that stops it",
         f"cryogan figures {path}": "compare the halves again; report and figures anew",
     }
+    commands[f"cryogan deposit {path}"] = "the files that EMDB asks for, and what the run knows of their making"
     if plan.is_picked:
         refined, poses = (found.path.relative_to(folder.path) for found in (folder.refined, folder.poses))
         commands[f"cryogan refine {path}"] = f"poses, and a sharper map with them, in {refined}/"

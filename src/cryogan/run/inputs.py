@@ -22,6 +22,7 @@ from cryogan.particles import (
 )
 from cryogan.particles.halves import Halves
 from cryogan.physics.symmetry import point_group
+from cryogan.run.checksums import checksums
 from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
 from cryogan.run.input_findings import findings_of_input
@@ -47,6 +48,18 @@ class Inputs(NamedTuple):
     images: ParticleImages
     findings: list[Finding]
     halves: Halves
+
+    def checksums(self) -> dict[str, str]:
+        """Return what identifies the content of every input file, see `cryogan.run.checksums`."""
+        plan, table = self.plan, self.images.table
+        tables = [table.source, *table.joined]
+        tables += [path for path in (plan.settings.mask, plan.settings.pose_prior) if path is not None]
+        stacks = [*table.stacks]
+        if plan.noise is not None:
+            patches = read_particles(plan.noise, plan.data_dir, need_ctf=False)
+            tables += [plan.noise, *patches.joined]
+            stacks += patches.stacks
+        return checksums(tables, stacks)
 
 
 def read_inputs(

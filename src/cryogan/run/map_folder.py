@@ -54,6 +54,11 @@ class MapFolder:
         return self.path / "open.cxc"
 
     @property
+    def deposition_metadata(self) -> Path:
+        """What EMDB asks about a map, as far as a run knows it: an mmCIF file."""
+        return self.path / "metadata.cif"
+
+    @property
     def particles(self) -> Path:
         """The particles used, with their half in `_rlnRandomSubset`."""
         return self.path / "particles.star"

@@ -3,6 +3,7 @@
 import platform
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -197,8 +198,13 @@ class Plan:
             self.settings.device, f'Go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
         )
 
-    def write(self, folder: Path) -> None:
-        """Record the plan in a folder as `run.toml`: settings, inputs, resolved numbers, versions and machine."""
+    def write(self, folder: Path, checksums: Mapping[str, str] | None = None) -> None:
+        """Record the plan in a folder as `run.toml`: settings, inputs, resolved numbers, versions and machine.
+
+        Args:
+            folder: of the run.
+            checksums: of the input files, see `cryogan.run.checksums`; None: they are not known.
+        """
         numbers = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
         numbers.pop("settings")
         numbers["image_folders"] = [str(folder) for folder in self.image_folders]
@@ -206,6 +212,7 @@ class Plan:
             "command": " ".join(sys.argv),
             "settings": self.settings.model_dump(exclude_none=True),
             "plan": numbers,
+            "checksums": dict(checksums or {}),
             "versions": _versions(),
             "machine": _machine(self.device),
         }

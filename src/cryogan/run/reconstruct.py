@@ -121,7 +121,8 @@ def prepare(folder: RunFolder, inputs: Inputs) -> Plan:
             plan = replace(plan, mask=folder.given_mask)
         write_particles(folder.particles, table, random_subset=inputs.halves.subset)
         write_readme(folder, plan)
-        plan.write(folder.path)  # last: a folder with this file can be resumed
+        # Last: a folder with this file can be resumed.
+        plan.write(folder.path, inputs.checksums())
     return plan
 
 
