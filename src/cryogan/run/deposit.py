@@ -161,7 +161,7 @@ def _document(
             "resolution": [f"{resolution:.2f}" if math.isfinite(resolution) else None],
             "resolution_method": [f"FSC {_CUTOFF} CUT-OFF"],
             "num_particles": [particles],
-            "num_class_averages": [max(1, plan.settings.classes)],
+            "num_class_averages": [1],
             "actual_pixel_size": [f"{plan.pixel_size:.6g}"],
             "symmetry_type": ["POINT"],
             "details": [" ".join(remarks)],
@@ -199,7 +199,6 @@ def _software(record: dict[str, Any], matching: bool) -> Rows:
         "category": purposes,
         "name": ["CryoGAN"] * count,
         "version": [record.get("versions", {}).get("cryogan")] * count,
-        "details": [record.get("command")] * count,
     }
 
 
