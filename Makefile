@@ -26,7 +26,7 @@ INSTALLED := $(VENV)/.installed
 CRYOGAN := $(BIN)/cryogan
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow benchmarks lint docs docs-settings clean
+.PHONY: help install demo test slow wheel benchmarks lint docs docs-settings clean
 
 help: ## This list.
 	@echo "CryoGAN. Targets of make:"
@@ -61,6 +61,12 @@ test: $(INSTALLED) ## All tests but the slow ones (under 15 minutes on two cores
 
 slow: $(INSTALLED) ## The tests that take minutes each, one after the other.
 	$(BIN)/python -m pytest -m slow $(TEST_OPTIONS)
+
+wheel: $(INSTALLED) ## The package as it is released, in dist, checked.
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 DATA ?= ../shared/data
 SEEDS ?= 0 1 2 3 4

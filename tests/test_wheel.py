@@ -50,7 +50,8 @@ def test_the_wheel_is_whole(built: Path, wheel: Path) -> None:
     assert packed >= {name.removeprefix("src/") for name in tracked} | {"cryogan/_version.py"}
     assert len(packed) < 300
     (archive,) = built.glob("*.tar.gz")
-    assert any(name.endswith("/packaging/conda/recipe.yaml") for name in tarfile.open(archive).getnames())
+    with tarfile.open(archive) as opened:
+        assert any(name.endswith("/packaging/conda/recipe.yaml") for name in opened.getnames())
 
 
 def torch_alone(folder: Path) -> Path:
