@@ -88,7 +88,7 @@ def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
         next(zipfile.ZipFile(wheel).read(n) for n in zipfile.ZipFile(wheel).namelist() if n.endswith("/METADATA"))
     )["Version"]
     assert output(cryogan, "--version", cwd=tmp_path).strip() == version
-    output(cryogan, "simulate", "--box", 16, "--pixel-size", 8, "--particles", 60, "--out", "set", cwd=tmp_path)
+    output(cryogan, "simulate", "--box", 16, "--pixel-size", 8, "--particles", 100, "--out", "set", cwd=tmp_path)
     assert "particles" in output(cryogan, "check", "set/particles.star", cwd=tmp_path)
     output(cryogan, "reconstruct", "set/particles.star", *FEW, "--marching-images=32", "--out", "run", cwd=tmp_path)
     assert (tmp_path / "run" / "report.html").is_file()
