@@ -25,34 +25,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: those of the command line by default.
     """
     tokens, remarks = current_flags(sys.argv[1:] if arguments is None else arguments)
+    with one_line_errors(as_json="--json" in tokens), notes_on_names(remarks, quiet="--quiet" in tokens):
+        app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+@contextmanager
+def one_line_errors(*, as_json: bool = False) -> Iterator[None]:
+    """End the process with one line and an exit code where the block cannot go on: 2, or 130 if it was interrupted.
+
+    Signals with which batch systems end a job interrupt the block, as Ctrl-C does.
+
+    Args:
+        as_json: write the line to standard output, as {"error": ...}, and not to standard error.
+    """
     for number in STOPPING:  # how batch systems say Ctrl-C
         signal.signal(number, signal.default_int_handler)
     try:
-        with _notes_on_names("--quiet" in tokens, remarks):
-            app.meta(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        yield
     except BrokenPipeError:  # `cryogan check ... | head`: whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
         sys.exit(128 + signal.SIGPIPE)
     except (InputError, CycloptsError, OSError) as error:  # OSError: a full disk, a folder without permission
         cause = error.__cause__
         if not _another_reports(error):
-            _end(first_complaint(cause) if isinstance(cause, ValidationError) else str(error), 2, tokens)
+            _end(first_complaint(cause) if isinstance(cause, ValidationError) else str(error), 2, as_json)
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as error:
         if not _another_reports(error):
-            _end(str(error) or "Interrupted.", 130, tokens)
+            _end(str(error) or "Interrupted.", 130, as_json)
         sys.exit(130)
     except (RuntimeError, MemoryError) as error:
         from cryogan.critics.micro_batch import OUT_OF_MEMORY, is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        _end(OUT_OF_MEMORY, 2, tokens)
+        _end(OUT_OF_MEMORY, 2, as_json)
 
 
 @contextmanager
-def _notes_on_names(quiet: bool, remarks: Sequence[str]) -> Iterator[None]:
-    """Print a line for each old name that was given as a flag or is met in a file."""
+def notes_on_names(remarks: Sequence[str] = (), *, quiet: bool = False) -> Iterator[None]:
+    """Print a line for each old name that was given as a flag, or is met in a file.
+
+    Args:
+        remarks: on the flags.
+        quiet: print none.
+    """
     console = Console(stderr=True, quiet=quiet or not _speaks())
 
     def note(message: Warning | str, category: type[Warning], *where: object) -> None:
@@ -80,8 +97,8 @@ def _another_reports(error: BaseException) -> bool:
     return not _speaks() and not isinstance(error, RankFailed)
 
 
-def _end(complaint: str, code: int, tokens: Sequence[str]) -> None:
-    if "--json" in tokens:
+def _end(complaint: str, code: int, as_json: bool) -> None:
+    if as_json:
         print(json.dumps({"error": complaint}))
     else:
         text, style = (f"cryogan: {complaint}", "red") if code == 2 else (complaint, None)

@@ -1,0 +1,1 @@
+"""CryoGAN as a job of the programs in which people's particles already are."""
