@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with one_line_errors():
         folder = _folder(tokens)
-    from cryogan.integrations.relion import exit_file
+    from cryogan.integrations.relion_job import exit_file
 
     with exit_file(folder), one_line_errors(), notes_on_names():
         from rich.console import Console
 
-        from cryogan.integrations.relion import run_external_job
+        from cryogan.integrations.relion_job import run_external_job
 
         request = _request(_values(tokens))
         # Standard error becomes run.err, which RELION shows as errors.

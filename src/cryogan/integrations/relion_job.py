@@ -14,7 +14,7 @@ from cryogan.integrations.job import Done, Request, run_job, write_in_particles_
 from cryogan.particles import write_star
 from cryogan.run.folder import MapFolder
 
-ABORT_POLL_SECONDS = 1.0
+ABORT_POLL_SECONDS = 0.5
 INTERRUPTED = 130  # exit code of a job that was stopped
 _FILES = {"map": ("DensityMap.mrc", 6), "half map": ("DensityMap.mrc.halfmap", 10), "mask": ("Mask3D.mrc", 7)}
 _PARTICLES = ("ParticleGroupMetadata.star.relion", 3)
