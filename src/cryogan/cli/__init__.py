@@ -2,6 +2,7 @@
 
 from cryogan.cli import (  # noqa: F401  each registers its commands
     compare,
+    cryosparc,
     deposit,
     inputs,
     maps,

@@ -156,7 +156,7 @@ class InitialModel(PipelinerJob):  # type: ignore[misc]  # a package without typ
         maps = {str(folder.map): "Map"} | {
             str(MapFolder(folder.path / one.path.name).map): one.path.name for one in self._classes(folder)
         }
-        shown = make_maps_slice_montage_and_3d_display(in_maps=maps, output_dir=self.output_dir)
+        shown: list[Any] = make_maps_slice_montage_and_3d_display(in_maps=maps, output_dir=self.output_dir)
         if (verdict := read_verdict(folder.run)) is not None:
             text = "\n".join(
                 [verdict.finding.sentence, *(f"{name}: {fact}" for name, fact in verdict.sentences.items())]
