@@ -4,6 +4,7 @@ The job's folder, inside the project's, has to be on this machine; everything el
 """
 
 import io
+import os
 import shutil
 import signal
 import threading
@@ -64,13 +65,14 @@ def connect(url: str | None) -> Any:
         from cryosparc.tools import CryoSPARC
     except ImportError as error:
         raise InputError("cryosparc-tools is not installed. Install it: pip install 'cryogan[cryosparc]'.") from error
+    login = {name: os.environ.get(f"CRYOSPARC_{name.upper()}") for name in ("email", "password")}
     try:
-        return CryoSPARC(url) if url else CryoSPARC()
+        return CryoSPARC(url, **login) if url else CryoSPARC(**login)
     except (RuntimeError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0].rstrip(". ")
         raise InputError(
             f"cryoSPARC: {first}. Give --url, and log in once with: python -m cryosparc.tools login"
-        ) from error
+        ) from None
 
 
 def run_cryosparc_job(cs: Any, source: Source, request: Request, console: Console) -> tuple[str, Done]:
@@ -100,7 +102,7 @@ def run_cryosparc_job(cs: Any, source: Source, request: Request, console: Consol
         _add_outputs(job, slots)
         job.start("running")
     except (APIError, ValueError) as error:
-        raise InputError(f"cryoSPARC refuses: {error}") from error
+        raise _refused(error) from None
     console.print(f"External job {source.project} {job.uid}: {folder.path}", soft_wrap=True)
     with _reported(job), _stopped_with(job):
         request = replace(request, particles=_write_particles(job, folder), data_dir=folder.path.parent)
@@ -112,6 +114,13 @@ def run_cryosparc_job(cs: Any, source: Source, request: Request, console: Consol
     return str(job.uid), done
 
 
+def _refused(error: ValueError) -> InputError:
+    """The sentence of what the instance, or its client, refuses."""
+    data = getattr(error, "data", None)
+    detail = data.get("detail") if isinstance(data, dict) else None
+    return InputError(f"cryoSPARC refuses: {detail or str(error).splitlines()[0]}")
+
+
 def _only_particles(cs: Any, source: Source) -> str:
     """The one output of particles of a job."""
     outputs = cs.find_job(source.project, source.job).outputs
@@ -119,7 +128,7 @@ def _only_particles(cs: Any, source: Source) -> str:
     if len(names) != 1:
         has = f"has several outputs of particles ({', '.join(names)})" if names else "has no output of particles"
         raise InputError(f"{source.project} {source.job} {has}. Name one of a job that has with --output.")
-    return names[0]
+    return str(names[0])
 
 
 def _folder(job: Any) -> Path:
