@@ -8,14 +8,21 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from builders import finished
 from cryogan.cli.relion import main
 from cryogan.integrations.folder import End, JobFolder
-from cryogan.particles import read_star, read_volume
+from cryogan.integrations.job import write_in_particles_box
+from cryogan.integrations.relion_job import write_output_nodes
+from cryogan.models.phantom import phantom
+from cryogan.particles import read_star, read_volume, write_volume
+from cryogan.run.classes import ClassMap
+from cryogan.run.plan import ImageFiles, Plan
 from relion_projects import BOX, LABELS, PIXEL, WORKING_BOX
 
 ROOT = Path(__file__).parents[2]
@@ -268,3 +275,30 @@ def test_labels_become_settings_and_threads_are_shared(monkeypatch: pytest.Monke
     assert (settings.particle_diameter, settings.refine, settings.verdict, settings.classes) == (180, True, False, 2)
     assert (settings.threads, settings.mask) == (3, Path("m.mrc").absolute())
     assert folder.end(End.SUCCESS).exists()
+
+
+def test_the_nodes_of_a_refined_job_with_classes(particles: Path, tmp_path: Path) -> None:
+    """Kept and rejected particles, and maps and particles of each class; dark particles are none."""
+    job, density = JobFolder(tmp_path), phantom(32, 4.0, 1)
+    finished(job.run.path, particles, density)
+    plan = replace(Plan.read(job.run.path), image_files=ImageFiles(box=48, pixel_size=8 / 3))
+    sources = (job.run.refined, job.run.class_folder(1))
+    for source in sources:
+        source.path.mkdir()
+        for path in (source.map, *source.half_maps, source.mask):
+            write_volume(path, density, 4.0)
+        for path in (source.particles, source.kept_particles, source.rejected_particles):
+            path.touch()
+    write_in_particles_box(sources[0], job, plan)
+    classes = [ClassMap(sources[1].path, 0.5, 200, 10.0)]
+    maps = ["map.mrc", "half1_map_unfil.mrc", "half2_map_unfil.mrc", "mask.mrc"]
+    for invert in (False, True):
+        chosen = replace(plan, settings=plan.settings.model_copy(update={"invert": invert}))
+        write_output_nodes(job, sources[0], classes, chosen)
+        nodes = read_star(job.output_nodes)["output_nodes"]
+        names = [str(Path(name).relative_to(tmp_path)) for name in nodes.texts("rlnPipeLineNodeName")]
+        kept = ["run/refined/particles_kept.star", "run/refined/particles_rejected.star", "run/class1/particles.star"]
+        assert names == [*maps, *(f"class1/{name}" for name in maps), *([] if invert else kept)]
+        assert all((tmp_path / name).exists() for name in names)
+    volume, pixel_size = read_volume(tmp_path / "class1" / "map.mrc")
+    assert (len(volume), pixel_size) == (48, pytest.approx(8 / 3))

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from rich.console import Console
 
 from cryogan.errors import Interrupted
 from cryogan.integrations.folder import End, JobFolder
-from cryogan.integrations.job import Done, Request, run_job, write_in_particles_box
+from cryogan.integrations.job import Request, run_job, write_in_particles_box
 from cryogan.particles import write_star
+from cryogan.run.classes import ClassMap
 from cryogan.run.folder import MapFolder
+from cryogan.run.plan import Plan
 
 ABORT_POLL_SECONDS = 0.5
 INTERRUPTED = 130  # exit code of a job that was stopped
@@ -35,7 +37,7 @@ def run_external_job(folder: JobFolder, request: Request, console: Console) -> N
     try:
         with _aborted_by(folder.abort_request):
             done = run_job(folder, request, console)
-            write_output_nodes(done)
+            write_output_nodes(folder, done.source, done.result.classes, done.plan)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted("The job was stopped and has written its checkpoints. Continue it to go on.") from None
     console.print(f"Output nodes: {folder.output_nodes}", soft_wrap=True)
@@ -47,28 +49,31 @@ def run_external_job(folder: JobFolder, request: Request, console: Console) -> N
         )
 
 
-def write_output_nodes(done: Done) -> None:
+def write_output_nodes(folder: JobFolder, source: MapFolder, classes: Sequence[ClassMap], plan: Plan) -> None:
     """Write the list of what other jobs can take: maps in the particles' box, mask, particles; the same of each class.
 
     Args:
-        done: the job.
+        folder: of the job, with its maps.
+        source: of the particles: a run, or its refinement, which has kept some and rejected others.
+        classes: of the run; empty where there is one map.
+        plan: of the run.
     """
-    judged = (done.source.kept_particles, done.source.rejected_particles)  # of a refinement
-    particles = [path for path in judged if path.exists()] or [done.source.particles]
-    nodes = _maps(done.folder)
-    for one in done.result.classes:
-        source, target = MapFolder(one.folder), MapFolder(done.folder.path / one.folder.name)
-        write_in_particles_box(source, target, done.plan)
+    judged = (source.kept_particles, source.rejected_particles)
+    particles = [path for path in judged if path.exists()] or [source.particles]
+    nodes = _maps(folder)
+    for one in classes:
+        of_class, target = MapFolder(one.folder), MapFolder(folder.path / one.folder.name)
+        write_in_particles_box(of_class, target, plan)
         nodes += _maps(target)
-        particles.append(source.particles)
-    if not done.plan.settings.invert:
+        particles.append(of_class.particles)
+    if not plan.settings.invert:
         nodes += [(path, *_PARTICLES) for path in particles]
     columns: dict[str, list[object]] = {
         "rlnPipeLineNodeName": [str(path) for path, _, _ in nodes],
         "rlnPipeLineNodeTypeLabel": [label for _, label, _ in nodes],  # RELION 4 and 5
         "rlnPipeLineNodeType": [number for _, _, number in nodes],  # RELION 3.1
     }
-    write_star(done.folder.output_nodes, {"output_nodes": columns})
+    write_star(folder.output_nodes, {"output_nodes": columns})
 
 
 def _maps(folder: MapFolder) -> list[tuple[Path, str, int]]:
