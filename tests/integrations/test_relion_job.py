@@ -61,7 +61,7 @@ class Project:
 
     def run(self, *command: str) -> str:
         process = self.start(*command)
-        output = process.communicate(timeout=600)[0]
+        output = process.communicate(timeout=1800)[0]
         assert process.returncode == 0, output[-3000:]
         return output
 
@@ -112,7 +112,8 @@ def job(project: Project) -> JobFolder:
     """A job on the form of the page that is killed, continued and aborted, and continued to its end."""
     folder, name = project.path / "cryogan", "External/job002/"
     folder.mkdir()
-    settings = LABELS | {"symmetry": '"D2"', "search_steps": "40", "checkpoint_minutes": "0.0001"}
+    settings = LABELS | {"symmetry": '"D2"', "search_steps": "40"}
+    settings |= {"checkpoint_minutes": "0.0001", "verdict": "false"}
     (project.path / "settings.toml").write_text("".join(f"{label} = {value}\n" for label, value in settings.items()))
     (folder / "job.star").write_text(filled_in("job_3.1.star", config="settings.toml"))
     project.run("relion_pipeliner", "--addJobFromStar", "cryogan/job.star")
@@ -131,7 +132,7 @@ def job(project: Project) -> JobFolder:
     running = project.start("relion_pipeliner", "--RunJobs", name, "--sec_wait_after", "1")
     wait_for_steps(job, before + 1, running)
     job.abort_request.touch()
-    running.communicate(timeout=300)
+    running.communicate(timeout=600)
     assert [end for end in End if job.end(end).exists()] == [End.ABORTED]
     assert not job.abort_request.exists()
     assert project.status(name) == STATUS["aborted"]

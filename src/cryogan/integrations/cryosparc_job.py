@@ -224,11 +224,16 @@ def _fill_map(dataset: Any, slot: str, path: Path) -> None:
 def _show(job: Any, done: Done) -> None:
     """Put the pictures and the report into the job's log, and a picture on its tile."""
     run = done.folder.run
+
+    def picture(name: str) -> io.BytesIO:
+        return io.BytesIO(run.figure(name).read_bytes())  # the client would leave a file that it opens open
+
     for name, text in _PLOTS.items():
         if run.figure(name).exists():
-            job.log_plot(run.figure(name), text)
-    job.log_plot(run.figure("fsc"), "Report", raw_data_file=run.report)
-    job.set_tile_image(run.figure("volume_over_time"))
+            job.log_plot(picture(name), text, formats=["png"])
+    report = {"raw_data": run.report.read_bytes(), "raw_data_format": "html"}
+    job.log_plot(picture("fsc"), "Report", formats=["png"], **report)
+    job.set_tile_image(picture("volume_over_time"))
     if done.verdict is not None:
         job.log(done.verdict.sentence)
 
