@@ -146,6 +146,7 @@ def job(project: Project) -> JobFolder:
     return job
 
 
+@pytest.mark.slow
 @needs_relion
 def test_the_job_ends_with_its_nodes_in_the_project(project: Project, job: JobFolder) -> None:
     assert [end for end in End if job.end(end).exists()] == [End.SUCCESS]
@@ -163,6 +164,7 @@ def test_the_job_ends_with_its_nodes_in_the_project(project: Project, job: JobFo
     }
 
 
+@pytest.mark.slow
 @needs_relion
 def test_the_maps_are_in_the_particles_box_and_pixel_size(job: JobFolder) -> None:
     small, pixel_size = read_volume(job.run.map)
@@ -175,6 +177,7 @@ def test_the_maps_are_in_the_particles_box_and_pixel_size(job: JobFolder) -> Non
     assert np.argmax(read_volume(job.map)[0]) != 0
 
 
+@pytest.mark.slow
 @needs_relion
 def test_relion_refines_from_the_nodes(project: Project, job: JobFolder) -> None:
     """As its form starts it, with two iterations; the halves are kept."""
@@ -203,6 +206,7 @@ def test_relion_refines_from_the_nodes(project: Project, job: JobFolder) -> None
     assert (half1.shape, pixel_size) == ((BOX,) * 3, pytest.approx(PIXEL))
 
 
+@pytest.mark.slow
 @needs_relion
 def test_a_job_is_not_gone_on_with_other_settings(
     project: Project, job: JobFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -217,6 +221,7 @@ def test_a_job_is_not_gone_on_with_other_settings(
     assert job.map.exists()
 
 
+@pytest.mark.slow
 @needs_relion
 def test_a_schedule_of_the_page_runs(project: Project, job: JobFolder) -> None:
     """Those lines of the page, with an executable that does nothing in the place of the run."""
