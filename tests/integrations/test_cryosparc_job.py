@@ -54,6 +54,7 @@ def instance(
         yield fake, [*command, "--config", str(particles.parent / "settings.toml")]
 
 
+@pytest.mark.slow
 def test_the_particles_come_back_with_their_uids(instance: tuple[FakeCryoSPARC, list[str]]) -> None:
     fake, command = instance
     main([*command, "--quiet"])

@@ -74,6 +74,7 @@ def test_the_pipeliner_lists_the_job_without_loading_what_computes(project: Pipe
     assert "10.1101/2020.03.20.001016" in str(listed.jobinfo.references[0])
 
 
+@pytest.mark.slow
 def test_its_nodes_are_in_the_project(job: Any) -> None:
     table = read_star("default_pipeline.star")["pipeline_nodes"]
     names, labels = table.texts("rlnPipeLineNodeName"), table.texts("rlnPipeLineNodeTypeLabel")
@@ -89,6 +90,7 @@ def test_its_nodes_are_in_the_project(job: Any) -> None:
     assert (len(volume), pixel_size) == (BOX, pytest.approx(PIXEL))
 
 
+@pytest.mark.slow
 def test_its_results_are_shown(job: Any) -> None:
     shown = {result.dobj_type: result for result in job.create_results_display()}
     assert set(shown) == {"text", "montage", "mapmodel", "graph", "html"}
@@ -97,12 +99,14 @@ def test_its_results_are_shown(job: Any) -> None:
     assert Path(shown["html"].html_file).read_text().lower().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_a_deposition_names_the_start_model(job: Any) -> None:
     (start_model,) = job.prepare_onedep_deposition_data()
     assert start_model.category == "em_start_model"
     assert start_model.data["type"] == "INSILICO MODEL"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("relion_mask_create") is None, reason="RELION is not installed")
 def test_a_job_that_follows_takes_its_nodes(project: PipelinerProject, job: Any) -> None:
     project.run_job({"_rlnJobTypeLabel": "relion.maskcreate", "fn_in": f"{JOB}map.mrc"}, run_in_foreground=True)

@@ -22,6 +22,7 @@ from cryogan.integrations.relion_job import write_output_nodes
 from cryogan.models.phantom import phantom
 from cryogan.particles import read_star, read_volume, write_volume
 from cryogan.run.classes import ClassMap
+from cryogan.run.folder import HALVES
 from cryogan.run.plan import ImageFiles, Plan
 from relion_projects import BOX, LABELS, PIXEL, WORKING_BOX
 
@@ -86,15 +87,15 @@ def filled_in(form: str, **labels: str) -> str:
     return re.sub(r"(in_part) .*", rf"\1 {PARTICLES}", text)
 
 
-def steps(job: JobFolder) -> list[int]:
-    """The steps of half 1, in the order in which they were made; the last line may be cut off."""
+def steps(job: JobFolder) -> list[tuple[int, int]]:
+    """Half and number of each step, in the order in which they were made; the last line may be cut off."""
     lines = job.run.progress.read_text().splitlines(True) if job.run.progress.exists() else []
     records = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [int(record["step"]) for record in records if record["half"] == 1]
+    return [(int(record["half"]), int(record["step"])) for record in records]
 
 
 def wait_for_steps(job: JobFolder, count: int, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 1200
     while len(steps(job)) < count:
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
@@ -137,12 +138,12 @@ def job(project: Project) -> JobFolder:
     assert not job.abort_request.exists()
     assert project.status(name) == STATUS["aborted"]
     assert (job.path / "run.err").read_text().startswith("The job was stopped and has written its checkpoints.")
-    stopped_at = max(steps(job))
-    assert stopped_at < 40
+    stopped_at = {half: max((step for of, step in steps(job) if of == half), default=0) for half in HALVES}
+    assert min(stopped_at.values()) < 40
 
+    made = len(steps(job))
     project.run_job(name)
-    made = steps(job)
-    assert min(made[made.index(stopped_at) + 1 :]) > stopped_at  # no step was made again
+    assert all(step > stopped_at[half] for half, step in steps(job)[made:])  # no step was made again
     return job
 
 
