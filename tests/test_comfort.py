@@ -36,6 +36,7 @@ VERBS = [
     "reslog",
     "figures",
     "refine",
+    "deposit",
     "poses",
     "align",
     "flip-hand",

@@ -23,9 +23,9 @@ JOB = "InitialModel/job001/"
 def install(folder: Path) -> None:
     """Leave what pip leaves of the package for others to find: its entry points."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    info = folder / f"cryogan-{project['version']}.dist-info"
+    info = folder / "cryogan-0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: cryogan\nVersion: {project['version']}\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cryogan\nVersion: 0\n")
     groups = {"console_scripts": project["scripts"]} | project["entry-points"]
     lines = [
         line for group, points in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))

@@ -5,7 +5,10 @@ from pathlib import Path
 from cryogan.cli.app import Answer, app, examples
 
 
-@app.command(name="deposit", help_epilogue=examples("cryogan deposit run", "cryogan deposit run --maps run/refined"))
+@app.command(
+    name="deposit",
+    help_epilogue=examples("cryogan deposit run", "cryogan deposit run --maps run/refined --out deposition"),
+)
 def deposit_command(run: Path, *, out: Path | None = None, maps: Path | None = None) -> Answer:
     """Write the files that EMDB asks for: map, half maps, mask, FSC, and an mmCIF file of what the run knows.
 
@@ -21,7 +24,7 @@ def deposit_command(run: Path, *, out: Path | None = None, maps: Path | None = N
         "folder": made.folder.path,
         "metadata": made.folder.deposition_metadata,
         "resolution_A": made.resolution,
-        "particles": made.particles,
+        "particle_count": made.particles,
         "remarks": made.remarks,
     }
     text = [f"{made.folder.path}: maps, FSC and metadata of {made.particles} particles, {made.resolution:.2f} A."]

@@ -18,7 +18,7 @@ class PyCryogan(PythonPackage):
     depends_on("py-hatchling@1.26:", type="build")
     depends_on("py-hatch-vcs@0.4:", type="build")
     with default_args(type=("build", "run")):
-        depends_on("py-torch@2.6:")
+        depends_on("py-torch@2.9:")
         depends_on("py-numpy@1.26:")
         depends_on("py-numba@0.61:")
         depends_on("py-scipy@1.12:")
