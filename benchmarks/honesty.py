@@ -307,7 +307,8 @@ def judged(record: dict[str, Any]) -> dict[str, Any]:
         "right": record["right"],
         "ratio": ratio,
         "confidently_wrong": resolved and (not record["right"] or ratio < TOO_FINE),
-        "false_alarm": record["right"] and not resolved,
+        "one_half": record["verdict"]["verdict"] == "one-half",  # whose mean with the other may still be right
+        "false_alarm": record["right"] and not resolved and record["verdict"]["verdict"] != "one-half",
     }
 
 
@@ -319,7 +320,8 @@ def report(records: Path, picture: Path) -> None:
     print("| " + " | ".join(names) + " | |\n|" + " --- |" * (len(names) + 1))
     for row in rows:
         cells = [f"{v:.2f}" if isinstance(v := row[name], float) else str(v or "-") for name in names]
-        remark = "**confidently wrong**" if row["confidently_wrong"] else "false alarm" if row["false_alarm"] else ""
+        remarks = {"confidently_wrong": "**confidently wrong**", "false_alarm": "false alarm", "one_half": "one half"}
+        remark = next((text for name, text in remarks.items() if row[name]), "")
         print("| " + " | ".join(cells) + f" | {remark} |")
     for group in ("set", "table"):
         of_group = [row for row in rows if row["group"] == group]
