@@ -71,7 +71,7 @@ wheel: $(INSTALLED) ## The package as it is released, in dist, checked.
 DATA ?= ../shared/data
 SEEDS ?= 0 1 2 3 4
 benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA, and write that page (hours; needs RELION).
-	rm -rf docs/runs && mkdir -p docs/runs
+	mkdir -p docs/runs && find docs/runs -mindepth 1 -maxdepth 1 ! -name 'gpu*.json' -exec rm -rf {} +  # those of a GPU stay
 	set -e; for set in bgal_paper:D2 bgal_hard:D2 ribo_c1:C1; do \
 		name=$${set%:*}; group=$${set#*:}; \
 		$(BIN)/python benchmarks/accuracy.py $(DATA)/$$name --seeds $(SEEDS) --out docs/runs -- --symmetry $$group; \

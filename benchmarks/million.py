@@ -15,7 +15,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,17 @@ class Meter:
         }
 
 
+def write_in_pieces(path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, int, int], pixel_size: float) -> None:
+    """Write a stack (N, D, D) of float16 that need not fit into memory."""
+    with mrcfile.new_mmap(path, shape, mrc_mode=12, overwrite=True) as out:
+        out.set_image_stack()
+        out.voxel_size = pixel_size
+    with path.open("r+b") as file:
+        file.seek(1024)
+        for piece in pieces:
+            file.write(piece.astype("<f2").tobytes())
+
+
 def make(data: Path, folder: Path, count: int) -> None:
     """`count` particles in `folder`, from those of `data`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,16 +71,14 @@ def make(data: Path, folder: Path, count: int) -> None:
     images = ParticleImages(table, table.box, 0.4375 * table.box * table.pixel_size).batch(np.arange(len(table)))
     if shutil.disk_usage(folder).free < 2 * images[0].size * count + SPARE:
         raise SystemExit(f"{folder}: not enough room for {2 * images[0].size * count / 1e9:.0f} GB and 10 GiB to spare")
-    stack, random = folder / "particles.mrcs", np.random.default_rng(0)
-    with mrcfile.new_mmap(stack, (count, *images.shape[1:]), mrc_mode=12, overwrite=True) as out:
-        out.set_image_stack()
-        out.voxel_size = table.pixel_size
-    with stack.open("r+b") as file:
-        file.seek(1024)
+    random = np.random.default_rng(0)
+
+    def pieces() -> Iterator[np.ndarray]:
         for start in range(0, count, PIECE):
             piece = images[np.arange(start, min(start + PIECE, count)) % len(images)]
-            piece = piece + random.standard_normal(piece.shape, dtype=np.float32)
-            file.write(piece.astype("<f2").tobytes())
+            yield piece + random.standard_normal(piece.shape, dtype=np.float32)
+
+    write_in_pieces(folder / "particles.mrcs", pieces(), (count, *images.shape[1:]), table.pixel_size)
     lines = (data / "particles.star").read_text().splitlines()
     rows = [line.split() for line in lines if "@" in line]
     with (folder / "particles.star").open("w") as out:

@@ -11,10 +11,12 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cryogan.critics.matching.normal_equations import in_torch, normal_equations
 from cryogan.critics.matching.templates import Observed, Templates
@@ -24,6 +26,7 @@ from cryogan.physics.slice_kernels import compiled
 from cryogan.rotations import uniform_rotations
 
 CPU, BOXES, SAMPLES, REPEATS = torch.device("cpu"), (64, 128, 192), 300_000, 5
+WIDTH_A = 240.0  # of the box
 
 
 class InPyTorch(FourierProjector):
@@ -57,29 +60,53 @@ def rate(count: int, task: Callable[[], object]) -> float:
     return count / min(seconds) / 1e6
 
 
-def measure(box: int) -> dict[str, float]:
-    generator, rates = torch.Generator().manual_seed(0), {}
-    disc = Disc(box, box / 2, device=CPU)
-    images = max(1, SAMPLES // len(disc))
-    count, rotations = images * len(disc), uniform_rotations(images, generator)
-    observed = Observed(
-        torch.randn(images, len(disc), dtype=torch.complex64, generator=generator),
-        torch.randn(images, len(disc), generator=generator),
-    )
-    shifts, density = torch.randn(images, 2, generator=generator), torch.randn(box, box, box, generator=generator)
-    for name, kind in (("compiled", FourierProjector), ("PyTorch", InPyTorch)):
-        projector = kind(box, device=CPU)
-        spectrum = projector.transform(density)
-        templates = Templates(projector, spectrum, disc, torch.ones(box // 2 + 1), 2.0 * box)
-        into = torch.zeros_like(spectrum)
-        solve = normal_equations if name == "compiled" else in_torch
-        tasks: dict[str, Callable[[], object]] = {
-            "samples": lambda p=projector, s=spectrum: p.samples(s, rotations, disc.frequencies),
-            "adjoint": lambda p=projector, i=into: p.add_samples(i, rotations, disc.frequencies, observed.coefficients),
-            "normal equations": lambda f=solve, t=templates: f(t, observed, rotations, shifts),
+@dataclass(frozen=True)
+class Scene:
+    """Random images of random poses, and the templates of a random map, of about so many samples, on a device."""
+
+    templates: Templates
+    observed: Observed
+    rotations: Tensor
+    shifts: Tensor
+
+    @classmethod
+    def of(cls, projector: FourierProjector, samples: int, device: torch.device) -> "Scene":
+        box, generator = projector.box, torch.Generator().manual_seed(0)
+        disc = Disc(box, box / 2, device=device)
+        images = max(1, samples // len(disc))
+        observed = Observed(
+            torch.randn(images, len(disc), dtype=torch.complex64, generator=generator).to(device),
+            torch.randn(images, len(disc), generator=generator).to(device),
+        )
+        spectrum = projector.transform(torch.randn(box, box, box, generator=generator).to(device))
+        templates = Templates(projector, spectrum, disc, torch.ones(box // 2 + 1, device=device), WIDTH_A)
+        rotations, shifts = uniform_rotations(images, generator), torch.randn(images, 2, generator=generator)
+        return cls(templates, observed, rotations.to(device), shifts.to(device))
+
+    @property
+    def samples(self) -> int:
+        return self.observed.coefficients.numel()
+
+    def tasks(self, solve: Callable[..., object] = normal_equations) -> dict[str, Callable[[], object]]:
+        """The operations on slices, by name; `solve` makes the normal equations."""
+        t, frequencies, rotations = self.templates, self.templates.disc.frequencies, self.rotations
+        into, values = torch.zeros_like(t.spectrum), self.observed.coefficients
+        return {
+            "samples": lambda: t.projector.samples(t.spectrum, rotations, frequencies),
+            "adjoint": lambda: t.projector.add_samples(into, rotations, frequencies, values),
+            "normal equations": lambda: solve(t, self.observed, rotations, self.shifts),
         }
-        rates |= {f"{task}, {name}": rate(count, call) for task, call in tasks.items()}
-    table = np.zeros((spectrum.numel() // 16, 16), np.float32)
+
+
+def measure(box: int) -> dict[str, float]:
+    rates = {}
+    for name, kind, solve in (
+        ("compiled", FourierProjector, normal_equations),
+        ("PyTorch", InPyTorch, in_torch),
+    ):
+        scene = Scene.of(kind(box, device=CPU), SAMPLES, CPU)
+        rates |= {f"{task}, {name}": rate(scene.samples, call) for task, call in scene.tasks(solve).items()}
+    table = np.zeros((scene.templates.spectrum.numel() // 16, 16), np.float32)
     return rates | {"limit": rate(SAMPLES, lambda: random_reads(table, SAMPLES))}
 
 
