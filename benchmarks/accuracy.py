@@ -65,7 +65,6 @@ def measure(data: Path, seed: int, out: Path, options: list[str]) -> dict[str, o
         "halves_corrected": resolution_at(curves.corrected, working_pixel_size, 0.143),
         "memory_gib": memory,
         "truth_fsc": [round(float(value), 4) for value in curve],
-        "course": course(data, out, cpu_minutes),
         "options": options,
         "versions": {"cryogan": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
@@ -125,6 +124,7 @@ def main() -> None:
     for seed in arguments.seeds:
         out = arguments.out / f"{arguments.data.name}_seed{seed}"
         record = measure(arguments.data, seed, out, [option for option in options if option != "--"])
+        record["course"] = course(arguments.data, out, float(record["cpu_minutes"]))
         (out / "accuracy.json").write_text(json.dumps(record, indent=1))
         print({name: record[name] for name in COLUMNS}, flush=True)
 

@@ -62,16 +62,16 @@ def how_to() -> list[str]:
         "the truth. 3 GB of disk.",
         "A part that fails is recorded with its error, and the next one begins. A part for which the minutes that are "
         "left do not suffice is recorded as left; the same command, given again, goes on with what is not done. At the "
-        "speed of the first runs all parts together take about 15 minutes, so two calls; if the program is twice as "
-        "fast by now, one.",
-        "Everything runs on a CPU, too, at a reduced size (a test does that):",
+        "speed of the first runs all parts together take about 15 minutes, so two or three calls; if the program is "
+        "twice as fast by now, one.",
+        "Everything runs on a CPU, too, at a reduced size (a test does that, marked as slow):",
         "    python benchmarks/gpu.py --scratch gpu_quick --out gpu_quick.json --device cpu --quick",
         "## With a quarter of an hour on a GPU",
         "One script, the most telling parts first (particles, tests, operations, 128 px, 180 px, 64 px, `paper`). "
         "What is done stays in the record, whatever happens afterwards:",
         "    python -c 'import torch; print(torch.cuda.get_device_name())' || exit 1\n"
-        f"    {COMMAND} --minutes 6.5\n"
-        f"    {COMMAND} --minutes 6.5\n"
+        f"    {COMMAND} --minutes 6.7\n"
+        f"    {COMMAND} --minutes 6.7\n"
         "    python benchmarks/gpu_page.py",
         "Install the package with a PyTorch for CUDA beforehand, and try the reduced size on the CPU of that "
         "machine: it compiles the loops, too.",

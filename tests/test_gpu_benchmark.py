@@ -10,6 +10,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+
+from cryogan.fourier import to_images
+from cryogan.particles import open_stack, read_volume
+from cryogan.physics.ctf import ctf
+from cryogan.physics.noise import background_mask
+from cryogan.physics.projector import FourierProjector
+from cryogan.simulation.particles import particles_from_star
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +38,33 @@ def gpu_page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return gpu_page
 
 
+def require_particles(folder: Path) -> None:
+    """Each image is its pose's projection by the program, with its CTF and noise of the SNR."""
+    made, volume = (
+        particles_from_star(folder / "truth.star", 200),
+        torch.from_numpy(read_volume(folder / "truth.mrc")[0]),
+    )
+    projector = FourierProjector(32, device=torch.device("cpu"))
+    slices = projector.slices(projector.transform(volume), made.phi.rotations.float())
+    inside = ~background_mask(32, 14.0, volume.device)
+    expected = to_images(slices * ctf(made.optics, 32, 6.0))[:, inside]
+    images = torch.from_numpy(open_stack(folder / "particles.mrcs").astype("float32"))[:, inside]
+    assert len(images) == 200
+    both = torch.stack([expected.flatten(), images.flatten()])
+    assert torch.corrcoef(both)[0, 1] == pytest.approx((0.55 / 1.55) ** 0.5, abs=0.03)
+
+
+def test_particles_and_operations_on_a_cpu(gpu: ModuleType, gpu_page: ModuleType, tmp_path: Path) -> None:
+    parts = gpu.parts(gpu.SIZES["quick"], torch.device("cpu"), tmp_path)
+    parts["particles"].run()
+    require_particles(tmp_path / "particles")
+    found = parts["operations at 24 px"].run()
+    text = "\n".join(gpu_page.operations({"operations": found}))
+    for name in ("samples", "adjoint", "normal equations", "Gauss-Newton step", "CTF", "FSC"):
+        assert f"| {name} | 24 |" in text
+
+
+@pytest.mark.slow
 def test_every_part_runs_on_a_cpu(gpu_page: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--quick", "--minutes", "30"]
@@ -90,8 +125,6 @@ def test_a_part_that_takes_too_long_is_stopped(gpu: ModuleType) -> None:
 
 
 def test_a_missing_device_is_told(gpu: ModuleType, tmp_path: Path) -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("a CUDA device is here")
     with pytest.raises(SystemExit, match="No CUDA device is visible"):
