@@ -26,7 +26,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from gpu_watch import Watch
 
 ROOT = Path(__file__).resolve().parents[1]
 MINUTES = 7.8
+LOG = 4000  # characters of what a part that failed has printed
 FEW = "--starts 1 --orientations 200 --search-steps 3 --search-batch 30 --marching-steps 1 --marching-images 60"
 Record = dict[str, Any]
 
@@ -74,7 +76,7 @@ SIZES = {
     "full": Size(180, 1.274, 41_000, 1539, (64, 128, 192), 3_000_000, 4608, (128, 180, 64), (), ("--max-minutes", "2")),
     "quick": Size(
         32, 6.0, 200, 20, (24,), 30_000, 200, (24,), (*FEW.split(), "--threads", "1"),
-        ("--box", "24", "--critic-width", "2", "--steps", "2", "--critic-warmup", "1", "--threads", "1"),
+        ("--critic-width", "2", "--steps", "2", "--critic-warmup", "1", "--threads", "1"),
     ),
 }  # fmt: skip
 
@@ -124,7 +126,8 @@ def run_tests() -> Record:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = (done.stdout + done.stderr).strip().splitlines()
     if done.returncode:
-        raise RuntimeError("\n".join(lines[-30:]))
+        print(done.stdout, done.stderr)
+        raise RuntimeError(lines[-1])
     return {"summary": lines[-1].strip("= ")}
 
 
@@ -162,33 +165,47 @@ def machine(device: torch.device) -> Record:
 
 
 def apart(run: Callable[[], Record], limit: float) -> Record:
-    """Run a part in a process of its own, which is stopped with all of its children after `limit` seconds."""
+    """Run a part in a process of its own, which is stopped with all of its children after `limit` seconds.
+
+    What it prints is recorded, the end of it, if it fails.
+    """
     context = multiprocessing.get_context("fork")  # this process never touches the GPU
     ours, theirs = context.Pipe(duplex=False)
-    process, start = context.Process(target=_run, args=(run, theirs)), time.monotonic()
-    process.start()
-    theirs.close()
-    if ours.poll(limit):
+    with TemporaryFile() as printed:
+        process, start = context.Process(target=_run, args=(run, theirs, printed)), time.monotonic()
+        process.start()
+        theirs.close()
         try:
-            found = ours.recv()
+            found = ours.recv() if ours.poll(limit) else _failed(f"Stopped after {limit:.0f} s: the time was over.")
         except EOFError:
             process.join()
-            found = {"status": "failed", "error": f"The process ended with exit code {process.exitcode}."}
-    else:
-        found = {"status": "failed", "error": f"Stopped after {limit:.0f} s: the time was over."}
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # what the part has started and left
-    process.kill()
-    process.join()
+            found = _failed(f"The process ended with exit code {process.exitcode}.")
+        finally:  # an interrupt ends it, too
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what the part has started and left
+            process.kill()
+            process.join()
+        if found["status"] == "failed":
+            printed.seek(0)
+            found["printed"] = printed.read().decode(errors="replace")[-LOG:]
     return found | {"seconds": time.monotonic() - start}
 
 
-def _run(run: Callable[[], Record], result: Connection) -> None:
+def _failed(error: str) -> Record:
+    return {"status": "failed", "error": error}
+
+
+def _run(run: Callable[[], Record], result: Connection, printed: IO[bytes]) -> None:
     os.setsid()
+    for stream in (1, 2):
+        os.dup2(printed.fileno(), stream)
     try:
         found = {"status": "done"} | run()
-    except Exception:
-        found = {"status": "failed", "error": traceback.format_exc()[-3000:]}
+    except Exception as error:
+        traceback.print_exc()
+        found = _failed(f"{type(error).__name__}: {error}"[-LOG:])
+    sys.stdout.flush()
+    sys.stderr.flush()
     result.send(found)
 
 
@@ -196,7 +213,7 @@ def begin(out: Path, size: str, device: torch.device) -> Record:
     """The record of an earlier call of the same size on the same machine, or a new one."""
     found = apart(lambda: machine(device), 120)
     if found["status"] == "failed":
-        raise SystemExit(found["error"].strip().splitlines()[-1])
+        raise SystemExit(found["error"])
     here = {"size": size} | {name: value for name, value in found.items() if name not in ("status", "seconds")}
     if not out.exists():
         return here | {"parts": {}}
@@ -219,7 +236,7 @@ def run_parts(record: Record, planned: dict[str, Part], end: float, keep: Callab
         keep(record)
         print(f"{name}: {found['status']}", f"{found['seconds']:.0f} s" if enough else found["error"], flush=True)
         if found["status"] == "failed":
-            print(found["error"], flush=True)
+            print(found["printed"], found["error"], sep="\n", flush=True)
 
 
 def main() -> None:

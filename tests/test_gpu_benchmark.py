@@ -100,7 +100,7 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_run_again(gpu: ModuleT
     kept = []
     planned = {
         "fails": part(fail),
-        "dies": part(lambda: os._exit(3)),
+        "dies": part(lambda: os.system("echo last words") or os._exit(3)),
         "works": part(lambda: {"found": 1}),
         "is long": part(lambda: {"found": 2}, 1e6),
     }
@@ -111,6 +111,7 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_run_again(gpu: ModuleT
     assert kept == [1, 2, 3, 4]
     assert "no such thing" in parts["fails"]["error"]
     assert "exit code 3" in parts["dies"]["error"]
+    assert "last words" in parts["dies"]["printed"]
     assert parts["works"]["found"] == 1
     again = dict.fromkeys(planned, part(lambda: {"found": 3}))
     gpu.run_parts(record, again, time.monotonic() + 60, lambda record: None)
