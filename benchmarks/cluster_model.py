@@ -30,6 +30,7 @@ from cryogan.critics.matching.method import Matching
 from cryogan.critics.matching.schedule import marching_cutoff, marching_steps
 from cryogan.critics.matching.trainer import IMAGES_AT_ONCE
 from cryogan.fourier import Disc
+from cryogan.parallel.work import USUAL
 from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.volume import Volume
@@ -157,7 +158,7 @@ def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int,
     settings, ranks, turns = Settings(), max(1, gpus // 2), 2 if gpus == 1 else 1
     critic, task = Matching(), Task(settings, box, PIXEL_SIZE, 0.475 * box * PIXEL_SIZE, PARTICLES // 2)
     search = critic.stages(task)[0]
-    seconds = sum(critic.step_seconds(task, search, index) for index in range(search.steps))
+    seconds = sum(USUAL.seconds(critic.step_work(task, search, index)) for index in range(search.steps))
     arithmetic = settings.starts * seconds / speed
     communication, steps = 0.0, marching_steps(box, LAST)
     for index in range(steps):

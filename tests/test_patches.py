@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from cryogan.cli import main
 from cryogan.config import Settings
 from cryogan.critics.matching.marching import FrequencyMarching
-from cryogan.critics.matching.method import shift_count
+from cryogan.critics.matching.work import shift_count
 from cryogan.errors import InputError
 from cryogan.extraction import extract_patches
 from cryogan.fourier import radial_power

@@ -16,7 +16,8 @@ from cryogan import __version__
 from cryogan.config import Settings
 from cryogan.errors import Finding
 from cryogan.fourier import radial_power, shells
-from cryogan.parallel.cores import available_cores
+from cryogan.parallel.cores import available_cores, available_memory_gib
+from cryogan.parallel.work import Speed
 from cryogan.particles import ParticleImages, open_stack
 from cryogan.particles.background import PlaneFit, outside_circle
 from cryogan.particles.findings import NOTES
@@ -26,6 +27,7 @@ from cryogan.run import warnings
 from cryogan.run.build import build_simulator
 from cryogan.run.inputs import read_inputs
 from cryogan.run.plan import Plan
+from cryogan.run.speed import measure_speed
 
 SHOWN = 16  # particles in the picture
 PROBED = 500  # images whose pixels and CTFs are looked at
@@ -86,11 +88,13 @@ def check(
     shown = {kind.code for kind in (warnings.CONTRAST, *NOTES)}
     notes = {found.code: found.sentence for found in findings if found.code in shown}
     pixels, kept_gradient = _pixels(images, settings.keep_gradient)
-    facts = {settings.kind: read, "halves": plan.halves} | _optics(images) | pixels | notes | _cost(plan)
+    half, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
+    cost, too_much = _cost(plan, measure_speed(half, simulator, plan.threads))
+    facts = {settings.kind: read, "halves": plan.halves} | _optics(images) | pixels | notes | cost
     if images.table.joined:
         facts["joined"] = "columns on uid, from " + ", ".join(str(file) for file in images.table.joined)
-    theorem, doubts = _theorem_1(plan)
-    findings = [*doubts, *kept_gradient, *findings]
+    theorem, doubts = _theorem_1(plan, half, simulator)
+    findings = [*doubts, *too_much, *kept_gradient, *findings]
     if settings.symmetry.upper() == "C1":
         findings.append(warnings.NO_SYMMETRY())
     if noise is None:
@@ -140,19 +144,22 @@ def _pixels(images: ParticleImages, keep_gradient: bool) -> tuple[dict[str, str]
     return facts, [warnings.GRADIENT_KEPT(ramp=ramp)] if keep_gradient and ramp > STRONG_RAMP else []
 
 
-def _cost(plan: Plan) -> dict[str, str]:
-    """Device, time and memory of a run."""
-    cores = available_cores()
-    minutes, gib = plan.cost.minutes(cores), plan.cost.memory_gib
-    return {
+def _cost(plan: Plan, speed: Speed) -> tuple[dict[str, str], list[Finding]]:
+    """Device, time and memory of a run on this machine; and whether it has less memory than that."""
+    minutes = plan.cost.minutes(available_cores(), speed, plan.threads)
+    gib, free = 2 * plan.cost.memory_gib, available_memory_gib()
+    space = "" if free is None else f" of {free:.1f} that are free here"
+    facts = {
         "device": plan.hardware,
-        "cost": f"about {minutes:.0f} minutes on {min(cores, 2)} cores like a Zen 4, {gib:.1f} GiB for each half",
+        "time": f"about {max(1, minutes):.0f} min on this machine as it is now, by a measurement of its speed",
+        "memory": f"{gib:.1f} GiB for both halves{space}",
     }
+    on_cpu = plan.device.type == "cpu"
+    return facts, [warnings.MEMORY_SHORT(gib=gib, free=free)] if on_cpu and free is not None and gib > free else []
 
 
-def _theorem_1(plan: Plan) -> tuple[dict[str, str], list[Finding]]:
+def _theorem_1(plan: Plan, images: ParticleImages, simulator: Simulator) -> tuple[dict[str, str], list[Finding]]:
     """The four assumptions of Theorem 1, each as a number; and the doubts that follow."""
-    images, simulator = build_simulator(plan, plan.box, plan.particles, 1, plan.settings.seed)
     rows = torch.from_numpy(images.spread(PROBED))
     noise, findings = _noise_spectrum(plan, simulator, len(rows))
     ctfs, more = _transfer(plan, simulator, rows)

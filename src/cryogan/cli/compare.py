@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @app.command(name="compare", help_epilogue=examples("cryogan compare repeats/repeat1 repeats/repeat2 --out comparison"))
 def compare_command(*runs: Path, out: Path, console: Say = None) -> Answer:
-    """Compare finished runs: whether they give one structure, and which of them is the best.
+    """Compare finished runs: whether they give one structure, and which is the best.
 
     Args:
         runs: Folders of two or more finished `cryogan reconstruct`, of the same particles or the same molecule.

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from cryogan.cli.help import RARE
 from cryogan.config import GROUPS, Settings, resolve
 from cryogan.config.groups import (
     ClassSettings,
@@ -22,12 +23,13 @@ from cryogan.config.groups import (
 Preset = Annotated[
     str | None,
     Parameter(
-        help="default; or paper or paper-experimental: the numbers of the paper's synthetic or real-data experiment."
+        help="default; or paper or paper-experimental: the numbers of the paper's synthetic or real-data experiment.",
+        group=RARE,
     ),
 ]
 Config = Annotated[
     Path | None,
-    Parameter(help="TOML file of settings, such as the run.toml of another run; flags override it."),
+    Parameter(help="TOML file of settings, such as the run.toml of another run; flags override it.", group=RARE),
 ]
 
 

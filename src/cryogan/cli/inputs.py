@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    name="check", help_epilogue=examples("cryogan check particles.star --noise noise.star --picture particles.png")
+    name="check",
+    help_epilogue=examples("cryogan check particles.star --noise noise.star --picture particles.png", more=True),
 )
 def check_command(
     particles: Path,
@@ -23,7 +24,7 @@ def check_command(
     config: Config = None,
     settings: Flags = None,
 ) -> Answer:
-    """Report what is in the particles, the expected time and memory, and likely problems; nothing is computed.
+    """Report what is in the particles, time and memory of a run, and likely problems.
 
     Args:
         particles: As for reconstruct, and so are the other arguments.

@@ -48,7 +48,7 @@ def align_command(map: Path, reference: Path, *, out: Path) -> Answer:
 
 @app.command(name="flip-hand", help_epilogue=examples("cryogan flip-hand map.mrc --out other_hand.mrc"))
 def flip_hand_command(map: Path, *, out: Path) -> Answer:
-    """Mirror a map into its other hand: x to -x, as `relion_image_handler --invert_hand`.
+    """Mirror a map into its other hand, as `relion_image_handler --invert_hand`.
 
     Args:
         map: Map, MRC.
@@ -65,7 +65,7 @@ def flip_hand_command(map: Path, *, out: Path) -> Answer:
 
 @app.command(name="symmetrise", help_epilogue=examples("cryogan symmetrise map.mrc D2 --out map_d2.mrc"))
 def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> Answer:
-    """Find the symmetry axes of a map, bring them to RELION's setting, and average over the point group.
+    """Turn a map's symmetry axes to RELION's setting, and average over the point group.
 
     Args:
         map: Map, MRC, in any frame.

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from cryogan.cli.app import Answer, DataDir, Say, app, examples
+from cryogan.cli.help import RARE
 from cryogan.errors import InputError
 from cryogan.simulation.disturbances import Disturbances
 
@@ -83,15 +84,15 @@ class MapSource(BaseModel):
         "in turn.",
     )
     resolution: float = Field(default=5.0, description="Resolution of the map made from the model, A.")
-    symmetry: str | None = Field(
+    symmetry: Annotated[str | None, Parameter(group=RARE)] = Field(
         default=None,
         description="Point group of the model, whose axes are then brought into RELION's setting. Default: its "
         "principal axes along those of the map, the longest along z.",
     )
-    chains: Annotated[list[str], Parameter(negative="")] = Field(
+    chains: Annotated[list[str], Parameter(negative="", group=RARE)] = Field(
         default=[], description="Name of a chain of the model; repeat it for others. Default: all."
     )
-    without_chains: Annotated[list[str], Parameter(negative="")] = Field(
+    without_chains: Annotated[list[str], Parameter(negative="", group=RARE)] = Field(
         default=[], description="Name of a chain of the model to leave out; repeat it for others."
     )
     box: int = Field(default=64, description="Box size, pixels.")
@@ -146,23 +147,24 @@ class MapSource(BaseModel):
         "cryogan simulate --box 32 --pixel-size 4 --particles 400 --out set",
         "cryogan simulate --volume map.mrc --particles 100 --snr 0.2 --out set_of_map",
         "cryogan simulate --volume a.mrc --volume b.mrc --particles 100 --out both",
+        more=True,
     ),
 )
 def simulate_command(
     *,
     out: Path,
     source: Annotated[MapSource | None, Parameter(name="*", group="Map")] = None,
-    poses: Path | None = None,
+    poses: Annotated[Path | None, Parameter(group=RARE)] = None,
     particles: int = 5000,
     noise: Literal["coloured", "white", "poisson", "none"] = "coloured",
-    dose: float = 20.0,
+    dose: Annotated[float, Parameter(group=RARE)] = 20.0,
     snr: float = 0.5,
     max_shift: float = 10.0,
     micrographs: int = 100,
-    write_micrographs: bool = False,
-    particles_per_um2: float | None = None,
-    float32: Annotated[bool, Parameter(negative="")] = False,
-    disturbances: Annotated[Disturbances | None, Parameter(name="*", group="Disturbances")] = None,
+    write_micrographs: Annotated[bool, Parameter(group=RARE)] = False,
+    particles_per_um2: Annotated[float | None, Parameter(group=RARE)] = None,
+    float32: Annotated[bool, Parameter(negative="", group=RARE)] = False,
+    disturbances: Annotated[Disturbances | None, Parameter(name="*", group=RARE)] = None,
     seed: int = 0,
 ) -> Answer:
     """Simulate particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.

@@ -8,8 +8,18 @@ from rich.console import Console
 
 from cryogan.cli.app import NOT_RESOLVED, Answer, DataDir, Noise, Say, Strict, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings, given
+from cryogan.cli.help import RARE
 from cryogan.cli.poses import of_refinement
 from cryogan.errors import InputError
+
+Cache = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder where particles and background patches are kept, downsampled once to the working box, for this "
+        "run and later ones; for large sets, or large boxes.",
+        group=RARE,
+    ),
+]
 
 if TYPE_CHECKING:
     from cryogan.config import Settings
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
         "cryogan reconstruct particles.star --noise noise.star --symmetry D2 --out run",
         "cryogan reconstruct --resume run",
         "cryogan reconstruct particles.star --repeats 3 --out repeats",
+        more=True,
     ),
 )
 def reconstruct_command(
@@ -32,7 +43,7 @@ def reconstruct_command(
     out: Path | None = None,
     noise: Noise = None,
     data_dir: DataDir = None,
-    cache: Path | None = None,
+    cache: Cache = None,
     preset: Preset = None,
     config: Config = None,
     resume_from: Annotated[Path | None, Parameter(name="--resume")] = None,
@@ -46,11 +57,8 @@ def reconstruct_command(
     Args:
         particles: RELION STAR (3.0 or 3.1) or cryoSPARC .cs, with CTF.
         out: Folder for the results; new or empty.
-        cache: Folder where particles and background patches are kept, downsampled once to the working box, for this
-            run and later ones; for large sets, or large boxes.
         resume_from: Continue the run, or the repeats, in this folder.
-        repeats: Make this many runs, one after the other, from --seed and the seeds after it, and compare them: the
-            best run of the most frequent structure is best in --out.
+        repeats: Make this many runs from different seeds, and compare them; best in --out is the best of them.
     """
     from cryogan.parallel.job import joined
     from cryogan.run.plan import Plan
@@ -152,7 +160,9 @@ def _of_run(result: "Result") -> dict[str, Any]:
 
 @app.command(
     name="submit",
-    help_epilogue=examples("cryogan submit particles.star --noise noise.star --seeds 0 1 --out runs --print"),
+    help_epilogue=examples(
+        "cryogan submit particles.star --noise noise.star --seeds 0 1 --out runs --print", more=True
+    ),
 )
 def submit_command(
     particles: Path,
@@ -160,25 +170,25 @@ def submit_command(
     out: Path,
     seeds: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     print_only: Annotated[bool, Parameter(name="--print", negative="")] = False,
-    processes: int | None = None,
+    processes: Annotated[int | None, Parameter(group=RARE)] = None,
     cpus: int = 2,
     gpus: int = 0,
     mem: str | None = None,
     time: str | None = None,
     partition: str | None = None,
-    account: str | None = None,
-    sbatch: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
+    account: Annotated[str | None, Parameter(group=RARE)] = None,
+    sbatch: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True, group=RARE)] = None,
     noise: Noise = None,
     data_dir: DataDir = None,
-    cache: Path | None = None,
+    cache: Cache = None,
     preset: Preset = None,
     config: Config = None,
     settings: Flags = None,
 ) -> Answer:
-    """Reconstruct on a cluster with Slurm: one job with a task for each seed, which continues after preemption.
+    """Reconstruct on a cluster with Slurm, a task for each seed; each goes on after preemption.
 
     Args:
-        particles: As for reconstruct, and so are noise, data_dir, cache, preset, config and all settings.
+        particles: As for reconstruct, and so are noise and all settings.
         out: Folder for job.sh, and the runs seed0, seed1, ...; new or empty.
         seeds: Seeds of the runs, one run each. Default: --seed.
         print_only: Print the script and submit nothing.
@@ -186,12 +196,11 @@ def submit_command(
             half map. --cpus, --gpus and --mem are then those of each process. Default: a run is one task on one node.
         cpus: Cores for each run.
         gpus: GPUs for each run, with --device cuda; 1 with --processes.
-        mem: Memory for each run, such as 8G. Default: 1.5 times the estimate of check.
-        time: Time limit in Slurm's format, such as 2:00:00. Default: 3 times the estimate plus 15 minutes.
+        mem: Memory for each run, such as 8G. Default: 1.5 times the estimate.
+        time: Time limit, such as 2:00:00. Default: 3 times the estimate plus 15 min.
         partition: Partition of the cluster.
         account: Account to be charged.
         sbatch: Another option of sbatch, such as --sbatch=--qos=long; may be repeated.
-        cache: Folder for the particles at the working box, downsampled by the first task for all of them.
     """
     from cryogan.run.slurm import Resources, batch_script, submit
 
@@ -213,7 +222,7 @@ def submit_command(
 
 @app.command(name="figures", help_epilogue=examples("cryogan figures run"))
 def figures_command(run: Path) -> Answer:
-    """Draw the figures of a finished run again: Figures 2 and 3 of the paper, from the run's records.
+    """Draw the figures of a finished run again, from the run's records.
 
     Args:
         run: Folder of a finished `cryogan reconstruct`; the figures go to its folder figures.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         "cryogan verdict run",
         "cryogan verdict half1.mrc half2.mrc run/particles.star --symmetry D2",
         "cryogan verdict reference.mrc particles.star --symmetry D2",
+        more=True,
     ),
 )
 def verdict_command(
@@ -32,7 +33,7 @@ def verdict_command(
     settings: Flags = None,
     console: Say = None,
 ) -> Answer:
-    """Judge how far a map can be believed, by particles and frequencies that had no part in it.
+    """Judge how far a map can be believed, by particles that had no part in it.
 
     Args:
         inputs: A run's folder; or half maps 1 and 2 of any program and the particles, which say by _rlnRandomSubset or
@@ -46,7 +47,10 @@ def verdict_command(
 
         return _answer(judge_run(inputs[0], console=console), strict)
     if len(inputs) not in (2, 3):
-        raise InputError("Give a run's folder, or MAP PARTICLES, or HALF1 HALF2 PARTICLES.")
+        raise InputError(
+            "Give a run's folder (cryogan verdict run), or half maps and particles (cryogan verdict half1.mrc "
+            "half2.mrc particles.star), or a map and particles (cryogan verdict map.mrc particles.star)."
+        )
     from cryogan.refinement.foreign_maps import judge_maps
 
     chosen = chosen_settings(preset, config, settings)

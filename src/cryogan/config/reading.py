@@ -65,7 +65,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"Cannot read the settings in {file}: {error}.") from error
+        raise InputError(
+            f"Cannot read the settings in {file}: {error}. Give a TOML file, such as the run.toml in a run's folder."
+        ) from error
     settings: dict[str, Any] = content.get("settings", content)
     return settings
 

@@ -4,8 +4,22 @@ from cryogan.config import CRITICS
 from cryogan.critics.critic import ClassMaps, Critic, Memory, Stage, Task, Trainer, TrainerInputs
 from cryogan.errors import InputError
 from cryogan.loading import load_named
+from cryogan.parallel.work import USUAL, Speed, Work
 
-__all__ = ["CRITICS", "ClassMaps", "Critic", "Memory", "Stage", "Task", "Trainer", "TrainerInputs", "load_critic"]
+__all__ = [
+    "CRITICS",
+    "USUAL",
+    "ClassMaps",
+    "Critic",
+    "Memory",
+    "Speed",
+    "Stage",
+    "Task",
+    "Trainer",
+    "TrainerInputs",
+    "Work",
+    "load_critic",
+]
 
 
 def load_critic(name: str) -> Critic:

@@ -18,6 +18,7 @@ from cryogan.critics.read_ahead import Images
 from cryogan.critics.records import Record
 from cryogan.critics.sampler import Sampler
 from cryogan.parallel.ranks import ALONE, Ranks
+from cryogan.parallel.work import Work
 from cryogan.physics.simulator import Simulator
 from cryogan.physics.volume import Volume
 
@@ -205,9 +206,9 @@ class Critic(ABC):
     def trainer(self, inputs: TrainerInputs) -> Trainer:
         """Return the trainer of one half map at one stage, from a zero volume."""
 
-    def step_seconds(self, task: Task, stage: Stage, step: int) -> float:
-        """Estimate the time of a step on one core (Zen 4), seconds; it is used for shares of a run."""
-        return 1.3e-4 * stage.box**2
+    def step_work(self, task: Task, stage: Stage, step: int) -> Work:
+        """Estimate the work of a step, for shares of a run and its time."""
+        return Work(pixels=1700.0 * stage.box**2)
 
     def memory(self, task: Task, stage: Stage) -> Memory:
         """Estimate the memory of one half at a stage, on its device."""

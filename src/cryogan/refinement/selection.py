@@ -205,6 +205,7 @@ def _write_page(folder: MapFolder, pair: HalfPair, selection: Selection) -> None
     noise = f" --noise {shlex.quote(str(plan.noise))}" if plan.noise else ""
     record = shlex.quote(str(pair.record))
     page = Page(
+        verdict="",
         title=f"Particles of {pair.particles.parent.name}",
         summary=selection.finding.sentence,
         warnings=[],

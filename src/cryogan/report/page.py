@@ -16,15 +16,18 @@ class Page:
 
     Attributes:
         title: heading of the page.
-        summary: paragraph below it.
+        verdict: what the map is worth, in one sentence; empty: it was not judged.
+        summary: what was made of what.
         warnings: a sentence each.
         tables: facts by heading and name.
-        pictures: caption and PNG file of each picture; one that does not exist is left out.
+        pictures: caption and PNG file of each picture; one that does not exist is left out. The first stands at the
+            top of the page, between the verdict and the first of the next commands.
         next: commands to go on with, by what they do.
         settings: every setting by name.
     """
 
     title: str
+    verdict: str
     summary: str
     warnings: Sequence[str]
     tables: Mapping[str, Mapping[str, str]]
@@ -39,6 +42,8 @@ def write_page(path: Path, page: Page) -> None:
         loader=PackageLoader("cryogan.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     pictures = [(caption, b64encode(file.read_bytes()).decode()) for caption, file in page.pictures if file.exists()]
-    text = environment.get_template("page.html.j2").render(vars(page) | {"pictures": pictures})
+    text = environment.get_template("page.html.j2").render(
+        vars(page) | {"first": pictures[:1], "pictures": pictures[1:]}
+    )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

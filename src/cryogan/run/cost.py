@@ -1,15 +1,20 @@
 """What a run will take: time, shares of the work, and memory, as its critic estimates them."""
 
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from cryogan.parallel.work import USUAL, Speed, Work
+
 if TYPE_CHECKING:
     from cryogan.critics import Critic, Memory, Stage, Task
 
-RESULT_SECONDS = 40.0  # alignment, FSC and pictures at the end of a run
-
-# Measured: benchmarks/scaling.py, benchmarks/million.py.
+# Measured: benchmarks/estimate.py, benchmarks/scaling.py, benchmarks/million.py. What is neither an image's work nor a
+# volume's, such as loading libraries and drawing figures, is as slow on a slow machine as that many samples.
+_START, _HALF = Work(samples=5e7), Work(samples=1.2e8)
+_RESULT, _RESULT_TRANSFORMS = Work(samples=1.2e8), 20.0
+_VERDICT_IMAGES, _VERDICT_MATCHES = 1000, 7.0  # of a half; each of them is matched so often
 _LIBRARIES_GIB = 0.42
 _READING, _TABLE = 460.0, 250.0  # bytes per particle: while the table of both halves is read, and later
 
@@ -27,18 +32,48 @@ class Cost:
         self._critic, self._task, self._stages = critic, task, stages
 
     @cached_property
-    def _seconds(self) -> list[float]:
+    def _training(self) -> list[Work]:
+        """Work of a half's training after each number of volume updates."""
         steps = ((stage, step) for stage in self._stages for step in range(stage.steps))
-        return list(accumulate((self._critic.step_seconds(self._task, *step) for step in steps), initial=0.0))
+        return list(accumulate((self._critic.step_work(self._task, *step) for step in steps), initial=Work()))
+
+    @cached_property
+    def _seconds(self) -> list[float]:
+        return [USUAL.seconds(work) for work in self._training]
 
     @property
-    def seconds(self) -> float:
-        """Time of a half's training on one core like that of `Critic.step_seconds`, seconds."""
-        return self._seconds[-1]
+    def training(self) -> Work:
+        """Work of all volume updates of one half."""
+        return self._training[-1]
 
-    def minutes(self, cores: int) -> float:
-        """Return the time of the whole run on a number of cores, minutes."""
-        return (self.seconds * max(1.0, 2 / cores) + RESULT_SECONDS) / 60
+    @property
+    def half(self) -> Work:
+        """Work of one half, up to its final map."""
+        return _START + _HALF + self.training
+
+    @property
+    def result(self) -> Work:
+        """Work that is done once: reading the input, and at the end alignment, FSC, figures and the verdict."""
+        from cryogan.critics.matching.work import MARCHING, image_work
+
+        task, last = self._task, self._stages[-1]
+        padded = Work(voxels=(task.settings.oversampling * task.box) ** 3)
+        work = _START + _RESULT + padded * _RESULT_TRANSFORMS
+        if task.settings.verdict and task.settings.kind == "particles":
+            images = 2 * min(task.particles, _VERDICT_IMAGES)
+            work += image_work(task, replace(last, method=MARCHING), task.box / 2) * (images * _VERDICT_MATCHES)
+        return work
+
+    def minutes(self, cores: int, speed: Speed = USUAL, threads: int = 1) -> float:
+        """Return the time of the whole run, minutes.
+
+        Args:
+            cores: number of cores, which both halves share.
+            speed: speed of this machine; default: that of a core of a Zen 4.
+            threads: number of threads of each half, with which the speed was measured.
+        """
+        crowded = max(1.0, 2 * threads / cores)
+        return (speed.seconds(self.half) * crowded + speed.seconds(self.result)) / 60
 
     def work(self, step: int) -> float:
         """Return the share, 0 to 1, of the run's work that is done after `step` volume updates."""

@@ -242,7 +242,10 @@ class Plan:
             settings = {"keep_gradient": True} | record["settings"]
             return cls(**(numbers | paths), settings=validate(settings, f"{file}: "))
         except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"{folder} is not the folder of a run: cannot read {file} ({error}).") from error
+            raise InputError(
+                f"{folder} is not the folder of a run: cannot read {file} ({error}). Give the folder that was --out of "
+                "cryogan reconstruct."
+            ) from error
 
 
 def require_device(name: str, remedy: str = "Use --device cpu.") -> None:

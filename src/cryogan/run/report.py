@@ -104,7 +104,6 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     verdict = read_verdict(folder)
     findings = verdict.beside(result.map_findings)[1:] if verdict else result.map_findings
     summary = (
-        f"{f'{verdict.sentence} ' if verdict else ''}"
         f"{plan.particle_count} {plan.settings.kind}, two half maps from zero, box {plan.box} px of "
         f"{plan.pixel_size:.3f} A (Nyquist {2 * plan.pixel_size:.2f} A). "
         f"The half maps agree to {result.resolution:.2f} A (FSC 0.143, mask-corrected; "
@@ -112,6 +111,7 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     )
     page = Page(
         title=f"CryoGAN: {plan.particles.name}",
+        verdict=verdict.sentence if verdict else "",
         summary=summary,
         warnings=[finding.sentence for finding in findings if finding.code != warnings.CONVERGED.code],
         tables=_tables(folder, plan, result, record),

@@ -122,6 +122,12 @@ GPU_MEMORY_SHORT = Kind(
     "of memory.",
     "Give a smaller --box.",
 )
+MEMORY_SHORT = Kind(
+    "memory-short",
+    "warning",
+    "Both halves need about {gib:.1f} GiB, but only {free:.1f} GiB of this machine's memory are free.",
+    "Give a smaller --box, or take another machine.",
+)
 NO_SYMMETRY = Kind("no-symmetry", "warning", "No symmetry is imposed.", "Give --symmetry if the molecule has one.")
 NO_NOISE = Kind(
     "no-noise-patches",
