@@ -3,8 +3,8 @@
     python benchmarks/estimate.py --scratch scratch --out docs/runs/estimate.json
 
 The truth is that of short runs of real trainers on a phantom: CPU time of a few steps of each stage, at several
-cut-offs and with two numbers of images, from which the plan's own steps follow by interpolation. CPU time is compared, so that
-other programs on the machine do not count, or hardly: the machine's load stands beside each number.
+cut-offs and with two numbers of images, from which the plan's own steps follow by interpolation. CPU time is compared,
+so that other programs on the machine hardly count: the machine's load stands beside each number.
 """
 
 import argparse

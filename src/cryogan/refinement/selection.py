@@ -205,8 +205,8 @@ def _write_page(folder: MapFolder, pair: HalfPair, selection: Selection) -> None
     noise = f" --noise {shlex.quote(str(plan.noise))}" if plan.noise else ""
     record = shlex.quote(str(pair.record))
     page = Page(
-        verdict="",
         title=f"Particles of {pair.particles.parent.name}",
+        verdict="",
         summary=selection.finding.sentence,
         warnings=[],
         tables={

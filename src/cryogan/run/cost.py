@@ -77,7 +77,7 @@ class Cost:
 
     def work(self, step: int) -> float:
         """Return the share, 0 to 1, of the run's work that is done after `step` volume updates."""
-        return self._seconds[step] / self.seconds
+        return self._seconds[step] / self._seconds[-1]
 
     def minutes_left(self, step: int, minutes: float) -> float:
         """Return the time that a half's training still takes, minutes.

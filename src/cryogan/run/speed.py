@@ -16,7 +16,7 @@ from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
 from cryogan.rotations import uniform_rotations
 
-LARGEST_BOX = 128  # of the volume that is transformed: larger ones are not slower, voxel by voxel
+LARGEST_BOX = 128  # of the volume that is transformed: larger ones are not much slower, voxel by voxel
 IMAGES, TEMPLATES = 64, 1024  # as many as make matrix products fast
 SHIFT_A = 1.0  # five shifts
 REPEATS = 2  # after one that compiles loops and loads libraries
@@ -35,20 +35,15 @@ def measure_speed(
         clock: Gives seconds.
     """
     torch.set_num_threads(threads)
-    generator, padded = simulator.generator, simulator.projector.padded
-    device = generator.device
+    generator, projector, box = simulator.generator, simulator.projector, images.box
+    device, padded = generator.device, projector.padded
     # Any values take as long; a volume's transform would take seconds where the box is large.
-    blank = torch.zeros(padded, padded, padded // 2 + 1, 2, device=device).permute(3, 0, 1, 2)
+    spectrum = torch.rand(padded, padded, padded // 2 + 1, 2, device=device).permute(3, 0, 1, 2)
     rows, phi = images.spread(IMAGES), simulator.sample(IMAGES)
 
     def pairs() -> tuple[Tensor, Tensor]:
-        pixels = torch.from_numpy(images.batch(rows)).to(device), simulator(blank, phi)
+        pixels = torch.from_numpy(images.batch(rows)).to(device), simulator(spectrum, phi)
         return to_half_planes(torch.cat(pixels)), simulator.transfer(phi.particles)
-
-    box = min(images.box, LARGEST_BOX)
-    projector = FourierProjector(box, padded / simulator.projector.box, device=device)
-    volume, rotations = torch.rand(box, box, box, device=device), uniform_rotations(IMAGES, generator)
-    spectrum = projector.transform(volume)
 
     def templates(cutoff: float) -> tuple[Templates, Observed]:
         disc = Disc(box, cutoff, device=device)
@@ -59,7 +54,9 @@ def measure_speed(
     (fine, seen), (coarse, blurred) = templates(box / 2), templates(min(BANK_SHELL, box / 2))
     shifts = shift_grid(SHIFT_A, SHIFT_A, device)
     bank = coarse.bank(uniform_rotations(TEMPLATES, generator), shifts)
-    place = torch.zeros(IMAGES, 2, device=device)
+    rotations, place = uniform_rotations(IMAGES, generator), torch.zeros(IMAGES, 2, device=device)
+    smaller = FourierProjector(min(box, LARGEST_BOX), padded / box, device=device)
+    volume = torch.rand(smaller.box, smaller.box, smaller.box, device=device)
 
     def seconds(work: Callable[[], object]) -> float:
         work()
@@ -68,8 +65,8 @@ def measure_speed(
     return Speed(
         products=seconds(lambda: bank.best(blurred)) / (IMAGES * TEMPLATES * len(shifts) * len(coarse.disc)),
         samples=seconds(lambda: normal_equations(fine, seen, rotations, place)) / (IMAGES * len(fine.disc)),
-        pixels=seconds(pairs) / (IMAGES * images.box**2),
-        voxels=seconds(lambda: projector.transform(volume)) / projector.padded**3,
+        pixels=seconds(pairs) / (IMAGES * box**2),
+        voxels=seconds(lambda: smaller.transform(volume)) / smaller.padded**3,
     )
 
 
