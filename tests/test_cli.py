@@ -447,7 +447,7 @@ def test_a_map_without_voxel_size(refused: Run, tmp_path: Path) -> None:
 def test_settings_are_grouped_in_the_help(output: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     for verb in ("reconstruct", "check", "submit"):
-        text = output(verb, "--help")
+        text = output(verb, "--help-all")
         titles = [text.index(f"─ {title} ─") for title in GROUPS]
         assert titles == sorted(titles)
         assert text.index("─ Matching critic ─") < text.index("--orientations INT") < text.index("─ Classes ─")

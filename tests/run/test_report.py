@@ -105,6 +105,7 @@ def test_has_it_converged(plan: Plan) -> None:
 def report(plan: Plan, particles: Path, tmp_path: Path) -> Path:
     odd = dataclasses.replace(plan, particles=particles / "<b>odd & name</b>.star")
     (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "volume_over_time.png").write_bytes(b"a picture")
     odd.write(tmp_path)
     moving = warnings.NOT_CONVERGED(part=0.1, change=0.2, trend="", setting="--steps")
     findings = (warnings.HAND_UNKNOWN(), moving)
@@ -129,6 +130,13 @@ def test_report_is_one_offline_file_and_escapes_names(report: Path) -> None:
     assert (
         text.count("the map changed by 20.0% a step. More --steps may help.") == 2
     )  # among the warnings, and as an answer
+
+
+def test_report_opens_with_verdict_picture_and_next_command(report: Path) -> None:
+    text = report.read_text()
+    places = [text.index(part) for part in ("Verdict: Resolved", "<img", "cryogan refine", "two half maps from zero")]
+    assert places == sorted(places)
+    assert places[0] < text.index("<h2>")
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @app.command(
     name="check",
-    help_epilogue=examples("cryogan check particles.star --noise noise.star --picture particles.png", more=True),
+    help_epilogue=examples("cryogan check particles.star --picture particles.png", more=True),
 )
 def check_command(
     particles: Path,

@@ -1,5 +1,6 @@
 """Commands that make or show a run: reconstruct, submit, figures, watch."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @app.command(
     name="reconstruct",
     help_epilogue=examples(
-        "cryogan reconstruct particles.star --noise noise.star --symmetry D2 --out run",
+        "cryogan reconstruct particles.star --out run",
         "cryogan reconstruct --resume run",
         "cryogan reconstruct particles.star --repeats 3 --out repeats",
         more=True,
@@ -100,9 +101,12 @@ def _finished(result: "Result", chosen: "Settings", strict: bool, console: Conso
 
     verdict = finish(result, chosen, console)
     values = _of_run(result)
+    text = [f"What came out, and what to do next: {values['report']}"]
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
-    return Answer(values, exit_code=_exit_code(verdict, strict))
+    elif chosen.kind == "particles":
+        text.append(f"Orientations, and a sharper map: cryogan refine {shlex.quote(str(result.folder))}")
+    return Answer(values, text, _exit_code(verdict, strict))
 
 
 def _exit_code(verdict: "Verdict | None", strict: bool) -> int:
@@ -189,7 +193,7 @@ def submit_command(
 
     Args:
         particles: As for reconstruct, and so are noise and all settings.
-        out: Folder for job.sh, and the runs seed0, seed1, ...; new or empty.
+        out: Folder for job.sh and runs seed0, seed1, ...; new or empty.
         seeds: Seeds of the runs, one run each. Default: --seed.
         print_only: Print the script and submit nothing.
         processes: Number of processes that share a run, on one node or several: an even number, half of them for each

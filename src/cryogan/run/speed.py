@@ -18,7 +18,7 @@ from cryogan.rotations import uniform_rotations
 
 LARGEST_BOX = 128  # of the volume that is transformed: larger ones are not much slower, voxel by voxel
 IMAGES, TEMPLATES = 64, 1024  # as many as make matrix products fast
-SHIFT_A = 1.0  # five shifts
+SHIFT_A = 1.0  # nine shifts
 REPEATS = 2  # after one that compiles loops and loads libraries
 
 
