@@ -49,7 +49,8 @@ def measure_speed(
         disc = Disc(box, cutoff, device=device)
         noise = torch.randn(IMAGES, len(disc), dtype=torch.complex64, device=device)
         observed = Observed(noise, torch.rand(IMAGES, len(disc), device=device))
-        return Templates(projector, spectrum, disc, torch.ones(box // 2 + 1, device=device), float(box)), observed
+        flat = torch.ones(box // 2 + 1, device=device)
+        return Templates(projector, spectrum, disc, flat, float(box), rounded=True), observed
 
     (fine, seen), (coarse, blurred) = templates(box / 2), templates(min(BANK_SHELL, box / 2))
     shifts = shift_grid(SHIFT_A, SHIFT_A, device)
