@@ -88,6 +88,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	set -e; for each in critics poisson; do \
 		$(BIN)/python benchmarks/choices.py $$each $(DATA)/bgal_paper --out docs/runs/choices; done
 	$(BIN)/python benchmarks/scaling.py --out docs/runs/scaling.json
+	$(BIN)/python benchmarks/estimate.py --scratch estimate --out docs/runs/estimate.json
 	$(BIN)/python benchmarks/distributed.py --out docs/runs/distributed.json
 	$(BIN)/python benchmarks/million.py $(DATA)/bgal_paper --scratch million --out docs/runs/million.json
 	$(BIN)/python benchmarks/cluster_model.py --measure

@@ -16,7 +16,8 @@ SEARCH, SYMMETRIC, RISE, MARCHING = "search", "symmetric search", "symmetric ris
 
 _ATTENTION = 1.8  # products, over those of finding the best template: its softmax, and the weighted sum
 _SMALL_IMAGES = 3.0  # pixels of the search, whose images are small, over those of large ones
-_COARSE, _FINE = 2, 3  # samples of a coefficient where a pose is refined: Gauss-Newton steps, and the last comparison
+# Samples of a coefficient: Gauss-Newton steps, the last comparison, and (half of one) the addition to the volume.
+_COARSE, _FINE = 2, 3.5
 _TRANSFORMS = 4.8  # padded transforms in a step of frequency marching, measured: benchmarks/estimate.py
 
 
