@@ -207,8 +207,8 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
             for cut, band in enumerate(judged)
         ]
     alone: list[HeldOutShells] = []
-    if test.independent and test.correlation < SAME_FRAME:
-        to_nyquist = _first_shells(test, cutoffs(test.plan.box / 2))
+    to_nyquist = _first_shells(test, cutoffs(test.plan.box / 2))
+    if to_nyquist and test.independent and test.correlation < SAME_FRAME:
         poses = _of_both(lambda side: _poses(test, side, test.maps[side], to_nyquist))
         alone = _judged(test, poses, to_nyquist)
     return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands), tuple(alone))
