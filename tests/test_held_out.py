@@ -214,3 +214,17 @@ def test_the_share_is_1_for_a_right_map_and_less_for_one_of_a_wrong_symmetry(
     ]
     assert len(shares) >= 4
     assert least < np.median(shares) < most
+
+
+def test_the_share_of_the_finest_cutoff_that_has_one_contradicts() -> None:
+    def band(cutoff: int, share: float | None) -> HeldOutShells:
+        shares = tuple(None if shell < 8 else share for shell in range(16))
+        return replace(shells(12), cutoff=cutoff, share=shares, share_deviation=(0.05,) * 16)
+
+    def contradiction(*shares: float | None) -> tuple[float, float] | None:
+        bands = tuple(band(5 + number, share) for number, share in enumerate(shares))
+        return HeldOut(128.0, 400, 9.0, bands).contradiction
+
+    assert contradiction(0.4, 1.0, None) is None
+    assert contradiction(1.0, 0.4, None) == (16.0, 0.4)
+    assert contradiction(None, None) is None

@@ -135,9 +135,15 @@ class HeldOut:
 
     @property
     def contradiction(self) -> tuple[float, float] | None:
-        """Resolution, A, and share at the first shell of a cut-off, where that share is surely too small; or None."""
-        found = [(band.first, band.share[band.first]) for band in self.bands if band.differs(band.first)]
-        return next(((self.width_A / shell, share) for shell, share in found if share is not None), None)
+        """Resolution, A, and share at the first shell of a cut-off, where that share is surely too small; or None.
+
+        The finest cut-off at which it is known decides: its poses are the best.
+        """
+        first_shares = [(band, band.share[band.first]) for band in self.bands if band.share]
+        band, share = next(((b, found) for b, found in reversed(first_shares) if found is not None), (None, None))
+        if band is None or share is None or not band.differs(band.first):
+            return None
+        return self.width_A / band.first, share
 
     @property
     def first_A(self) -> float:
