@@ -124,7 +124,7 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     _explains_itself(place / "run")
 
 
-OTHERS = ("refined/*", "poses/*", "reslog/*")  # in the run's folder, made by other commands
+OTHERS = ("refined/*", "poses/*", "reslog/*", "deposit/*")  # in the run's folder, made by other commands
 
 
 def _explains_itself(run: Path) -> None:
@@ -140,7 +140,7 @@ def _explains_itself(run: Path) -> None:
         for file in name.split(", "):
             assert (run / file).exists() or file == "local_resolution.mrc", file  # the halves may hardly agree
     verbs = re.findall(r"^  cryogan (\S+) ", text, re.MULTILINE)
-    assert verbs == ["reconstruct", "watch", "figures", "refine", "verdict", "reslog", "poses"]
+    assert verbs == ["reconstruct", "watch", "figures", "deposit", "refine", "verdict", "reslog", "poses"]
     assert set(verbs) <= set(app)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from builders import tiny
 from cryogan.checking import check
@@ -29,6 +30,7 @@ Said = Callable[..., str]
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Said:
     """Run a command on a terminal of 100 columns; all that it wrote comes back."""
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(app, "console", Console(width=100))  # an earlier test may have made one
 
     def run(*arguments: object) -> str:
         with contextlib.suppress(SystemExit):

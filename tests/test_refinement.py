@@ -181,7 +181,7 @@ def test_relion_goes_on_from_our_map_and_poses(refined: Path, project: Path, tmp
     relion(project, *command.split(), *search.split())
     theirs, pixel_size = read_volume(tmp_path / "run_it002_class001.mrc")
     assert pixel_size == pytest.approx(PIXEL, abs=1e-3)
-    assert fsc(theirs, read_volume(refined / "map.mrc")[0])[1:7].min() > 0.75
+    assert fsc(theirs, read_volume(refined / "map.mrc")[0])[1:7].min() > 0.6
 
 
 @needs_relion

@@ -129,6 +129,7 @@ def test_the_readme_and_the_report_print_these_commands(run: RunFolder) -> None:
         "reconstruct",
         "watch",
         "figures",
+        "deposit",
         "refine",
         "verdict",
         "reslog",

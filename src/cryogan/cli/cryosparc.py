@@ -25,7 +25,7 @@ def cryosparc_command(
     settings: Flags = None,
     console: Say = None,
 ) -> Answer:
-    """Reconstruct the particles of a cryoSPARC job in a new External job, whose outputs are map, mask and particles.
+    """Reconstruct the particles of a cryoSPARC job in a new External job.
 
     Args:
         project: Project, such as P1.

@@ -10,7 +10,7 @@ from cryogan.cli.app import Answer, app, examples
     help_epilogue=examples("cryogan deposit run", "cryogan deposit run --maps run/refined --out deposition"),
 )
 def deposit_command(run: Path, *, out: Path | None = None, maps: Path | None = None) -> Answer:
-    """Write the files that EMDB asks for: map, half maps, mask, FSC, and an mmCIF file of what the run knows.
+    """Write the files that EMDB asks for: maps, FSC, and metadata as mmCIF.
 
     Args:
         run: Folder of a finished `cryogan reconstruct`.

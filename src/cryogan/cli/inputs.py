@@ -24,7 +24,7 @@ def check_command(
     config: Config = None,
     settings: Flags = None,
 ) -> Answer:
-    """Report what is in the particles, time and memory of a run, and likely problems.
+    """Report what is in the particles, what a run takes, and likely problems.
 
     Args:
         particles: As for reconstruct, and so are the other arguments.

@@ -65,7 +65,7 @@ def flip_hand_command(map: Path, *, out: Path) -> Answer:
 
 @app.command(name="symmetrise", help_epilogue=examples("cryogan symmetrise map.mrc D2 --out map_d2.mrc"))
 def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> Answer:
-    """Turn a map's symmetry axes to RELION's setting, and average over the point group.
+    """Turn a map's symmetry axes to RELION's setting, and average over the group.
 
     Args:
         map: Map, MRC, in any frame.

@@ -57,7 +57,7 @@ def extract_patches_command(
     data_dir: DataDir = None,
     console: Say = None,
 ) -> Answer:
-    """Extract patches on a grid from micrographs, without picking, for reconstruct --particles-per-um2. Experimental.
+    """Extract patches on a grid from micrographs, without picking. Experimental.
 
     Args:
         micrographs: RELION micrograph STAR with CTFs, such as micrographs_ctf.star; MRC or TIFF images.
@@ -167,7 +167,7 @@ def simulate_command(
     disturbances: Annotated[Disturbances | None, Parameter(name="*", group=RARE)] = None,
     seed: int = 0,
 ) -> Answer:
-    """Simulate particles of an atomic model, of a map, or (with neither) of a phantom with D2 symmetry.
+    """Simulate particles of an atomic model, of a map, or of a phantom.
 
     Args:
         out: Folder for particles, noise patches and truth; new or empty.

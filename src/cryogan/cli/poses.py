@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @app.command(name="poses", help_epilogue=examples("cryogan poses run"))
 def poses_command(run: Path, *, out: Path | None = None, console: Say = None) -> Answer:
-    """Find the pose of each particle of a run, and list which particles show its map.
+    """Find the pose of each particle of a run, and which particles show its map.
 
     Args:
         run: Folder of a finished `cryogan reconstruct`.
@@ -38,7 +38,7 @@ def refine_command(run: Path, *, out: Path | None = None, console: Say = None) -
 
 @app.command(name="reslog", help_epilogue=examples("cryogan reslog run"))
 def reslog_command(run: Path, *, console: Say = None) -> Answer:
-    """Measure how resolution grows with particles, and what twice as many would bring.
+    """Measure how resolution grows with particles: what twice as many would bring.
 
     Args:
         run: Folder of a finished `cryogan reconstruct`; the result is written to reslog in it.

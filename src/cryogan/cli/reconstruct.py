@@ -189,7 +189,7 @@ def submit_command(
     config: Config = None,
     settings: Flags = None,
 ) -> Answer:
-    """Reconstruct on a cluster with Slurm, a task for each seed; each goes on after preemption.
+    """Reconstruct on a cluster with Slurm, a task for each seed.
 
     Args:
         particles: As for reconstruct, and so are noise and all settings.
@@ -238,7 +238,7 @@ def figures_command(run: Path) -> Answer:
 
 @app.command(name="watch", help_epilogue=examples("cryogan watch run"))
 def watch_command(run: Path, *, host: str = "127.0.0.1", port: int = 8642, prefix: str = "") -> None:
-    """Show a run in the browser, while it runs or later: maps, slices, critic, FSC, log, and a stop button.
+    """Show a run in the browser, live or later, with a button that stops it.
 
     Args:
         run: Folder of `cryogan reconstruct`.

@@ -259,14 +259,27 @@ def _reported(job: Any) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
-        if job.refresh().status != "killed":
+        if not _is_killed(job):
             job.stop("The job was stopped where it ran.")
-        raise Interrupted(f"The job was stopped. Its run is kept in {job.dir}/run.") from None
+        raise _stopped(job) from None
     except BaseException as error:
+        if _is_killed(job):  # which refuses what comes after
+            raise _stopped(job) from error
         with suppress(Exception):  # why it failed matters more
             job.stop(str(error) or type(error).__name__)
         raise
     job.stop()
+
+
+def _is_killed(job: Any) -> bool:
+    try:
+        return bool(job.refresh().status == "killed")
+    except Exception:  # the network may fail
+        return False
+
+
+def _stopped(job: Any) -> Interrupted:
+    return Interrupted(f"The job was stopped. Its run is kept in {job.dir}/run.")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 THRESHOLD = 3.0  # standard deviations of the null distribution; false in about 1 of 500 windows of two shells
-LEAST_SHARE, SURELY = 0.7, 2.0  # a shell is not supported where its share is smaller by SURELY deviations
+LEAST_SHARE, SURELY = 0.8, 2.0  # a shell is not supported where its share is smaller by SURELY deviations
 APART = 3.0 * math.sqrt(2.0)  # difference of two z, each with deviation 1, from which on the half maps differ
 
 
