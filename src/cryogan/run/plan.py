@@ -203,8 +203,11 @@ class Plan:
 
         Args:
             folder: of the run.
-            checksums: of the input files, see `cryogan.run.checksums`; None: they are not known.
+            checksums: of the input files, see `cryogan.run.checksums`; None: those that the folder's record has.
         """
+        path = RunFolder(folder).record
+        if checksums is None and path.exists():
+            checksums = tomllib.loads(path.read_text()).get("checksums")
         numbers = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v is not None}
         numbers.pop("settings")
         numbers["image_folders"] = [str(folder) for folder in self.image_folders]
@@ -216,7 +219,7 @@ class Plan:
             "versions": _versions(),
             "machine": _machine(self.device),
         }
-        with replacing(RunFolder(folder).record) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text(tomli_w.dumps(record))
 
     @classmethod
