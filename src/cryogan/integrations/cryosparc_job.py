@@ -6,8 +6,6 @@ The job's folder, inside the project's, has to be on this machine; everything el
 import io
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,7 +17,7 @@ from rich.console import Console
 
 from cryogan.errors import InputError, Interrupted
 from cryogan.integrations.folder import JobFolder
-from cryogan.integrations.job import Done, Request, run_job
+from cryogan.integrations.job import Done, Request, interrupted_when, run_job
 from cryogan.particles import read_volume
 from cryogan.refinement.refine import find_poses
 from cryogan.run.folder import MapFolder
@@ -104,7 +102,7 @@ def run_cryosparc_job(cs: Any, source: Source, request: Request, console: Consol
     except (APIError, ValueError) as error:
         raise _refused(error) from None
     console.print(f"External job {source.project} {job.uid}: {folder.path}", soft_wrap=True)
-    with _reported(job), _stopped_with(job):
+    with _reported(job), interrupted_when(lambda: _is_killed(job), STATUS_SECONDS):
         request = replace(request, particles=_write_particles(job, folder), data_dir=folder.path.parent)
         log = Console(file=_JobLog(job, console), width=200, force_terminal=False)
         done = run_job(folder, request, log)
@@ -273,32 +271,10 @@ def _reported(job: Any) -> Iterator[None]:
 
 def _is_killed(job: Any) -> bool:
     try:
-        return bool(job.refresh().status == "killed")
-    except Exception:  # the network may fail
+        return bool(job.cs.api.jobs.find_one(job.project_uid, job.uid).status == "killed")
+    except Exception:  # the network may fail for a while
         return False
 
 
 def _stopped(job: Any) -> Interrupted:
     return Interrupted(f"The job was stopped. Its run is kept in {job.dir}/run.")
-
-
-@contextmanager
-def _stopped_with(job: Any) -> Iterator[None]:
-    """Interrupt the block, as Ctrl-C would, when the job is killed in cryoSPARC."""
-    over, main = threading.Event(), threading.main_thread().ident
-    assert main is not None
-
-    def watch() -> None:
-        while not over.wait(STATUS_SECONDS):
-            with suppress(Exception):  # the network may fail for a while
-                if job.cs.api.jobs.find_one(job.project_uid, job.uid).status == "killed":
-                    signal.pthread_kill(main, signal.SIGINT)
-                    return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()

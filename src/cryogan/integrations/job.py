@@ -1,6 +1,10 @@
 """A reconstruction as a job of another program: begun, or gone on with, in the folder that this program has made."""
 
 import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,6 +119,32 @@ def write_in_particles_box(source: MapFolder, target: MapFolder, plan: Plan) -> 
         if path == source.mask:  # RELION refuses a mask beyond 0 and 1, which band-limited interpolation exceeds
             resampled = resampled.clip(0, 1)
         write_volume(to, resampled, files.pixel_size)
+
+
+@contextmanager
+def interrupted_when(asked: Callable[[], bool], seconds: float) -> Iterator[None]:
+    """Interrupt the block, as Ctrl-C would, when the other program asks for it.
+
+    Args:
+        asked: whether it does; called in another thread.
+        seconds: from one call to the next.
+    """
+    over, main = threading.Event(), threading.main_thread().ident
+    assert main is not None
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            if asked():
+                signal.pthread_kill(main, signal.SIGINT)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _noise(folder: JobFolder, request: Request, console: Console) -> Path | None:

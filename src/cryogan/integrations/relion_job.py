@@ -1,7 +1,5 @@
 """A reconstruction as an External job of RELION, 3.1 to 5: how it is stopped, how it ends, what other jobs take."""
 
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +8,7 @@ from rich.console import Console
 
 from cryogan.errors import Interrupted
 from cryogan.integrations.folder import End, JobFolder
-from cryogan.integrations.job import Request, run_job, write_in_particles_box
+from cryogan.integrations.job import Request, interrupted_when, run_job, write_in_particles_box
 from cryogan.particles import write_star
 from cryogan.run.classes import ClassMap
 from cryogan.run.folder import MapFolder
@@ -35,7 +33,7 @@ def run_external_job(folder: JobFolder, request: Request, console: Console) -> N
         Interrupted: the job was stopped; what it had done is kept.
     """
     try:
-        with _aborted_by(folder.abort_request):
+        with interrupted_when(folder.abort_request.exists, ABORT_POLL_SECONDS):
             done = run_job(folder, request, console)
             write_output_nodes(folder, done.source, done.result.classes, done.plan)
     except (Interrupted, KeyboardInterrupt):
@@ -105,25 +103,3 @@ def exit_file(folder: JobFolder) -> Iterator[None]:
     finally:
         folder.abort_request.unlink(missing_ok=True)
         folder.end(end).touch()
-
-
-@contextmanager
-def _aborted_by(request: Path) -> Iterator[None]:
-    """Interrupt the block, as Ctrl-C would, when a file appears."""
-    over = threading.Event()
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def watch() -> None:
-        while not over.wait(ABORT_POLL_SECONDS):
-            if request.exists():
-                signal.pthread_kill(main, signal.SIGINT)
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
