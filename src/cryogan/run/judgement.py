@@ -9,9 +9,9 @@ from cryogan.errors import Finding
 from cryogan.grids import centred_radius
 from cryogan.run import warnings
 from cryogan.run.plan import Plan
+from cryogan.run.verdict import SAME_FRAME
 from cryogan.validation import Alignment, FscCurves
 
-SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
 OTHER_HAND = 0.05  # by which the chosen hand must be the better one
 NEAR_BORDER = 0.9  # of the spherical mask's radius
 TIGHT = 0.02  # share of the solvent mask beyond it

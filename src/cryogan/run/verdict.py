@@ -12,7 +12,7 @@ from typing import Any
 
 from cryogan.errors import Finding
 from cryogan.files import replacing
-from cryogan.run import warnings
+from cryogan.run import verdict_kinds, warnings
 from cryogan.run.folder import RunFolder
 from cryogan.run.held_out import HeldOut
 from cryogan.run.likeness import Likeness
@@ -82,28 +82,30 @@ class Verdict:
         e = self.evidence
         values = {"half": self._half_maps, "held_out": self._supported}
         if e.contrast < 0:
-            return warnings.VERDICT_DARK(**values)
+            return verdict_kinds.DARK(**values)
         if e.held_out.contradiction is not None:
             at, share = e.held_out.contradiction
-            return warnings.VERDICT_MISMATCH(at=at, share=share, **values)
+            return verdict_kinds.MISMATCH(at=at, share=share, **values)
         if e.held_out.resolution is not None and e.shape.skewness < 0:
-            return warnings.VERDICT_INVERTED(**values)
+            return verdict_kinds.INVERTED(**values)
         if e.held_out.only_half is not None and e.half_map_resolution is not None:
             half, alone = e.held_out.only_half
-            return warnings.VERDICT_ONE_HALF(good=half + 1, bad=2 - half, alone=alone, half=self._half_maps)
+            return verdict_kinds.ONE_HALF(good=half + 1, bad=2 - half, alone=alone, half=self._half_maps)
         if self.resolution is None and e.correlation < SAME_FRAME:
-            return warnings.VERDICT_HALVES(correlation=e.correlation)
+            return verdict_kinds.HALVES(correlation=e.correlation)
         if self.resolution is None:
-            kind = warnings.VERDICT_FEATURELESS if e.shape.radial_share > ROUND else warnings.VERDICT_UNDECIDED
+            kind = verdict_kinds.FEATURELESS if e.shape.radial_share > ROUND else verdict_kinds.UNDECIDED
             return kind(radial=e.shape.radial_share, **values)
         if self.resolution > max(SHAPE_A, e.diameter / SHAPES):
-            return warnings.VERDICT_SHAPE(resolution=self.resolution, **values)
-        return warnings.VERDICT_RESOLVED(resolution=self.resolution, **values)
+            return verdict_kinds.SHAPE(resolution=self.resolution, **values)
+        return verdict_kinds.RESOLVED(resolution=self.resolution, **values)
 
     @property
     def findings(self) -> list[Finding]:
         """The verdict, and what else a user should know of it."""
-        return [self.finding] if self.evidence.half_map_resolution is not None else [self.finding, warnings.ONE_MAP()]
+        return (
+            [self.finding] if self.evidence.half_map_resolution is not None else [self.finding, verdict_kinds.ONE_MAP()]
+        )
 
     def beside(self, findings: Iterable[Finding]) -> list[Finding]:
         """The verdict, and those findings on the maps that stand beside it: noisy half maps that are right do agree."""
@@ -113,7 +115,7 @@ class Verdict:
     @property
     def is_resolved(self) -> bool:
         """Whether the map is resolved."""
-        return self.finding.code == warnings.VERDICT_RESOLVED.code
+        return self.finding.code == verdict_kinds.RESOLVED.code
 
     @property
     def sentence(self) -> str:
