@@ -116,7 +116,6 @@ def _document(
     document = gemmi.cif.Document()
     block = document.add_new_block("cryogan")
     matching = plan.settings.critic == "matching"
-    critic = "projection matching" if matching else plan.settings.critic
     categories: dict[str, Rows] = {
         "_entry": {"id": ["cryogan"]},
         "_em_experiment": {
@@ -152,25 +151,31 @@ def _document(
             "image_processing_id": [1],
             "point_symmetry": [_point_group(plan.settings.symmetry)],
         },
-        "_em_3d_reconstruction": {
-            "entry_id": ["cryogan"],
-            "id": [1],
-            "image_processing_id": [1],
-            "algorithm": ["FOURIER SPACE"],
-            "method": [f"matching of the distributions of real and simulated images, critic: {critic}"],
-            "resolution": [f"{resolution:.2f}" if math.isfinite(resolution) else None],
-            "resolution_method": [f"FSC {_CUTOFF} CUT-OFF"],
-            "num_particles": [particles],
-            "num_class_averages": [1],
-            "actual_pixel_size": [f"{plan.pixel_size:.6g}"],
-            "symmetry_type": ["POINT"],
-            "details": [" ".join(remarks)],
-        },
+        "_em_3d_reconstruction": _reconstruction(plan, resolution, particles, remarks),
         "_em_software": _software(record, matching),
     }
     for name, rows in categories.items():
         block.set_mmcif_category(f"{name}.", rows)
     return document
+
+
+def _reconstruction(plan: Plan, resolution: float, particles: int, remarks: tuple[str, ...]) -> Rows:
+    """Return how the map was made, and what it is worth."""
+    critic = "projection matching" if plan.settings.critic == "matching" else plan.settings.critic
+    return {
+        "entry_id": ["cryogan"],
+        "id": [1],
+        "image_processing_id": [1],
+        "algorithm": ["FOURIER SPACE"],
+        "method": [f"matching of the distributions of real and simulated images, critic: {critic}"],
+        "resolution": [f"{resolution:.2f}" if math.isfinite(resolution) else None],
+        "resolution_method": [f"FSC {_CUTOFF} CUT-OFF"],
+        "num_particles": [particles],
+        "num_class_averages": [1],
+        "actual_pixel_size": [f"{plan.pixel_size:.6g}"],
+        "symmetry_type": ["POINT"],
+        "details": [" ".join(remarks)],
+    }
 
 
 def _orientations(matching: bool) -> Rows:
