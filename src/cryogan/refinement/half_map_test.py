@@ -94,7 +94,7 @@ class HalfMapTest:
         """FSC of the half maps."""
         return fsc_curves(*self.half_maps, self.plan.pixel_size, self.mask, seed=self.plan.settings.seed)
 
-    @property
+    @cached_property
     def correlation(self) -> float:
         """Correlation of the half maps."""
         first, second = (half_map.ravel() for half_map in self.half_maps)
@@ -115,7 +115,7 @@ class HalfMapTest:
         """Finest resolution, A, at which the corrected FSC is over 0.143: that of hollow molecules dips before."""
         return self.width_A / float(np.flatnonzero(np.nan_to_num(self.curves.corrected) >= 0.143).max(initial=1))
 
-    @property
+    @cached_property
     def molecule_diameter(self) -> float:
         """Diameter of a ball of the molecule's volume, A."""
         return molecule_diameter((self.half_maps[0] + self.half_maps[1]) / 2, self.plan.pixel_size)

@@ -78,7 +78,7 @@ class InitialSearch(MatchingTrainer):
         w = optimal_critic(difference.total(self.ranks), normal)
         self.volume.density.add_(self.band_limited(w, cutoff), alpha=RATE)
         self.volume.clip(0.0)
-        self.distance = self.distance + (-real.mean() - self.distance) / min(self.step + 1, DISTANCE_MEMORY)
+        self.average_distance(real.mean(), DISTANCE_MEMORY)
         return real[:RECORDED], simulated[:RECORDED]
 
     @torch.no_grad()

@@ -91,8 +91,8 @@ class SymmetricSearch(MatchingTrainer):
             power[1 : disc.last_shell + 1] *= left
             self.noise_power = torch.maximum(power, self.background_power)
         scores = expected.scores.flatten()
-        fit = scores.mean() + self._noise_log_likelihood(templates, expected.seen / count)
-        self.distance = self.distance + (-fit - self.distance) / min(self.step + 1, DISTANCE_MEMORY)
+        noise = self._noise_log_likelihood(templates, expected.seen / count)
+        self.average_distance(scores.mean() + noise, DISTANCE_MEMORY)
         return scores[:RECORDED], scores.new_zeros(1)
 
     def state_dict(self) -> dict[str, Any]:

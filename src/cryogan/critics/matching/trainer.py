@@ -49,6 +49,10 @@ class MatchingTrainer(IterativeTrainer):
         self.noise_power = measured_noise_power(self.simulator)
         self.back = BackProjector(self.simulator.projector, self.volume)
 
+    def average_distance(self, log_likelihood_ratio: Tensor, memory: int) -> None:
+        """Take this step's mean log-likelihood ratio into `distance`, which is averaged over `memory` steps."""
+        self.distance = self.distance + (-log_likelihood_ratio - self.distance) / min(self.step + 1, memory)
+
     def templates(self, spectrum: Tensor, disc: Disc) -> Templates:
         """Return the templates of a map, given its transform, on a disc of coefficients."""
         return Templates(self.simulator.projector, spectrum, disc, self.noise_power, self.width_A, rounded=True)
