@@ -15,21 +15,26 @@ LABELS = {name: str(value) for name, value in TINY["matching"].items() if name !
 }
 
 
-def make_relion_project(project: Path) -> Path:
-    """Make Extract/job001 in it: 120 particles of the D2 phantom, and the micrographs that they are in."""
-    job = project / "Extract" / "job001"
+def simulated(folder: Path, **settings: object) -> Path:
+    """Simulate 120 particles of the D2 phantom, in float32 unless `settings` of `simulate` say otherwise."""
     simulate(
         phantom(BOX, PIXEL, 1),
         PIXEL,
-        job,
+        folder,
         count=120,
         snr=10.0,
         max_shift=4.0,
         micrographs=10,
-        write_micrographs=True,
-        float32=True,
         seed=1,
+        **{"float32": True} | settings,
     )
+    return folder
+
+
+def make_relion_project(project: Path) -> Path:
+    """Make Extract/job001 in it: 120 particles of the D2 phantom, and the micrographs that they are in."""
+    job = project / "Extract" / "job001"
+    simulated(job, write_micrographs=True)
     for file in (job / "particles.star", job / "micrographs.star"):
         text = file.read_text().replace("@particles.mrcs", f"@{job.relative_to(project)}/particles.mrcs")
         file.write_text(re.sub(r"\b(micrograph_\d+\.mrc)", rf"{job.relative_to(project)}/\1", text))

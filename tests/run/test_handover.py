@@ -17,7 +17,6 @@ import tomli_w
 from cryosparc.dataset import Dataset
 
 from builders import TINY, tiny
-from cryogan.models.phantom import phantom
 from cryogan.particles import (
     open_stack,
     read_particles,
@@ -31,11 +30,10 @@ from cryogan.run.folder import Outcome, RunFolder
 from cryogan.run.handover import next_commands
 from cryogan.run.inputs import read_inputs
 from cryogan.run.reconstruct import prepare
-from cryogan.simulation import simulate
 from cryogan.validation import flip_hand
+from relion_projects import BOX, PIXEL, WORKING_BOX, simulated
 
 DOWNSTREAM = Path(__file__).parents[2] / "docs" / "downstream.md"
-BOX, PIXEL, WORKING_BOX = 48, 3.0, 32
 needs_relion = pytest.mark.skipif(
     shutil.which("relion_refine_mpi") is None or shutil.which("mpirun") is None, reason="RELION is not installed"
 )
@@ -65,21 +63,6 @@ def shell(command: str, folder: Path, timeout: float = 600) -> str:
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout + done.stderr
-
-
-def simulated(folder: Path, **settings: object) -> Path:
-    simulate(
-        phantom(BOX, PIXEL, 1),
-        PIXEL,
-        folder,
-        count=120,
-        snr=10.0,
-        max_shift=4.0,
-        micrographs=10,
-        seed=1,
-        **{"float32": True} | settings,
-    )
-    return folder
 
 
 def as_if_finished(particles: Path, out: Path, finished: RunFolder, **settings: object) -> Mapping[str, str]:
