@@ -177,11 +177,11 @@ def test_relion_reconstructs_the_same_map_from_our_poses(refined: Path, project:
 def test_relion_goes_on_from_our_map_and_poses(refined: Path, project: Path, tmp_path: Path, search: str) -> None:
     command = f"relion_refine --i particles.star --ref {refined / 'map.mrc'} --ini_high 20 --iter 2 --ctf --sym D2"
     command += f" --particle_diameter 110 --offset_range 3 --offset_step 2 --pad 1 --o {tmp_path / 'run'}"
-    command += " --firstiter_cc --zero_mask --flatten_solvent"
+    command += " --firstiter_cc --zero_mask --flatten_solvent --random_seed 1"
     relion(project, *command.split(), *search.split())
     theirs, pixel_size = read_volume(tmp_path / "run_it002_class001.mrc")
     assert pixel_size == pytest.approx(PIXEL, abs=1e-3)
-    assert fsc(theirs, read_volume(refined / "map.mrc")[0])[1:7].min() > 0.6
+    assert fsc(theirs, read_volume(refined / "map.mrc")[0])[1:7].min() > 0.75
 
 
 @needs_relion
