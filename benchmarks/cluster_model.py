@@ -159,7 +159,7 @@ def run_hours(cost: Cost, assumed: Assumed, speed: float, last: float, box: int,
     critic, task = Matching(), Task(settings, box, PIXEL_SIZE, 0.475 * box * PIXEL_SIZE, PARTICLES // 2)
     search = critic.stages(task)[0]
     seconds = sum(USUAL.seconds(critic.step_work(task, search, index)) for index in range(search.steps))
-    arithmetic = settings.starts * seconds / speed
+    arithmetic = seconds / speed
     communication, steps = 0.0, marching_steps(box, LAST)
     for index in range(steps):
         images = last if index >= steps - LAST else settings.marching_images

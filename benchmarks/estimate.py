@@ -47,12 +47,12 @@ def timed(trainer: Trainer, step: int) -> float:
 
 
 def search_seconds(plan: Plan, particles: Path) -> float:
-    """CPU time of the searches of one half."""
+    """CPU time of the search of one half."""
     trainer, stage = build_trainer(plan, 0, particles, 1), plan.stages[0]
     timed(trainer, 0)
     steps = np.linspace(0, stage.steps - 1, 4).astype(int)
     seconds = [min(timed(trainer, int(step)) for _ in range(2)) for step in steps]
-    return plan.settings.starts * float(np.interp(np.arange(stage.steps), steps, seconds).sum())
+    return float(np.interp(np.arange(stage.steps), steps, seconds).sum())
 
 
 def marching_seconds(plans: dict[int, Plan], particles: Path, density: np.ndarray) -> float:

@@ -150,11 +150,12 @@ class CriticSettings(Group):
         description="matching: projection matching, compares images with projections of the current map; wasserstein: "
         "the paper's neural network, Figure 5; or your own, as module:name.",
     )
-    starts: int = Field(
-        2,
+    starts: int | None = Field(
+        None,
         ge=1,
         description="Trials of the coarsest stage, from different random numbers; the one with the smallest critic gap "
-        "goes on. Four times as many for T, O and I with the matching critic.",
+        "goes on. Default: 1 with the matching critic, which makes eight times as many for T, O and I; 2 with "
+        "wasserstein.",
     )
 
 
@@ -163,10 +164,10 @@ class MatchingSettings(Group):
 
     orientations: int = Field(4608, ge=100, description="Orientations in the bank of templates, over all of SO(3).")
     search_steps: int = Field(
-        150, ge=1, description="Volume updates of the initial search from zero; a fifth of them for T, O and I."
+        400, ge=1, description="Volume updates of the initial search from zero; an eighth of them for T, O and I."
     )
     search_batch: int = Field(
-        200, ge=2, description="Images in each update of the initial search: real, and as many simulated."
+        100, ge=2, description="Images in each update of the initial search: real, and as many simulated."
     )
     marching_steps: int = Field(
         4,

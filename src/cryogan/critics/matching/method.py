@@ -23,8 +23,8 @@ from cryogan.critics.matching.work import (
 from cryogan.parallel.work import Work
 
 SEARCH_BOX, SYMMETRIC_BOX, RISE_BOX = 32, 40, 48  # hold the searches' frequencies well
-SYMMETRIC_STEPS, RISE_STEPS = 0.36, 0.12  # of those of a search without symmetry
-SYMMETRIC_STARTS = 4  # for each start of a search without symmetry: one in three fails
+SYMMETRIC_STEPS, RISE_STEPS = 0.135, 0.045  # of those of a search without symmetry
+SYMMETRIC_STARTS = 8  # for each start of a search without symmetry: one in three fails
 
 _POSE_OPTIMISER = 76.0  # bytes for an image's coefficient where its best pose is refined
 
@@ -39,12 +39,12 @@ class Matching(Critic):
     def stages(self, task: Task) -> tuple[Stage, ...]:
         """Return the trials of the search, and frequency marching at the working box."""
         s = task.settings
-        found = schedule.found_shell(s)
+        starts, found = s.starts or 1, schedule.found_shell(s)
         marching = schedule.marching_steps(task.box, s.marching_steps, schedule.held_steps(s), found)
-        searches = [Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)] * s.starts
+        searches = [Stage(min(task.box, SEARCH_BOX), s.search_steps, SEARCH)] * starts
         if schedule.is_symmetric(s):
             steps, rise = (max(1, round(share * s.search_steps)) for share in (SYMMETRIC_STEPS, RISE_STEPS))
-            trials = [Stage(min(task.box, SYMMETRIC_BOX), steps, SYMMETRIC)] * (SYMMETRIC_STARTS * s.starts)
+            trials = [Stage(min(task.box, SYMMETRIC_BOX), steps, SYMMETRIC)] * (SYMMETRIC_STARTS * starts)
             searches = [*trials, Stage(min(task.box, RISE_BOX), rise, RISE)]
         return (*searches, Stage(task.box, marching, MARCHING))
 

@@ -11,7 +11,12 @@ BANK_SHELL = 11.0  # largest cut-off of the template bank in frequency marching
 SYMMETRIC_SHELLS = (13.0, 16.0, 20.0)
 _TRIAL_STAYS, _RISES = 0.75, 0.8  # parts of the steps of a trial, and of the rise
 CUTOFF_GROWTH = 1.25  # factor on the cut-off from one step of frequency marching to the next
-_CUTOFF_SHARE, _TEMPERATURE_SHARE = 0.7, 0.8  # of the search's steps, after which cut-off and attention stay
+# Of the search's steps, after which cut-off and attention stay. Most steps come after: where the signal is weak, the
+# likelihood rises slowly, and stands still in between.
+_CUTOFF_SHARE, _TEMPERATURE_SHARE = 0.175, 0.2
+# Of w, by which the search moves the map: at first, and at the end, where short moves average over batches.
+SEARCH_RATES = (0.3, 0.08)
+_RATE_SHARE = 0.7  # of the search's steps, after which the rate falls
 
 
 def is_symmetric(settings: Settings) -> bool:
@@ -52,6 +57,12 @@ def search_cutoff(step: int, steps: int) -> float:
     """Return the shell below which frequencies take part in a step of the initial search."""
     first, last = SEARCH_SHELLS
     return first + (last - first) * min(1.0, step / steps / _CUTOFF_SHARE)
+
+
+def search_rate(step: int, steps: int) -> float:
+    """Return the part of w by which the map moves in a step of the initial search."""
+    first, last = SEARCH_RATES
+    return first * math.pow(last / first, max(0.0, (step / steps - _RATE_SHARE) / (1 - _RATE_SHARE)))
 
 
 def inverse_temperature(step: int, steps: int, flat: float, sharp: float) -> float:

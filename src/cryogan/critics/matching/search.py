@@ -8,14 +8,13 @@ from torch import Tensor
 
 from cryogan.critics.critic import TrainerInputs
 from cryogan.critics.matching.critic import optimal_critic
-from cryogan.critics.matching.schedule import SEARCH_SHELLS, inverse_temperature, search_cutoff
+from cryogan.critics.matching.schedule import SEARCH_SHELLS, inverse_temperature, search_cutoff, search_rate
 from cryogan.critics.matching.templates import SHIFT_SPACING, Observed, precision, shift_grid
 from cryogan.critics.matching.trainer import RECORDED, MatchingTrainer
 from cryogan.fourier import Disc, to_half_planes
 
-RATE = 0.2  # of w, by which the map moves in a step
 SIGNAL_IMAGES = 500  # from which the power of the signal is measured
-DISTANCE_MEMORY = 20  # steps over which the distance is averaged
+DISTANCE_MEMORY = 40  # steps over which the distance is averaged
 # Inverse temperature of the attention at the start and at the end, over the signal's log-likelihood ratio. Patches with
 # particles anywhere are searched with a ball, which is no empty map.
 CENTRED_ATTENTION = (5.0, 250.0)
@@ -33,7 +32,7 @@ class InitialSearch(MatchingTrainer):
 
     def __init__(self, inputs: TrainerInputs) -> None:
         super().__init__(inputs, "C1", inputs.task.settings.search_batch)
-        # Its steps are a fifth: none is too long for taking particles that the edge cuts for whole; fewer shifts do.
+        # Its steps are a part of w: none is too long for taking cut particles for whole ones; fewer shifts do.
         farthest = min(self.simulator.whole_radius_A, self.simulator.max_shift)
         self.shifts = shift_grid(farthest, SHIFT_SPACING * self.width_A, self.device)
         self.last_shell = min(self.box / 2, SEARCH_SHELLS[1])
@@ -48,7 +47,7 @@ class InitialSearch(MatchingTrainer):
 
     @torch.no_grad()
     def update(self) -> tuple[Tensor, Tensor]:
-        """Move the map by a fifth of the critic's volume w, and keep it positive."""
+        """Move the map by a part of the critic's volume w, and keep it positive."""
         cutoff = min(self.box / 2, search_cutoff(self.step, self.steps))
         disc = Disc(self.box, cutoff, device=self.device)
         spectrum = self.simulator.projector.transform(self.volume())
@@ -76,7 +75,7 @@ class InitialSearch(MatchingTrainer):
         self.ranks.sum(power)
         normal = self.normal_diagonal(templates, power, self.simulator.prior_whole * count)
         w = optimal_critic(difference.total(self.ranks), normal)
-        self.volume.density.add_(self.band_limited(w, cutoff), alpha=RATE)
+        self.volume.density.add_(self.band_limited(w, cutoff), alpha=search_rate(self.step, self.steps))
         self.volume.clip(0.0)
         self.average_distance(real.mean(), DISTANCE_MEMORY)
         return real[:RECORDED], simulated[:RECORDED]

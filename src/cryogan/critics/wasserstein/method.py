@@ -9,6 +9,7 @@ from cryogan.critics.wasserstein.trainer import WassersteinTrainer
 
 USUAL, STABLE = "convolutional", "stable"  # as run.toml has them; the stable stage is without shifts
 COARSE_BOXES = (24, 32, 48, 64, 96, 128, 192, 256)
+STARTS = 2  # by default: one in two may end in a wrong map, which its critic's gap tells
 _ACTIVATIONS = {"paper": 14.0, "residual": 35.0, "ctf": 14.0}  # copies of the first block's output
 
 
@@ -28,7 +29,7 @@ class Wasserstein(Critic):
             if s.stable_epochs > 0:
                 stages.append(Stage(box, max(1, round(fine * s.stable_epochs / s.epochs)), STABLE))
             stages.append(Stage(box, fine, USUAL))
-        trials = s.starts if len(stages) > 1 else 1
+        trials = (s.starts or STARTS) if len(stages) > 1 else 1
         return (*[stages[0]] * (trials - 1), *stages)
 
     def trainer(self, inputs: TrainerInputs) -> WassersteinTrainer:
