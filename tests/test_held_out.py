@@ -228,3 +228,18 @@ def test_the_share_of_the_finest_cutoff_that_has_one_contradicts() -> None:
     assert contradiction(0.4, 1.0, None) is None
     assert contradiction(1.0, 0.4, None) == (16.0, 0.4)
     assert contradiction(None, None) is None
+
+
+def test_a_small_share_of_a_clear_map_contradicts_an_imposed_symmetry_alone() -> None:
+    def held_out(z: float, symmetric: bool) -> HeldOut:
+        clear = tuple(None if shell < 8 else z for shell in range(16))
+        share = {"share": (0.5,) * 16, "share_deviation": (0.05,) * 16}
+        return HeldOut(128.0, 400, 9.0, (replace(shells(12), window_z=clear, symmetric=symmetric, **share),))
+
+    for z, symmetric in ((20.0, True), (5.0, False)):
+        assert held_out(z, symmetric).contradiction == (16.0, 0.5)
+        assert held_out(z, symmetric).more_signal is None
+        assert held_out(z, symmetric).resolution is None
+    assert held_out(20.0, False).contradiction is None
+    assert held_out(20.0, False).more_signal == (16.0, 0.5)
+    assert held_out(20.0, False).resolution is not None

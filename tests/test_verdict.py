@@ -221,6 +221,15 @@ def test_half_maps_that_agree_on_more_than_particles_hold_are_told() -> None:
     assert with_share(verdict(last=12), 0.9, 0.05).is_resolved
 
 
+def test_particles_that_hold_more_than_a_clear_map_are_told_beside_the_verdict() -> None:
+    found = with_share(verdict(last=12), 0.5, 0.05)
+    (band,) = found.evidence.held_out.bands
+    clear = replace(band, window_z=tuple(None if z is None else 4 * z for z in band.window_z))
+    told = changed(found, held_out=replace(found.evidence.held_out, bands=(clear,)))
+    assert told.is_resolved
+    assert [finding.code for finding in told.beside([])] == ["resolved", "more-signal"]
+
+
 def test_the_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert read_verdict(folder) is None

@@ -15,7 +15,7 @@ common with the true one by chance. docs/trust.md has more.
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -38,6 +38,7 @@ from cryogan.run.verdict import SAME_FRAME
 COARSEST = 5  # shell of the coarsest cut-off
 FINEST_SHARE = 2 / 3  # of the half maps' resolution, at the finest cut-off
 CUTOFFS = 3
+SEARCHES = 4  # of the poses, each with other templates, views of other particles, and twins; they are averaged
 OTHERS = 2  # other particles' views that are subtracted
 DRAWS = 64  # maps with random phases
 TWINS = 300  # of each half's particles
@@ -53,12 +54,16 @@ class Evidence:
     Attributes:
         back_projection: b, (D, D, D // 2 + 1).
         expected: T of a right map at right poses, by shell, (D // 2 + 1,).
-        noise_variance: Variance of T by white noise of the particles alone, by shell, (D // 2 + 1,).
+        noise_variance: Variance of T by white noise of the particles alone, by shell, (D // 2 + 1,); of an average over
+            several searches of the poses, that of one.
     """
 
     back_projection: Tensor
     expected: Tensor
     noise_variance: Tensor
+
+
+Averaged = TypeVar("Averaged", Evidence, SignalSums)
 
 
 def guard_band(width_A: float, diameter_A: float) -> int:
@@ -153,7 +158,8 @@ def shell_evidence(
     bands = []
     for cut, (cutoff, first) in enumerate(tested):
         expected = torch.stack([of_half[cut].expected.double() for of_half in evidence])
-        bands.append(_judge(statistic(spectra, cut), torch.stack(null[cut]), expected, cutoff, first))
+        band = _judge(statistic(spectra, cut), torch.stack(null[cut]), expected, cutoff, first)
+        bands.append(replace(band, symmetric=len(halves[0].group) > 1))
     return bands
 
 
@@ -199,18 +205,16 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
     tested = _first_shells(test, cutoffs(test.width_A / test.finest_A))
     bands: list[HeldOutShells] = []
     if tested:
-        poses = _of_both(lambda side: _poses(test, side, weighted[side], tested))
-        judged = _judged(test, poses, tested)
-        sums = _of_both(lambda side: _signal_sums(test, side, weighted[side], poses[side], tested))
+        found = _of_both(lambda side: _compare(test, side, weighted[side], tested, with_twins=True))
+        judged = shell_evidence(test.halves, test.maps, [evidence for evidence, _ in found], tested)
         bands = [
-            with_share(band, [of_half[cut] for of_half in sums], test.curves.unmasked)
-            for cut, band in enumerate(judged)
+            with_share(band, [sums[cut] for _, sums in found], test.curves.unmasked) for cut, band in enumerate(judged)
         ]
     alone: list[HeldOutShells] = []
     to_nyquist = _first_shells(test, cutoffs(test.plan.box / 2))
     if to_nyquist and test.independent and test.correlation < SAME_FRAME:
-        poses = _of_both(lambda side: _poses(test, side, test.maps[side], to_nyquist))
-        alone = _judged(test, poses, to_nyquist)
+        found = _of_both(lambda side: _compare(test, side, test.maps[side], to_nyquist, with_twins=False))
+        alone = shell_evidence(test.halves, test.maps, [evidence for evidence, _ in found], to_nyquist)
     return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands), tuple(alone))
 
 
@@ -226,29 +230,45 @@ def _first_shells(test: HalfMapTest, cuts: Sequence[int]) -> list[tuple[int, int
     return [(cut, cut + guard) for cut in cuts if cut + guard < test.plan.box // 2 - 1]
 
 
-def _poses(test: HalfMapTest, side: int, density: Tensor, tested: Sequence[tuple[int, int]]) -> list[Poses]:
-    """Find the poses of the particles of a half against a map, from frequencies below each cut-off."""
-    return [search_poses(test.halves[side], density, float(cutoff)) for cutoff, _ in tested]
+def _compare(
+    test: HalfMapTest, side: int, density: Tensor, tested: Sequence[tuple[int, int]], *, with_twins: bool
+) -> tuple[list[Evidence], list[SignalSums]]:
+    """Compare the particles of a half, and twins simulated from the map, with it at poses from below each cut-off.
+
+    The poses are searched several times, and what is found is averaged: coarse frequencies leave them uncertain.
+
+    Args:
+        test: Half maps and the particles of each half.
+        side: The half, 0 or 1.
+        density: Map (D, D, D) against which the poses are found.
+        tested: Cut-offs, and the first shell that each tests.
+        with_twins: Whether twins are made, too.
+
+    Returns:
+        The evidence of each cut-off; and what the correlation with the particles' signal is made of, if `with_twins`.
+    """
+    half, found = test.halves[side], []
+    for _ in range(SEARCHES):
+        poses = [search_poses(half, density, float(cutoff)) for cutoff, _ in tested]
+        evidence = [
+            compare_beyond(half, test.maps[side], p, first) for p, (_, first) in zip(poses, tested, strict=True)
+        ]
+        found.append((evidence, _signal_sums(half, density, poses, tested) if with_twins else []))
+    evidence, sums = ([_mean(of_cut) for of_cut in zip(*values, strict=True)] for values in zip(*found, strict=True))
+    return evidence, sums
 
 
-def _judged(
-    test: HalfMapTest, poses: Sequence[Sequence[Poses]], tested: Sequence[tuple[int, int]]
-) -> list[HeldOutShells]:
-    def compare(side: int) -> list[Evidence]:
-        half, density = test.halves[side], test.maps[side]
-        with_first = zip(poses[side], tested, strict=True)
-        return [compare_beyond(half, density, found, first) for found, (_, first) in with_first]
-
-    return shell_evidence(test.halves, test.maps, _of_both(compare), tested)
+def _mean(found: Sequence[Averaged]) -> Averaged:
+    """Return the mean of the values of several searches."""
+    names = [field.name for field in fields(found[0])]
+    return type(found[0])(*(torch.stack([getattr(values, name) for values in found]).mean(0) for name in names))
 
 
 def _signal_sums(
-    test: HalfMapTest, side: int, density: Tensor, poses: Sequence[Poses], tested: Sequence[tuple[int, int]]
+    half: HalfSet, density: Tensor, poses: Sequence[Poses], tested: Sequence[tuple[int, int]]
 ) -> list[SignalSums]:
-    """Compare the particles of a half, and twins simulated from the map, with it at poses from below each cut-off."""
-    half = test.halves[side]
     twins, shown = half.twins(density, poses[-1].rotations, poses[-1].shifts, TWINS)
-    noise, found = len(half) * noise_by_shell(half.disc(test.plan.box / 2)), []
+    noise, found = len(half) * noise_by_shell(half.disc(half.projector.box / 2)), []
     for (cutoff, _), of_real in zip(tested, poses, strict=True):
         of_twins = search_poses(twins, density, float(cutoff))
         sums = correlation_sums(half, density, of_real), correlation_sums(twins, density, of_twins, shown)

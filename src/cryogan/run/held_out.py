@@ -11,6 +11,7 @@ from typing import Any
 
 THRESHOLD = 3.0  # standard deviations of the null distribution; false in about 1 of 500 windows of two shells
 LEAST_SHARE, SURELY = 0.8, 2.0  # a shell is not supported where its share is smaller by SURELY deviations
+CLEAR = 10.0  # standard deviations from which on a map without imposed symmetry is right whatever its share is
 APART = 3.0 * math.sqrt(2.0)  # difference of two z, each with deviation 1, from which on the half maps differ
 
 
@@ -30,6 +31,7 @@ class HeldOutShells:
             square root of the half maps' FSC; None also where the particles hold little more than noise.
         share_deviation: Standard deviation of `share`.
         half_z: `window_z` of half map 1, and of half map 2.
+        symmetric: Whether the half maps have an imposed symmetry.
     """
 
     cutoff: int
@@ -40,6 +42,7 @@ class HeldOutShells:
     share: tuple[float | None, ...] = ()
     share_deviation: tuple[float | None, ...] = ()
     half_z: tuple[tuple[float | None, ...], ...] = ()
+    symmetric: bool = False
 
     @property
     def last(self) -> int | None:
@@ -74,6 +77,15 @@ class HeldOutShells:
         return self.first + count - 1 if count else None
 
     def differs(self, shell: int) -> bool:
+        """Whether the half maps surely agree at a shell on what the particles do not hold.
+
+        Half maps with a wrong symmetry are clearly supported, too. Without one, a small share where the map is clearly
+        supported says that the particles hold other signal besides.
+        """
+        z = self.window_z[shell]
+        return self.lacks_signal(shell) and (self.symmetric or z is None or z < CLEAR)
+
+    def lacks_signal(self, shell: int) -> bool:
         """Whether the particles surely hold less than LEAST_SHARE of what the half maps agree on at a shell."""
         if not self.share:
             return False
@@ -139,11 +151,24 @@ class HeldOut:
 
         The finest cut-off at which it is known decides: its poses are the best.
         """
-        first_shares = [(band, band.share[band.first]) for band in self.bands if band.share]
-        band, share = next(((b, found) for b, found in reversed(first_shares) if found is not None), (None, None))
-        if band is None or share is None or not band.differs(band.first):
-            return None
-        return self.width_A / band.first, share
+        band = self._share_band
+        return self._first_share(band) if band is not None and band.differs(band.first) else None
+
+    @property
+    def more_signal(self) -> tuple[float, float] | None:
+        """The same where the map is right all the same, and the particles hold other signal besides; or None."""
+        band = self._share_band
+        known = band is not None and band.lacks_signal(band.first) and not band.differs(band.first)
+        return self._first_share(band) if band is not None and known else None
+
+    @property
+    def _share_band(self) -> HeldOutShells | None:
+        """The finest cut-off at whose first shell the share is known."""
+        return next((band for band in reversed(self.bands) if band.share and band.share[band.first] is not None), None)
+
+    def _first_share(self, band: HeldOutShells) -> tuple[float, float]:
+        """Return the resolution, A, of the first shell of a cut-off, and its share."""
+        return self.width_A / band.first, band.share[band.first] or 0.0
 
     @property
     def first_A(self) -> float:
@@ -161,6 +186,7 @@ class HeldOut:
                     band["cutoff"],
                     band["first"],
                     half_z=tuple(tuple(z) for z in band["half_z"]),
+                    symmetric=band["symmetric"],
                     **{name: tuple(band[name]) for name in names},
                 )
                 for band in recorded

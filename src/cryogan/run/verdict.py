@@ -103,14 +103,18 @@ class Verdict:
     @property
     def findings(self) -> list[Finding]:
         """The verdict, and what else a user should know of it."""
-        return (
-            [self.finding] if self.evidence.half_map_resolution is not None else [self.finding, verdict_kinds.ONE_MAP()]
-        )
+        findings = [self.finding]
+        if self.evidence.held_out.more_signal is not None and self.resolution is not None:
+            at, share = self.evidence.held_out.more_signal
+            findings.append(verdict_kinds.MORE_SIGNAL(at=at, share=share))
+        if self.evidence.half_map_resolution is None:
+            findings.append(verdict_kinds.ONE_MAP())
+        return findings
 
     def beside(self, findings: Iterable[Finding]) -> list[Finding]:
         """The verdict, and those findings on the maps that stand beside it: noisy half maps that are right do agree."""
         settled = {warnings.HALVES_DISAGREE.code} if self.is_resolved else set()
-        return [self.finding, *(finding for finding in findings if finding.code not in settled)]
+        return [*self.findings, *(finding for finding in findings if finding.code not in settled)]
 
     @property
     def is_resolved(self) -> bool:

@@ -61,6 +61,14 @@ MISMATCH = Kind(
     "resolution can be given.",
     "Try another symmetry (--symmetry C1), and look for junk, several structures (--classes 2), or a wrong defocus.",
 )
+MORE_SIGNAL = Kind(
+    "more-signal",
+    "warning",
+    "The particles hold more than the map shows: at {at:.1f} A its share of their signal is {share:.0%} of that of a "
+    "complete map.",
+    "Look for junk (cryogan poses), several structures (--classes 2), parts that move, or background patches with less "
+    "noise than the particles have.",
+)
 ONE_MAP = Kind(
     "one-map",
     "warning",
