@@ -1,9 +1,14 @@
-"""Commands on maps: align, flip-hand, symmetrise, fsc."""
+"""Commands on maps: align, flip-hand, symmetry, symmetrise, fsc."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryogan.cli.app import Answer, app, examples
 from cryogan.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @app.command(name="align", help_epilogue=examples("cryogan align map.mrc reference.mrc --out aligned.mrc"))
@@ -63,6 +68,36 @@ def flip_hand_command(map: Path, *, out: Path) -> Answer:
     return Answer({"map": out})
 
 
+@app.command(
+    name="symmetry", help_epilogue=examples("cryogan symmetry run", "cryogan symmetry half1.mrc half2.mrc --json")
+)
+def symmetry_command(*inputs: Path) -> Answer:
+    """Find the point groups that half maps have which were made without symmetry.
+
+    Args:
+        inputs: A run in C1; or half maps 1 and 2 of any program, MRC, in one frame.
+    """
+    from cryogan.run.folder import RunFolder
+    from cryogan.run.handover import with_symmetry
+    from cryogan.run.plan import Plan
+    from cryogan.run.symmetry import FoundSymmetry, find_symmetry_of_run
+    from cryogan.validation import suggest_symmetry
+
+    if len(inputs) not in (1, 2):
+        raise InputError("Give a run's folder (cryogan symmetry run), or half maps (cryogan symmetry half1 half2).")
+    command = []
+    if len(inputs) == 1:
+        folder = RunFolder(inputs[0])
+        found = find_symmetry_of_run(folder)
+        if found.suggested:
+            command = [with_symmetry(folder, Plan.read(folder.path), found.suggested)]
+    else:
+        found = FoundSymmetry(suggest_symmetry(*_read_half_maps(*inputs)))
+    rows = [f"{name:3s} {line}" for name, line in found.table.items()]
+    text = [*(finding.sentence for finding in found.findings), *rows, *command]
+    return Answer({**found.values, "command": command[0] if command else None}, text)
+
+
 @app.command(name="symmetrise", help_epilogue=examples("cryogan symmetrise map.mrc D2 --out map_d2.mrc"))
 def symmetrise_command(map: Path, symmetry: str, *, out: Path) -> Answer:
     """Turn a map's symmetry axes to RELION's setting, and average over the group.
@@ -103,18 +138,11 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
     """
     from cryogan.particles import read_volume
     from cryogan.report.figures import plot_fsc
-    from cryogan.run.folder import MapFolder, RunFolder
+    from cryogan.run.folder import MapFolder
     from cryogan.run.fsc_files import write_fsc
     from cryogan.validation import fsc_curves, resolution_at
 
-    for run in (RunFolder(path.parent) for path in (half1, half2) if not path.exists()):
-        if run.is_run:
-            run.require_finished()
-    (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
-    if abs(other / pixel_size - 1) > 1e-4:
-        raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}. Resample one with cryogan align.")
-    if half1.resolve() == half2.resolve():
-        raise InputError(f"{half1} is given twice. Give the two half maps.")
+    first, second, pixel_size = _read_half_maps(half1, half2)
     window = None
     if mask is not None:
         window, other = read_volume(mask)
@@ -139,3 +167,19 @@ def fsc_command(half1: Path, half2: Path, *, out: Path, mask: Path | None = None
         for name, at in resolutions.items()
     ]
     return Answer({"folder": out, "resolution_A": resolutions}, text)
+
+
+def _read_half_maps(half1: Path, half2: Path) -> "tuple[NDArray[np.float32], NDArray[np.float32], float]":
+    """Read two different maps on one grid, and their pixel size in A."""
+    from cryogan.particles import read_volume
+    from cryogan.run.folder import RunFolder
+
+    for run in (RunFolder(path.parent) for path in (half1, half2) if not path.exists()):
+        if run.is_run:
+            run.require_finished()
+    (first, pixel_size), (second, other) = read_volume(half1), read_volume(half2)
+    if abs(other / pixel_size - 1) > 1e-4:
+        raise InputError(f"{half1} has {pixel_size:.4f} A/px, {half2} {other:.4f}. Resample one with cryogan align.")
+    if half1.resolve() == half2.resolve():
+        raise InputError(f"{half1} is given twice. Give the two half maps.")
+    return first, second, pixel_size

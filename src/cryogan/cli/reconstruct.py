@@ -101,12 +101,27 @@ def _finished(result: "Result", chosen: "Settings", strict: bool, console: Conso
 
     verdict = finish(result, chosen, console)
     values = _of_run(result)
-    text = [f"What came out, and what to do next: {values['report']}"]
+    text = [f"What came out, and what to do next: {values['report']}", *_with_symmetry(result)]
     if chosen.refine:
         values["refined"] = of_refinement(refine(result.folder, console=console))
     elif chosen.kind == "particles":
         text.append(f"Orientations, and a sharper map: cryogan refine {shlex.quote(str(result.folder))}")
     return Answer(values, text, _exit_code(verdict, strict))
+
+
+def _with_symmetry(result: "Result") -> list[str]:
+    """Return the command that uses the suggested symmetry, if there is one."""
+    from cryogan.run.folder import RunFolder
+    from cryogan.run.handover import with_symmetry
+    from cryogan.run.plan import Plan
+    from cryogan.run.symmetry import read_symmetry
+
+    folder = RunFolder(result.folder)
+    found = read_symmetry(folder)
+    if found is None or found.suggested is None:
+        return []
+    command = with_symmetry(folder, Plan.read(folder.path), found.suggested)
+    return [f"With the symmetry {found.suggested}, if it is that of the molecule: {command}"]
 
 
 def _exit_code(verdict: "Verdict | None", strict: bool) -> int:
@@ -136,11 +151,13 @@ def _repeated(repeats: "Repeats", out: Path, strict: bool, console: Console | No
 
 def _of_run(result: "Result") -> dict[str, Any]:
     from cryogan.run.folder import RunFolder
+    from cryogan.run.symmetry import read_symmetry
     from cryogan.run.verdict import read_verdict
 
     folder = RunFolder(result.folder)
-    verdict = read_verdict(folder)
-    findings = verdict.beside(result.findings) if verdict else result.findings
+    verdict, symmetry = read_verdict(folder), read_symmetry(folder)
+    findings = list(verdict.beside(result.findings) if verdict else result.findings)
+    findings += symmetry.findings if symmetry else []
     classes = [
         {"folder": one.folder, "share": one.share, "particles": one.particles, "resolution_A": one.resolution}
         for one in result.classes
@@ -158,6 +175,7 @@ def _of_run(result: "Result") -> dict[str, Any]:
         "converged": result.convergence.reached,
         "convergence": result.convergence.sentence,
         "findings": [vars(finding) for finding in findings],
+        **({"symmetry": symmetry.values} if symmetry else {}),
         **({"classes": classes} if classes else {}),
     }
 

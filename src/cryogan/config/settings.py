@@ -74,6 +74,20 @@ class Settings(
         """Copy with changes, which are checked as those of a new one."""
         return type(self)(**(self.model_dump() | dict(update or {})))
 
+    def flags(self) -> list[str]:
+        """Return the settings that are not the default, but for the seed, as flags of `cryogan reconstruct`."""
+        flags = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value == field.default or name == "seed":
+                continue
+            flag = as_flag(name)
+            if isinstance(value, bool):
+                flags.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                flags += [flag, str(value)]
+        return flags
+
     @property
     def kind(self) -> str:
         """What the images are, in messages."""

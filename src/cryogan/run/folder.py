@@ -84,6 +84,11 @@ class RunFolder(MapFolder):
         """The mask that bounds the map in place of a sphere, as it was given."""
         return self.path / "given_mask.mrc"
 
+    @property
+    def symmetry_record(self) -> Path:
+        """The symmetry that half maps made without one have by themselves, see `cryogan.run.symmetry`."""
+        return self.path / "symmetry.json"
+
     # Maps of the halves while they are trained, each half in a frame of its own.
 
     @property

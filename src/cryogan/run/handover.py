@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryogan.run.folder import RunFolder
 from cryogan.run.plan import Plan
+from cryogan.run.symmetry import is_looked_for
 
 
 def commands_of_run(folder: RunFolder, plan: Plan) -> dict[str, str]:
@@ -30,6 +31,8 @@ def commands_of_run(folder: RunFolder, plan: Plan) -> dict[str, str]:
         refined, poses = (found.path.relative_to(folder.path) for found in (folder.refined, folder.poses))
         commands[f"cryogan refine {path}"] = f"poses, and a sharper map with them, in {refined}/"
         commands[f"cryogan verdict {path}"] = "how far the map can be believed, and why"
+        if is_looked_for(plan):
+            commands[f"cryogan symmetry {path}"] = "the symmetry that the half maps have by themselves"
         commands[f"cryogan reslog {path}"] = "how resolution grows with the number of particles"
         commands[f"cryogan poses {path}"] = f"the particles that show the map and those that do not, in {poses}/"
     return commands
@@ -42,6 +45,22 @@ def resume_command(folder: RunFolder) -> dict[str, str]:
         folder: of the run.
     """
     return {"Go on with the run:": f"cryogan reconstruct --resume {shlex.quote(str(folder.path))}"}
+
+
+def with_symmetry(folder: RunFolder, plan: Plan, symmetry: str) -> str:
+    """Return the command that makes a run again with a symmetry, everything else as it was.
+
+    Args:
+        folder: of the run.
+        plan: of the run.
+        symmetry: point group.
+    """
+    # A mask in the frame of this run is not about the axes of the group.
+    settings = plan.settings.model_copy(update={"symmetry": symmetry, "mask": None})
+    inputs = [str(plan.particles)]
+    for flag, path in (("--noise", plan.noise), ("--data-dir", plan.data_dir)):
+        inputs += [flag, str(path)] if path else []
+    return shlex.join(["cryogan", "reconstruct", *inputs, *settings.flags(), "--out", f"{folder.path}_{symmetry}"])
 
 
 def next_commands(folder: RunFolder, plan: Plan, resolution: float) -> dict[str, str]:

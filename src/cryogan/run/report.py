@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from cryogan.report.page import Page, write_page
 from cryogan.run import warnings
 from cryogan.run.folder import HALVES, RunFolder
-from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command
+from cryogan.run.handover import commands_of_run, next_commands, of_particles, resume_command, with_symmetry
 from cryogan.run.plan import Plan
 from cryogan.run.reslog import figure_path as reslog_figure
 from cryogan.run.reslog import read_reslog
 from cryogan.run.resolution import local_resolution_path, pictures
+from cryogan.run.symmetry import FoundSymmetry, is_looked_for, read_symmetry
 from cryogan.run.verdict import read_verdict
 from cryogan.run.views import read_views
 
@@ -84,6 +85,8 @@ def _files(folder: RunFolder, plan: Plan) -> dict[str, dict[str, str]]:
         running[name(folder.given_mask)] = "the mask that bounds the map, as it was given"
     if plan.is_picked and plan.settings.verdict:
         done[f"{name(folder.verdict)}/"] = "how far the map can be believed: verdict.json, and pictures of the evidence"
+        if is_looked_for(plan):
+            done[name(folder.symmetry_record)] = "the symmetry that the half maps have by themselves, if any"
     if plan.uneven_views:
         done[name(folder.views)] = "views and shifts, learned or given"
     if plan.settings.classes > 1:
@@ -102,7 +105,9 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
     """
     record: dict[str, Any] = tomllib.loads(folder.record.read_text())
     verdict = read_verdict(folder)
-    findings = verdict.beside(result.map_findings)[1:] if verdict else result.map_findings
+    symmetry = read_symmetry(folder)
+    findings = list(verdict.beside(result.map_findings)[1:] if verdict else result.map_findings)
+    findings += symmetry.findings if symmetry else []
     summary = (
         f"{plan.particle_count} {plan.settings.kind}, two half maps from zero, box {plan.box} px of "
         f"{plan.pixel_size:.3f} A (Nyquist {2 * plan.pixel_size:.2f} A). "
@@ -114,7 +119,7 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         verdict=verdict.sentence if verdict else "",
         summary=summary,
         warnings=[finding.sentence for finding in findings if finding.code != warnings.CONVERGED.code],
-        tables=_tables(folder, plan, result, record),
+        tables=_tables(folder, plan, result, record) | _symmetry_table(symmetry),
         pictures=[
             *((text, folder.figure(name)) for name, text in PICTURES.items()),
             *pictures(folder).items(),
@@ -124,7 +129,7 @@ def write_report(folder: RunFolder, plan: Plan, result: "Result") -> None:
         next=(
             resume_command(folder)
             if result.convergence.finding.code == warnings.OUT_OF_TIME_IN_SEARCH.code
-            else next_commands(folder, plan, result.resolution)
+            else next_commands(folder, plan, result.resolution) | _again(folder, plan, symmetry)
         ),
         settings=record.get("settings", {}),
     )
@@ -162,6 +167,19 @@ def _tables(folder: RunFolder, plan: Plan, result: "Result", record: Mapping[str
         **({"Classes: all of the above is their weighted mean": classes} if classes else {}),
         "Made with": {name: str(version) for name, version in record.get("versions", {}).items()},
     }
+
+
+def _symmetry_table(symmetry: FoundSymmetry | None) -> dict[str, Mapping[str, str]]:
+    """The groups that half maps made without symmetry have, or nearly have, with their scores."""
+    return {"Symmetry of the half maps, none imposed": symmetry.table} if symmetry and symmetry.table else {}
+
+
+def _again(folder: RunFolder, plan: Plan, symmetry: FoundSymmetry | None) -> dict[str, str]:
+    """The command that uses the symmetry, if one is suggested."""
+    if symmetry is None or symmetry.suggested is None:
+        return {}
+    what = f"Again with the symmetry {symmetry.suggested}, if it is that of the molecule:"
+    return {what: with_symmetry(folder, plan, symmetry.suggested)}
 
 
 def _learned_poses(folder: RunFolder, plan: Plan) -> dict[str, str]:

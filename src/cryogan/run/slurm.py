@@ -83,7 +83,7 @@ def batch_script(
         python=shlex.quote(sys.executable),
         cpus=resources.cpus,
         run_file=RunFolder(folder).record.name,
-        inputs=shlex.join(inputs + _flags(chosen)),
+        inputs=shlex.join(inputs + chosen.flags()),
     )
 
 
@@ -165,15 +165,3 @@ def _memory(resources: Resources, gib_of_half: float) -> dict[str, str]:
             raise InputError(f"--mem {resources.memory} is no size that --processes can share. Give one such as 8G.")
         mib = int(given[1]) * 1024 ** ("KMGT".index(given[2].upper() or "M") - 1)
     return {"mem-per-cpu": f"{math.ceil(mib / resources.cpus)}M"}
-
-
-def _flags(settings: Settings) -> list[str]:
-    """The settings that are not the default, but for the seed, as flags of reconstruct."""
-    flags = []
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        if value == field.default or name == "seed":
-            continue
-        flag = name.replace("_", "-")
-        flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-    return flags

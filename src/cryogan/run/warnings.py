@@ -130,7 +130,12 @@ MEMORY_SHORT = Kind(
     "Both halves need about {gib:.1f} GiB, but only {free:.1f} GiB of this machine's memory are free.",
     "Give a smaller --box, or take another machine.",
 )
-NO_SYMMETRY = Kind("no-symmetry", "warning", "No symmetry is imposed.", "Give --symmetry if the molecule has one.")
+NO_SYMMETRY = Kind(
+    "no-symmetry",
+    "warning",
+    "No symmetry is imposed.",
+    "Give --symmetry if the molecule has one; a run without it suggests one at its end if its half maps have it.",
+)
 NO_NOISE = Kind(
     "no-noise-patches",
     "warning",
@@ -264,6 +269,35 @@ PRIOR_MISFIT = Kind(
     "molecule or grid, or the map is wrong.",
     "Run again without --pose-prior, or with --learn-poses.",
 )
+SYMMETRY_FOUND = Kind(
+    "symmetry-found",
+    "note",
+    "The half maps have the symmetry {symmetry}, which was not imposed: score {score:.2f}, where 1 is all that they "
+    "agree on to {finest:.1f} A, and chance reaches {chance}.",
+    "If it is that of the molecule, run again with --symmetry {symmetry}.",
+)
+SYMMETRY_NEAR = Kind(
+    "symmetry-near",
+    "note",
+    "The half maps nearly have the symmetry {symmetry}: score {score:.2f}, where 1 is all that they agree on to "
+    "{finest:.1f} A, and chance reaches {chance}.",
+    "Either the units differ, which --symmetry {symmetry} would average away, or the map is distorted. Run again with "
+    "it only if it is known to be that of the molecule, and compare the verdicts.",
+)
+SYMMETRY_ROUND = Kind(
+    "symmetry-round",
+    "note",
+    "The half maps look alike under turns that no point group joins of those looked for ({symmetries}): about an axis, "
+    "any turn may fit.",
+    "Impose none of them until finer detail tells which.",
+)
+SYMMETRY_NONE = Kind(
+    "symmetry-none",
+    "note",
+    "The half maps have no symmetry: of all groups {symmetry} fits best, with the score {score:.2f}, where 1 is all "
+    "that they agree on to {finest:.1f} A, and chance reaches {chance}.",
+)
+SYMMETRY_UNKNOWN = Kind("symmetry-unknown", "note", "Symmetry was not looked for: {reason}")
 CONVERGED = Kind(
     "converged",
     "note",

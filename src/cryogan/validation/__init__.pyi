@@ -5,8 +5,10 @@ from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
 from .local_resolution import LocalResolution, local_resolution
 from .masks import check_mask, low_pass, soft_mask, spherical_mask
 from .resampling import flip_hand, resample
+from .rotated_halves import SymmetryScore
 from .shape import Shape, molecule_diameter, radial_average, shape_of
 from .structures import Agreement, Cutoff, compare_maps, same_structures
+from .symmetry_search import SymmetrySuggestion, suggest_symmetry, symmetry_score
 
 __all__ = [
     "Agreement",
@@ -16,6 +18,8 @@ __all__ = [
     "FscCurves",
     "LocalResolution",
     "Shape",
+    "SymmetryScore",
+    "SymmetrySuggestion",
     "align",
     "check_mask",
     "compare_maps",
@@ -37,4 +41,6 @@ __all__ = [
     "shape_of",
     "soft_mask",
     "spherical_mask",
+    "suggest_symmetry",
+    "symmetry_score",
 ]

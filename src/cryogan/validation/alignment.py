@@ -235,6 +235,25 @@ class Comparison:
         overlap: torch.Tensor = (self.weight * (self.target.conj() * moved).real).sum() / self._norm(moved)
         return overlap
 
+    def by_shell(self, rotation: Array, shift: Array) -> Array:
+        """Correlation of the maps in each shell round(|k|), (box // 2,), 0 beyond the limit.
+
+        Args:
+            rotation: of the moving map, (3, 3).
+            shift: of the moving map, after the rotation, voxels (3,).
+        """
+        moved = self._rotated(torch.from_numpy(rotation)[None], 1, self.moving)[0]
+        phase = (self.frequency @ torch.from_numpy(shift)) * (-2 * math.pi / self.box)
+        product = (self.target.conj() * moved * torch.polar(torch.ones_like(phase), phase)).real
+        shell = self.frequency.norm(dim=1).round().long()
+
+        def total(values: torch.Tensor) -> torch.Tensor:
+            return torch.bincount(shell, self.weight * values, minlength=self.box // 2)
+
+        norm = (total(moved.abs().square()) * total(self.target.abs().square())).sqrt()
+        curve: Array = (total(product) / norm.clamp(min=torch.finfo(norm.dtype).tiny)).numpy()
+        return curve
+
     def small_rotation(self, step: torch.Tensor) -> torch.Tensor:
         """Rotation (3, 3) by a vector (3,) of which one unit moves density at a quarter of the box by a voxel."""
         turn = step / (self.box / 4)

@@ -62,20 +62,38 @@ def find_axes(
             chosen.append(int(index))
     refined = []
     for index in chosen:
-        # A turn about the centre c shifts by (1 - turn) c.
-        matrix = np.concatenate(list(np.eye(3) - turns[index]))
-        centre = np.linalg.lstsq(matrix, shifts[index].ravel(), rcond=0.1)[0]
-        near = _refine(coarse, Pose(frames[index], centre, score[index]), generators)
+        centre = common_centre(turns[index], shifts[index])
+        near = refine_frame(coarse, Pose(frames[index], centre, score[index]), generators)
         start = Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation)
-        refined.append(_refine(fine, start, generators))
+        refined.append(refine_frame(fine, start, generators))
     best = max(refined, key=lambda pose: pose.correlation)
     rotation = least_turn(best.rotation, symmetry) if nearest else best.rotation
     shift = -rotation @ best.shift * positive(pixel_size, "pixel size") * box / fine.box
     return Alignment(rotation, shift, False, best.correlation, float("nan"))
 
 
-def _refine(comparison: Comparison, start: Pose, generators: Array) -> Pose:
-    """Refine a frame and its centre (`shift`, in the map) to the nearest maximum of the correlation."""
+def common_centre(turns: Array, shifts: Array) -> Array:
+    """Find the point about which a map is turned, from the shifts that lay it on itself after each turn.
+
+    Args:
+        turns: (n, 3, 3).
+        shifts: (n, 3), any unit; a turn about the centre c shifts by (1 - turn) c.
+
+    Returns:
+        (3,), in that unit; where all turns leave an axis as it is, the point of the axis next to the origin.
+    """
+    matrix = np.concatenate(list(np.eye(3) - turns))
+    return np.asarray(np.linalg.lstsq(matrix, shifts.ravel(), rcond=0.1)[0])
+
+
+def refine_frame(comparison: Comparison, start: Pose, generators: Array) -> Pose:
+    """Refine a frame and its centre (`shift`, in the map) to the nearest maximum of the correlation.
+
+    Args:
+        comparison: of a map with itself, or of two half maps.
+        start: frame of the group in the map, and its centre, voxels.
+        generators: of the group in its own frame, (n, 3, 3).
+    """
     group = torch.from_numpy(generators)
 
     def correlation(frame: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
