@@ -88,7 +88,7 @@ def read_inputs(
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
-    sizes = _Sizes.of(table, settings)
+    sizes = Sizes.of(table, settings)
     require_plausible(settings, sizes.width, sizes.width / sizes.box)
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
@@ -161,17 +161,26 @@ def require_images(plan: Plan, processes: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Sizes:
-    """The sizes of a run, where the user gave none from the particles' box: box in pixels, the rest in A."""
+class Sizes:
+    """The sizes of a run, where the user gave none from the particles' box.
+
+    Attributes:
+        box: working box, pixels.
+        width: width of the box, A.
+        particle_diameter: diameter of the circle that holds a particle, A.
+        mask_diameter: diameter of the map's spherical mask, A.
+        background: radius, A, beyond which a picked particle's image is background; None for patches.
+    """
 
     box: int
     width: float
     particle_diameter: float
     mask_diameter: float
-    background: float | None  # radius beyond which a picked particle's image is background
+    background: float | None
 
     @classmethod
-    def of(cls, table: ParticleTable, settings: Settings) -> "_Sizes":
+    def of(cls, table: ParticleTable, settings: Settings) -> "Sizes":
+        """Return the sizes of a run on these particles."""
         even = table.box - table.box % 2
         box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
         width = table.pixel_size * even
@@ -181,7 +190,7 @@ class _Sizes:
         return cls(box, width, diameter, mask_diameter, diameter / 2 if picked else None)
 
 
-def _images(table: ParticleTable, sizes: _Sizes, settings: Settings, cropped: Path | None) -> ParticleImages:
+def _images(table: ParticleTable, sizes: Sizes, settings: Settings, cropped: Path | None) -> ParticleImages:
     """The usable particles at the working box; they are looked at here and held in memory by the halves."""
     return ParticleImages(
         table,
@@ -197,7 +206,7 @@ def _images(table: ParticleTable, sizes: _Sizes, settings: Settings, cropped: Pa
 def _crop(
     table: ParticleTable,
     patches: ParticleTable | None,
-    sizes: _Sizes,
+    sizes: Sizes,
     settings: Settings,
     cache: Path | None,
     progress: Callable[[float], None],

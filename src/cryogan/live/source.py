@@ -1,0 +1,232 @@
+"""The particle files that a collection writes, read while they are written.
+
+Nothing of the collection's is locked, moved or written to. A file that is appended to at the moment of reading is read
+to its last whole line; one that is being rewritten, or cannot be read, counts as it was before. Of the particles that
+it lists, those are ready whose stack is whole and has not changed from one look to the next.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryogan.errors import InputError
+from cryogan.files import replacing
+from cryogan.live.star_rows import fingerprints
+from cryogan.particles import StarTable, read_particles, write_particles
+from cryogan.particles.mrc import read_header
+from cryogan.particles.relion import particle_block
+from cryogan.particles.stacks import find_file
+from cryogan.particles.star import read_star
+
+State = tuple[int, int]  # size in bytes, and time of the last change in nanoseconds
+KINDS = (".star", ".cs")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A particle that a file lists.
+
+    Attributes:
+        file: the file.
+        row: its row among the file's particles, from 0.
+        stack: its stack, where that was found.
+        stack_state: size and time of the stack, as they were in two looks.
+        fingerprint: a number that changes with its CTF.
+    """
+
+    file: Path
+    row: int
+    stack: Path
+    stack_state: State
+    fingerprint: int
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the stack is still there and as it was."""
+        with suppress(OSError):
+            return _state(self.stack) == self.stack_state
+        return False
+
+
+@dataclass
+class Listing:
+    """A particle file as it was last read.
+
+    Attributes:
+        copy: STAR file in our folder, with its whole lines.
+        blocks: its content.
+        names: names of its images, in the order of the rows.
+        fingerprints: of its rows.
+    """
+
+    copy: Path
+    blocks: dict[str, StarTable]
+    names: list[str]
+    fingerprints: list[int]
+
+
+@dataclass
+class Look:
+    """What a look at the collection has found.
+
+    Attributes:
+        away: whether the followed file or folder is not there.
+        listed: names of all particles that are listed.
+        ready: the particles whose images can be read, by name.
+        waiting: number of those whose stack is not whole yet.
+        complaints: why a file could not be read, by file.
+        settled: whether no particle file has changed since the look before.
+    """
+
+    away: bool = False
+    listed: set[str] = field(default_factory=set)
+    ready: dict[str, Listed] = field(default_factory=dict)
+    waiting: int = 0
+    complaints: dict[Path, str] = field(default_factory=dict)
+    settled: bool = True
+
+
+class Source:
+    """Follows a particle file, or a folder of them.
+
+    Args:
+        path: STAR or .cs file, or a folder that has or will have such files, also in folders below.
+        copies: our folder for copies of the particle files.
+        data_dir: another folder with image stacks.
+    """
+
+    def __init__(self, path: Path, copies: Path, data_dir: Path | None = None) -> None:
+        self.path, self._copies, self._data_dir = path, copies, data_dir
+        self._states: dict[Path, State] = {}  # of particle files, at the last look
+        self._listings: dict[Path, Listing] = {}
+        self._stacks: dict[Path, State] = {}  # at the last look
+        self._seen: dict[Path, State] = {}  # at this look
+        self._whole: dict[Path, tuple[State, int]] = {}  # images of stacks by the state that they were counted in
+
+    def folders(self, file: Path) -> tuple[Path, ...]:
+        """Return where the stacks that a particle file names are looked for."""
+        given = () if self._data_dir is None else (self._data_dir,)
+        return (*file.absolute().parents, Path.cwd(), *given)
+
+    def listing(self, file: Path) -> Listing:
+        """Return a particle file as it was last read."""
+        return self._listings[file]
+
+    def look(self) -> Look:
+        """Look at the collection."""
+        files = list(self._files()) if self.path.exists() else []
+        if not files and (self._listings or not self.path.exists()):
+            return Look(away=True)  # an empty folder is what is left of one whose disk is away
+        found = Look()
+        for file in files:
+            self._read(file, found)
+        for file in [file for file in self._listings if file not in files]:
+            del self._listings[file]
+            found.settled = False
+        self._find_ready(found)
+        return found
+
+    def _files(self) -> Iterator[Path]:
+        if self.path.is_file():
+            yield self.path
+            return
+        for folder, below, names in os.walk(self.path):
+            below.sort()
+            for name in sorted(names):
+                if Path(name).suffix.lower() in KINDS and not name.startswith("."):
+                    yield Path(folder) / name
+
+    def _read(self, file: Path, found: Look) -> None:
+        """Read a particle file if it has changed; keep what it was if it cannot be read now."""
+        try:
+            state = _state(file)
+        except OSError as error:
+            found.complaints[file] = f"{file}: cannot be read ({error.strerror}). Check the path."
+            found.settled = False
+            return
+        before, self._states[file] = self._states.get(file), state
+        found.settled &= before == state
+        if before == state and file in self._listings:
+            return
+        try:
+            listing = self._copied(file)
+        except InputError as error:
+            found.complaints[file] = str(error)
+            self._states.pop(file)  # read again at the next look
+            return
+        if listing is not None:
+            self._listings[file] = listing
+
+    def _copied(self, file: Path) -> Listing | None:
+        """Copy a particle file and read the copy; None: it is a STAR file of something else than particles."""
+        copy = self._copies / f"{_flat_name(file, self.path)}.star"
+        if file.suffix.lower() == ".cs":
+            write_particles(copy, read_particles(file, self._data_dir))
+        else:
+            try:
+                text = file.read_bytes()
+            except OSError as error:
+                raise InputError(f"{file}: cannot be read ({error.strerror}). Check the path.") from None
+            with replacing(copy) as temporary:
+                temporary.write_bytes(text[: text.rfind(b"\n") + 1])
+        blocks = read_star(copy)
+        if file != self.path and not any("rlnImageName" in block for block in blocks.values()):
+            return None  # a folder holds micrographs.star and others beside them
+        names = particle_block(copy, blocks).texts("rlnImageName")
+        return Listing(copy, blocks, names, fingerprints(copy, blocks))
+
+    def _find_ready(self, found: Look) -> None:
+        """Add the particles whose stacks are whole and stand still."""
+        for file, listing in self._listings.items():
+            folders, paths = self.folders(file), dict[str, Path | None]()
+            for row, name in enumerate(listing.names):
+                found.listed.add(name)
+                number, _, stack = name.rpartition("@")
+                if stack not in paths:
+                    paths[stack] = find_file(stack, folders) or find_file(Path(stack).name, folders[-1:])
+                path = paths[stack]
+                image = int(number) if number.isdigit() else 1
+                state = None if path is None else self._stands_still(path)
+                if path is None or state is None or image > self._images_in(path, state):
+                    found.waiting += 1
+                    continue
+                found.ready[name] = Listed(file, row, path, state, listing.fingerprints[row])
+        self._stacks, self._seen = self._seen, {}
+
+    def _stands_still(self, stack: Path) -> State | None:
+        """Return the state of a stack if it is that of the look before, or None."""
+        if stack not in self._seen:
+            with suppress(OSError):
+                self._seen[stack] = _state(stack)
+        state = self._seen.get(stack)
+        return state if state is not None and self._stacks.get(stack) == state else None
+
+    def _images_in(self, stack: Path, state: State) -> int:
+        """Return the number of whole images of a stack; 0 while it is not whole."""
+        known = self._whole.get(stack)
+        if known is None or known[0] != state:
+            count = 0
+            with suppress(InputError):
+                count = read_header(stack).shape[0]
+            self._whole[stack] = known = (state, count)
+        return known[1]
+
+
+def rows_by_file(particles: Sequence[Listed]) -> dict[Path, list[Listed]]:
+    """Group particles by the file that lists them."""
+    files: dict[Path, list[Listed]] = {}
+    for particle in particles:
+        files.setdefault(particle.file, []).append(particle)
+    return files
+
+
+def _state(path: Path) -> State:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _flat_name(file: Path, root: Path) -> str:
+    """Return a name for a copy, which no other file of the collection has."""
+    return file.name if file == root else str(file.relative_to(root)).replace(os.sep, "__")
