@@ -19,7 +19,7 @@ from cryogan.particles.halves import halves_of_portion
 from cryogan.particles.mrc import read_header
 from cryogan.particles.preprocess import ImageReader
 from cryogan.particles.table import ParticleTable
-from cryogan.run.inputs import Sizes
+from cryogan.run.sizes import Sizes
 
 SOURCE_NAME, STACK = "cryoganSourceName", "cryoganSourceStack"
 FINGERPRINT, CHECKSUM = "cryoganFingerprint", "cryoganChecksum"
@@ -141,17 +141,16 @@ class Ledger:
                 if not all(one.stands_still for one in particles):
                     raise  # it is being written, or away: later it can be read
                 if len(particles) <= FEW:
-                    self._refuse(source, particles)
+                    self._refuse(particles)
                     raise
                 particles = particles[: len(particles) // 2]
         if change.portion is not None:
             self._remember(number)
         return change
 
-    def _refuse(self, source: Source, particles: list[Listed]) -> None:
+    def _refuse(self, particles: list[Listed]) -> None:
         """Remember particles that cannot be used, until they are rewritten."""
-        for one in particles:
-            self._refused[source.listing(one.file).names[one.row]] = one.fingerprint, one.stack_state
+        self._refused |= {one.name: (one.fingerprint, one.stack_state) for one in particles}
 
     def _write(self, number: int, source: Source, file: Path, particles: list[Listed], now: float) -> Change:
         """Write a portion of those particles that are usable, and new or changed."""
@@ -163,13 +162,13 @@ class Ledger:
         images, good = reader.read(np.arange(len(table)))
         stored = images.astype("<f2")
         checksums = [zlib.crc32(image.tobytes()) for image in stored]
-        before = [self.taken.get(listing.names[one.row]) for one in particles]
+        before = [self.taken.get(one.name) for one in particles]
         same = [
             known is not None and (known.fingerprint, known.checksum) == (one.fingerprint, checksum)
             for known, one, checksum in zip(before, particles, checksums, strict=True)
         ]
-        self._refuse(source, [particles[row] for row in np.flatnonzero(~good)])
-        self._touch(listing.names, [particles[row] for row in np.flatnonzero(same)])
+        self._refuse([particles[row] for row in np.flatnonzero(~good)])
+        self._touch([particles[row] for row in np.flatnonzero(same)])
         keep = np.flatnonzero(good & ~np.array(same))
         unusable = int((~good).sum())
         if not len(keep):
@@ -185,7 +184,7 @@ class Ledger:
             {"arrived": now, "particles": len(keep), "rewritten": rewritten, "unusable": unusable, "stacks": states},
         )
         columns = {
-            SOURCE_NAME: np.array([listing.names[one.row] for one in kept]),
+            SOURCE_NAME: np.array([one.name for one in kept]),
             STACK: np.array([str(one.stack) for one in kept]),
             FINGERPRINT: np.array([one.fingerprint for one in kept]),
             CHECKSUM: np.array(checksums)[keep],
@@ -237,11 +236,10 @@ class Ledger:
                 )
         return reader
 
-    def _touch(self, names: list[str], same: list[Listed]) -> None:
+    def _touch(self, same: list[Listed]) -> None:
         """Remember that stacks were written again with the same images."""
         for one in same:
-            known = self.taken[names[one.row]]
-            self.taken[names[one.row]] = replace(known, stack_state=one.stack_state)
+            self.taken[one.name] = replace(self.taken[one.name], stack_state=one.stack_state)
 
     def _remember(self, number: int) -> None:
         """Read a portion that is whole."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cryogan.config import Settings, parse_stages, require_plausible
+from cryogan.config import Settings, require_plausible
 from cryogan.critics import Critic, Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
@@ -27,10 +26,8 @@ from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
 from cryogan.run.input_findings import findings_of_input
 from cryogan.run.plan import ImageFiles, Plan, require_device
+from cryogan.run.sizes import Sizes
 
-PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
-_DEFAULT_BOX = 64
-_MASK_FRACTION = 0.95  # the paper: 171 of 180
 _LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
 
 
@@ -158,36 +155,6 @@ def require_images(plan: Plan, processes: int) -> None:
             f"--{name} {batch} is drawn in {lots(batch)} parts, too few for {processes // 2} processes of a half map. "
             f"Start at most {2 * lots(batch)} processes."
         )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of a run, where the user gave none from the particles' box.
-
-    Attributes:
-        box: working box, pixels.
-        width: width of the box, A.
-        particle_diameter: diameter of the circle that holds a particle, A.
-        mask_diameter: diameter of the map's spherical mask, A.
-        background: radius, A, beyond which a picked particle's image is background; None for patches.
-    """
-
-    box: int
-    width: float
-    particle_diameter: float
-    mask_diameter: float
-    background: float | None
-
-    @classmethod
-    def of(cls, table: ParticleTable, settings: Settings) -> "Sizes":
-        """Return the sizes of a run on these particles."""
-        even = table.box - table.box % 2
-        box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
-        width = table.pixel_size * even
-        diameter = settings.particle_diameter or PARTICLE_FRACTION * width
-        picked = settings.kind == "particles"
-        mask_diameter = settings.mask_diameter or (_MASK_FRACTION * width if picked else diameter)
-        return cls(box, width, diameter, mask_diameter, diameter / 2 if picked else None)
 
 
 def _images(table: ParticleTable, sizes: Sizes, settings: Settings, cropped: Path | None) -> ParticleImages:
