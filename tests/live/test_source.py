@@ -219,6 +219,23 @@ def test_a_folder_of_files(collection: Collection, tmp_path: Path) -> None:
     assert joined["optics"]["rlnOpticsGroup"] == [1]
 
 
+def test_stacks_of_one_name_in_two_folders_are_two(collection: Collection, tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        collection.write_stacks(range(20))
+        (collection.root / part).mkdir()
+        (collection.root / "Extract").rename(collection.root / part / "Extract")
+        collection.text(range(20), collection.root / part / "particles.star")
+    follower = Follower(collection.root, tmp_path / "of_folder")
+    assert follower.settle().taken == 40
+    assert {name.partition("@")[2] for name in follower.ledger.taken} == {
+        "a/Extract/part00.mrcs",
+        "b/Extract/part00.mrcs",
+    }
+    (collection.root / "a" / "Extract").rename(collection.root / "away")
+    for _ in range(GONE_LOOKS + 1):
+        assert follower.look() == [Change()]  # they are listed
+
+
 def test_optics_groups_are_joined_by_content(collection: Collection, tmp_path: Path) -> None:
     collection.write_stacks(range(40))
     files = [collection.text(range(20), tmp_path / "a.star"), collection.text(range(20, 40), tmp_path / "b.star")]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryogan.files import is_locked, replacing
+from cryogan.files import finite, is_locked, replacing
 from cryogan.run.folder import RunFolder
 
 
@@ -50,6 +50,11 @@ class LiveFolder:
     def log(self) -> Path:
         """Messages, with times."""
         return self.path / "log.txt"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last task failed that did."""
+        return self.path / "failure.txt"
 
     @property
     def alerts(self) -> Path:
@@ -108,6 +113,10 @@ class LiveFolder:
         """The particles that a map is made of."""
         return self.maps / f"{number:04d}.star"
 
+    def map_task(self, number: int) -> Path:
+        """What a map is made of and begins with, JSON; one without a record is in the making."""
+        return self.maps / f"{number:04d}.task.json"
+
     def map_record(self, number: int) -> Path:
         """What a map is made of and what it is worth, JSON; a map with this file is finished."""
         return self.maps / f"{number:04d}.json"
@@ -120,10 +129,20 @@ class LiveFolder:
         """Numbers of the finished maps, ascending."""
         return _numbers(path.stem for path in self.maps.glob("*.json"))
 
+    def map_in_making(self) -> int | None:
+        """Number of the map that is in the making, or was when the process ended; None: there is none."""
+        begun = _numbers(path.name.removesuffix(".task.json") for path in self.maps.glob("*.task.json"))
+        return next((number for number in begun if not self.map_record(number).exists()), None)
+
     @property
     def final(self) -> RunFolder:
         """The usual run of all particles, at the end."""
         return RunFolder(self.path / "final")
+
+    @property
+    def final_record(self) -> Path:
+        """How the final run ended, JSON; with this file the collection is at its end."""
+        return self.path / "final.json"
 
     @property
     def final_particles(self) -> Path:
@@ -147,9 +166,9 @@ class LiveFolder:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all; NaN and infinity are refused, for browsers do not read them."""
+    """Write a JSON object whole or not at all, with null in the place of NaN and infinity."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(values, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(finite(values), allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

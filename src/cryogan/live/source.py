@@ -29,6 +29,7 @@ class Listed:
     """A particle that a file lists.
 
     Attributes:
+        name: its name in the collection: that of its image, from the followed folder where its file is below.
         file: the file.
         row: its row among the file's particles, from 0.
         stack: its stack, where that was found.
@@ -36,6 +37,7 @@ class Listed:
         fingerprint: a number that changes with its CTF.
     """
 
+    name: str
     file: Path
     row: int
     stack: Path
@@ -182,18 +184,28 @@ class Source:
         for file, listing in self._listings.items():
             folders, paths = self.folders(file), dict[str, Path | None]()
             for row, name in enumerate(listing.names):
-                found.listed.add(name)
                 number, _, stack = name.rpartition("@")
                 if stack not in paths:
                     paths[stack] = find_file(stack, folders) or find_file(Path(stack).name, folders[-1:])
                 path = paths[stack]
-                image = int(number) if number.isdigit() else 1
-                state = None if path is None else self._stands_still(path)
-                if path is None or state is None or image > self._images_in(path, state):
+                if path is None:  # it may be away: under either name it counts as listed
+                    found.listed |= {name, self._name(number, stack, file.parent / stack)}
                     found.waiting += 1
                     continue
-                found.ready[name] = Listed(file, row, path, state, listing.fingerprints[row])
+                own, state = self._name(number, stack, path), self._stands_still(path)
+                found.listed.add(own)
+                if state is None or (int(number) if number.isdigit() else 1) > self._images_in(path, state):
+                    found.waiting += 1
+                    continue
+                found.ready[own] = Listed(own, file, row, path, state, listing.fingerprints[row])
         self._stacks, self._seen = self._seen, {}
+
+    def _name(self, number: str, stack: str, path: Path) -> str:
+        """Return the name of a particle, which tells stacks of one name in several folders apart."""
+        base = Path(str(path).removesuffix(stack))
+        if base != self.path and base.is_relative_to(self.path):
+            stack = str(base.relative_to(self.path) / stack)
+        return f"{number}@{stack}" if number else stack
 
     def _stands_still(self, stack: Path) -> State | None:
         """Return the state of a stack if it is that of the look before, or None."""
