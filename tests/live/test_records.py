@@ -7,7 +7,6 @@ import pytest
 
 from cryogan.live.folder import LiveFolder, write_json
 from cryogan.live.records import Records
-from cryogan.live.schedule import Pace
 from cryogan.live.status import status_of
 
 
@@ -58,7 +57,7 @@ def test_the_page_has_what_was_recorded(folder: LiveFolder) -> None:
     write_json(folder.map_record(1), {"number": 1, "last_portion": 1, **course, **numbers})
     records = Records(folder)
     assert list(records.to_judge()) == [2]
-    shown = status_of(records, Pace(), [{"sentence": "a"}, {"sentence": "b"}], 200, 30.0, state="following")
+    shown = status_of(records, 1500, None, [{"sentence": "a"}, {"sentence": "b"}], 200, 30.0, state="following")
     assert shown["verdict"] == "Resolved to 9.0 A."
     assert shown["supported"]
     assert [one["sentence"] for one in shown["alerts"]] == ["b", "a"]

@@ -23,11 +23,12 @@ def live_command(
     particles: Path,
     *,
     out: Path,
-    pace: Annotated[Pace | None, Parameter(name="*", group="Pace")] = None,
     finish: Annotated[bool, Parameter(negative="")] = False,
+    target: float | None = None,
     on_alert: str | None = None,
-    page: bool = True,
-    host: str = "127.0.0.1",
+    pace: Annotated[Pace | None, Parameter(name="*", group=RARE)] = None,
+    page: Annotated[bool, Parameter(group=RARE)] = True,
+    host: Annotated[str, Parameter(group=RARE)] = "127.0.0.1",
     port: int = 8642,
     prefix: Annotated[str, Parameter(group=RARE)] = "",
     data_dir: DataDir = None,
@@ -36,16 +37,17 @@ def live_command(
     settings: Flags = None,
     console: Say = None,
 ) -> Answer:
-    """Follow a data collection: a map again and again, and one page that says what it is worth.
+    """Follow a data collection: a map again and again, and what it is worth.
 
     Args:
-        particles: STAR or .cs that grows, or a folder that has or will have such files.
-        out: Folder for the results; new, or that of the same collection, which is then gone on with.
-        finish: Take up what is there, make the final run, and end; another process that follows in --out does it.
-        on_alert: Command that is run for each alert, with the sentence as its last argument.
+        particles: STAR or .cs that grows, or a folder that gets such files.
+        out: Folder for the results; of the same collection: go on.
+        finish: Make the final run and end, or have the process in --out do it.
+        target: Resolution that is wanted, A: when will there be enough?
+        on_alert: Command that is given each alert as its last argument.
         page: Serve the page; its address is printed.
         host: Address to listen on.
-        port: Port to listen on; 0: any that is free.
+        port: Port of the page; 0: any that is free.
         prefix: Path under which a proxy shows the page.
     """
     from cryogan.live.folder import LiveFolder, read_json
@@ -60,6 +62,7 @@ def live_command(
         chosen,
         pace or Pace(),
         data_dir=data_dir,
+        target=target,
         on_alert=on_alert,
         finish=finish,
         console=console,

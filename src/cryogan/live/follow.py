@@ -35,6 +35,7 @@ class Follower:
         settings: settings of the maps.
         pace: how the collection is followed.
         data_dir: another folder with image stacks.
+        target: resolution that is wanted, A.
         on_alert: command that is given each alert.
         console: where alerts are printed.
         clock: the time.
@@ -48,12 +49,14 @@ class Follower:
         pace: Pace,
         *,
         data_dir: Path | None = None,
+        target: float | None = None,
         on_alert: str | None = None,
         console: Console | None = None,
         clock: Clock | None = None,
     ) -> None:
         folder.make()
         self.folder, self._path, self._settings, self._pace = folder, path, settings, pace
+        self._target = target
         self._console = console or Console(stderr=True)
         self._clock = clock or Clock(float(read_json(folder.status).get("now", 0.0)))
         self._source = Source(path, folder.copies, data_dir)
@@ -167,7 +170,7 @@ class Follower:
         if failure and not record.exists():
             write_json(record, {**vars(task), "particles": len(self._ledger), "verdict": None, "failed": failure})
         self._records.read_map(task.number)
-        for finding in what.of_map(self._records, task.number, self._pace.target):
+        for finding in what.of_map(self._records, task.number, self._target):
             about = "" if finding.code == kinds.ENOUGH.code else task.number
             self._say(finding, about)
         for number in superfluous(self._records.made, KEPT):
@@ -235,11 +238,11 @@ class Follower:
             "title": self._path.name,
             "task": "" if task is None else task.name,
             "waiting": self._waiting,
-            "target": self._pace.target,
             "portions_waiting": sum(1 for _ in self._records.to_judge()),
         }
         now = self._clock.now()
-        values = status_of(self._records, self._pace, self._alerts.said, len(self._ledger), now, **live)
+        said, count = self._alerts.said, len(self._ledger)
+        values = status_of(self._records, self._pace.first, self._target, said, count, now, **live)
         write_json(self.folder.status, values)
 
     def _say(self, finding: Finding, about: object = "") -> None:

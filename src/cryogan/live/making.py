@@ -18,6 +18,7 @@ from cryogan.particles import read_star, write_star
 from cryogan.particles.images import evenly_spread
 from cryogan.particles.relion import SUBSET
 from cryogan.refinement.finish import finish
+from cryogan.refinement.refine import refine
 from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.going_on import go_on_from
 from cryogan.run.inputs import read_inputs
@@ -83,6 +84,8 @@ def finish_collection(folder: LiveFolder, settings: Settings) -> None:
         write_star(folder.final_particles, blocks)
         result = reconstruct(folder.final_particles, final.path, settings, data_dir=base, console=_silent())
     verdict = finish(result, settings, _silent())
+    if settings.refine and not folder.final.refined.map.exists():
+        refine(final.path, console=_silent())
     sentence = "" if verdict is None else verdict.finding.sentence
     write_json(folder.final_record, {"sentence": sentence, "half_maps_A": result.resolution})
 

@@ -24,9 +24,6 @@ class Pace(Group):
         default=60.0, gt=0, description="Minutes without new particles after which the end is made."
     )
     interval: float = Field(default=10.0, gt=0, description="Seconds from one look at the collection to the next.")
-    target: float | None = Field(
-        default=None, gt=0, description="Resolution that is wanted, A: when will it be enough?"
-    )
     cores: int = Field(default=1, ge=1, description="Number of cores that are used.")
 
 

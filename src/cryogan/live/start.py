@@ -27,6 +27,7 @@ def follow(
     pace: Pace,
     *,
     data_dir: Path | None = None,
+    target: float | None = None,
     on_alert: str | None = None,
     finish: bool = False,
     console: Console | None = None,
@@ -40,6 +41,7 @@ def follow(
         settings: settings of the maps.
         pace: how it is followed.
         data_dir: another folder with image stacks.
+        target: resolution that is wanted, A.
         on_alert: command that is given each alert as its last argument.
         finish: take up what is there, and make the final run; another process that follows is asked to.
         console: where alerts are printed; default: standard error.
@@ -58,7 +60,9 @@ def follow(
     with locked(folder.lock, wait=False):
         be_polite(pace.cores)
         ready()
-        Follower(folder, path, settings, pace, data_dir=data_dir, on_alert=on_alert, console=console).run()
+        Follower(
+            folder, path, settings, pace, data_dir=data_dir, target=target, on_alert=on_alert, console=console
+        ).run()
 
 
 def be_polite(cores: int) -> None:

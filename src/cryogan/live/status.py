@@ -5,7 +5,7 @@ from typing import Any
 
 from cryogan.live.forecast import Forecast
 from cryogan.live.records import Record, Records
-from cryogan.live.schedule import SUPPORTED, Pace
+from cryogan.live.schedule import SUPPORTED
 
 WORST, SHOWN_ALERTS, LEAST_OF_MICROGRAPH = 8, 50, 5
 COURSE = ("number", "began", "particles", "verdict", "held_out_A", "half_maps_A", "start", "cpu_seconds")
@@ -13,13 +13,20 @@ PORTION = ("arrived", "particles", "share", "defocus_A", "defocus_range_A", "snr
 
 
 def status_of(
-    records: Records, pace: Pace, alerts: Sequence[Record], particles: int, now: float, **live: Any
+    records: Records,
+    first: int,
+    target: float | None,
+    alerts: Sequence[Record],
+    particles: int,
+    now: float,
+    **live: Any,
 ) -> dict[str, Any]:
     """Return what the page shows, ready for JSON.
 
     Args:
         records: portions and maps.
-        pace: how the collection is followed.
+        first: number of particles of the first map.
+        target: resolution that is wanted, A.
         alerts: what was said.
         particles: number of particles.
         now: the time, seconds since 1970.
@@ -30,14 +37,15 @@ def status_of(
     return {
         "now": now,
         "particles": particles,
-        "first": pace.first,
+        "first": first,
+        "target": target,
         "per_hour": round(records.per_hour(now)),
         "last_arrival": portions[-1]["arrived"] if portions else None,
         "verdict": "" if last is None else last["sentence"],
         "supported": last is not None and last["verdict"] in SUPPORTED,
         "of_map": None if last is None else {name: last[name] for name in COURSE},
         "changed": _changed(records),
-        "enough": _enough(records, pace, particles, now),
+        "enough": _enough(records, target, particles, now),
         "course": [{name: one.get(name) for name in COURSE} for _, one in sorted(records.maps.items())],
         "portions": [{name: one.get(name) for name in PORTION} for one in portions],
         "squares": _tallies(records.squares.items()),
@@ -67,15 +75,15 @@ def _changed(records: Records) -> str:
     return f"{text}."
 
 
-def _enough(records: Records, pace: Pace, particles: int, now: float) -> str:
+def _enough(records: Records, target: float | None, particles: int, now: float) -> str:
     """Say when there will be enough particles, in words."""
     last = records.last_map
     if last is None or not last.get("reslog"):
         return "When there is enough cannot be said yet: it takes maps that held-out particles support."
-    if pace.target is None or last["reslog"]["line"] is None:
+    if target is None or last["reslog"]["line"] is None:
         sentence: str = last["reslog"]["sentence"]
         return sentence
-    forecast = Forecast.of(last["reslog"]["line"], pace.target)
+    forecast = Forecast.of(last["reslog"]["line"], target)
     if forecast is None or not particles:
         return "The resolution does not grow with the number of particles: something else limits it."
     return forecast.sentence(particles, records.per_hour(now), now)
