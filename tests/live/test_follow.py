@@ -164,6 +164,19 @@ def test_a_folder_that_goes_away_is_said_and_the_end_waits_for_it(tmp_path: Path
     assert read_json(one.folder.status)["particles"] == 60
 
 
+def test_an_end_that_cannot_be_made_can_be_asked_for_again(tmp_path: Path) -> None:
+    portion(tmp_path / "collection", 1, 20)  # fewer than two batches
+    command = ("live", tmp_path / "collection", "--out", tmp_path / "live", *FLAGS, *PACE, "--batch-size", "16")
+    ended = cryogan(*command, "--finish")
+    _, err = ended.communicate(timeout=SECONDS)
+    assert ended.returncode == 2
+    assert "too few for two halves" in err
+    folder = LiveFolder(tmp_path / "live")
+    assert not folder.final_record.exists()
+    assert not folder.finish_request.exists()
+    assert read_json(folder.status)["state"] == "stopped"
+
+
 def test_few_particles_wait_for_more_or_for_a_time(tmp_path: Path) -> None:
     ticks = Ticks()
     portion(tmp_path / "collection", 1, 40)

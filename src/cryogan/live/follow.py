@@ -39,6 +39,9 @@ class Follower:
         on_alert: command that is given each alert.
         console: where alerts are printed.
         clock: the time.
+
+    Attributes:
+        failure: why the final run failed that was asked for; empty: it has not.
     """
 
     def __init__(
@@ -64,16 +67,18 @@ class Follower:
         self._alerts, self._worker = Alerts(folder, on_alert), Worker(folder, settings)
         self._since_new: float | None = None  # when the oldest particle was seen that is not taken up
         self._last_new = self._clock.now()
+        self.failure = ""
         self._away = self._full = False
         self._waiting = self._left = self._looks = 0
 
     def run(self) -> None:
         """Follow until the end, or until a request to stop or Ctrl-C; the next start goes on."""
         state = "stopped"
+        self.folder.stop_request.unlink(missing_ok=True)
         try:
             while not self.folder.stop_request.exists():
                 if not self.step():
-                    state = "finished"
+                    state = "stopped" if self.failure else "finished"
                     break
                 self._sleep()
         finally:
@@ -95,7 +100,7 @@ class Follower:
             self._full = False
         except OSError as error:  # a full disk; the collection's are caught where they are read
             self._say_full(error)
-        return not self.folder.final_record.exists()
+        return not self.folder.final_record.exists() and not self.failure
 
     def _sleep(self) -> None:
         """Wait for the next look, or until a task has ended."""
@@ -160,10 +165,20 @@ class Follower:
             self._after_map(task, failure)
         elif isinstance(task, JudgeTask):
             self._after_judgement(task, failure)
-        elif failure:
-            write_json(self.folder.final_record, {"sentence": failure, "failed": failure})
-        if isinstance(task, FinishTask):
-            self._say(kinds.FINISHED(verdict=read_json(self.folder.final_record)["sentence"]))
+        else:
+            self._after_finish(failure)
+
+    def _after_finish(self, failure: str) -> None:
+        """Say how the final run ended; one that failed is tried again when it is asked for, or after another hour."""
+        now = self._clock.now()
+        if not failure:
+            self._say(kinds.FINISHED(verdict=read_json(self.folder.final_record)["sentence"]), now)
+            return
+        self._say(kinds.FINAL_FAILED(reason=failure), now)
+        self._last_new = now
+        if self.folder.finish_request.exists():
+            self.folder.finish_request.unlink()
+            self.failure = failure
 
     def _after_map(self, task: MapTask, failure: str) -> None:
         record = self.folder.map_record(task.number)

@@ -49,4 +49,5 @@ SNR_FELL = Kind(
 ENOUGH = Kind(
     "enough", "note", "The half maps agree to {resolution:.1f} A: the {target:g} A that are wanted are reached."
 )
+FINAL_FAILED = Kind("final-run-failed", "warning", "The final run could not be made: {reason}")
 FINISHED = Kind("collection-finished", "note", "The final run is made: {verdict}")

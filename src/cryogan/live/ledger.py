@@ -86,6 +86,8 @@ class Ledger:
         self.withdrawn: set[str] = set(read_json(folder.withdrawn).get("names", []))
         self._halves: dict[str, int] = {}
         self._counts = [0, 0]
+        self._looked_at: Look | None = None
+        self._new: dict[str, Listed] = {}  # of the look that was looked at
         self._gone: dict[str, int] = {}  # looks in which a particle was not listed
         for number in folder.portion_numbers():
             self._remember(number)
@@ -101,7 +103,10 @@ class Ledger:
 
     def new(self, look: Look) -> dict[str, Listed]:
         """Return the particles of a look that are new, or may have been rewritten."""
-        return {name: listed for name, listed in look.ready.items() if self._is_new(name, listed)}
+        if look is not self._looked_at:
+            self._looked_at = look
+            self._new = {name: listed for name, listed in look.ready.items() if self._is_new(name, listed)}
+        return self._new
 
     def _is_new(self, name: str, listed: Listed) -> bool:
         state, known = (listed.fingerprint, listed.stack_state), self.taken.get(name)
@@ -131,6 +136,7 @@ class Ledger:
         Raises:
             InputError: they cannot be used; with the row and the reason.
         """
+        self._looked_at = None
         file, particles = next(iter(rows_by_file(list(new.values())).items()))
         particles, number = particles[:MOST], max(self._folder.portion_numbers(), default=0) + 1
         while True:

@@ -21,6 +21,7 @@ from cryogan.particles.stacks import find_file
 from cryogan.particles.star import read_star
 
 State = tuple[int, int]  # size in bytes, and time of the last change in nanoseconds
+Found = dict[tuple[Path, str], tuple[Path, State] | None]  # stacks by the file that names them, and their name
 KINDS = (".star", ".cs")
 
 
@@ -60,12 +61,14 @@ class Listing:
         copy: STAR file in our folder, with its whole lines.
         blocks: its content.
         names: names of its images, in the order of the rows.
+        rows: rows of each stack, by its name.
         fingerprints: of its rows.
     """
 
     copy: Path
     blocks: dict[str, StarTable]
     names: list[str]
+    rows: dict[str, list[int]]
     fingerprints: list[int]
 
 
@@ -103,8 +106,8 @@ class Source:
         self.path, self._copies, self._data_dir = path, copies, data_dir
         self._states: dict[Path, State] = {}  # of particle files, at the last look
         self._listings: dict[Path, Listing] = {}
-        self._stacks: dict[Path, State] = {}  # at the last look
-        self._seen: dict[Path, State] = {}  # at this look
+        self._stacks: Found = {}  # at the last look
+        self._last: Look | None = None  # the last look, if it saw what the one before saw
         self._whole: dict[Path, tuple[State, int]] = {}  # images of stacks by the state that they were counted in
 
     def folders(self, file: Path) -> tuple[Path, ...]:
@@ -120,6 +123,7 @@ class Source:
         """Look at the collection."""
         files = list(self._files()) if self.path.exists() else []
         if not files and (self._listings or not self.path.exists()):
+            self._last = None
             return Look(away=True)  # an empty folder is what is left of one whose disk is away
         found = Look()
         for file in files:
@@ -127,7 +131,12 @@ class Source:
         for file in [file for file in self._listings if file not in files]:
             del self._listings[file]
             found.settled = False
-        self._find_ready(found)
+        stacks = self._find_stacks()
+        before, self._stacks = self._stacks, stacks
+        if found.settled and not found.complaints and stacks == before and self._last is not None:
+            return self._last
+        self._find_ready(found, stacks, before)
+        self._last = found if found.settled and not found.complaints and stacks == before else None
         return found
 
     def _files(self) -> Iterator[Path]:
@@ -177,43 +186,49 @@ class Source:
         if file != self.path and not any("rlnImageName" in block for block in blocks.values()):
             return None  # a folder holds micrographs.star and others beside them
         names = particle_block(copy, blocks).texts("rlnImageName")
-        return Listing(copy, blocks, names, fingerprints(copy, blocks))
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            rows.setdefault(name.rpartition("@")[2], []).append(row)
+        return Listing(copy, blocks, names, rows, fingerprints(copy, blocks))
 
-    def _find_ready(self, found: Look) -> None:
-        """Add the particles whose stacks are whole and stand still."""
+    def _find_stacks(self) -> Found:
+        """Return where each stack is, and its state; None where it is not there."""
+        found: Found = {}
         for file, listing in self._listings.items():
-            folders, paths = self.folders(file), dict[str, Path | None]()
-            for row, name in enumerate(listing.names):
-                number, _, stack = name.rpartition("@")
-                if stack not in paths:
-                    paths[stack] = find_file(stack, folders) or find_file(Path(stack).name, folders[-1:])
-                path = paths[stack]
-                if path is None:  # it may be away: under either name it counts as listed
-                    found.listed |= {name, self._name(number, stack, file.parent / stack)}
-                    found.waiting += 1
-                    continue
-                own, state = self._name(number, stack, path), self._stands_still(path)
+            folders = self.folders(file)
+            for stack in listing.rows:
+                path = find_file(stack, folders) or find_file(Path(stack).name, folders[-1:])
+                found[file, stack] = None
+                with suppress(OSError):
+                    found[file, stack] = None if path is None else (path, _state(path))
+        return found
+
+    def _find_ready(self, found: Look, stacks: Found, before: Found) -> None:
+        """Add the particles whose stacks are whole and stand still."""
+        for (file, stack), place in stacks.items():
+            listing = self._listings[file]
+            names = [(row, listing.names[row]) for row in listing.rows[stack]]
+            if place is None:  # it may be away: under either name it counts as listed
+                prefixes = ("", self._prefix(stack, file.parent / stack))
+                found.listed.update(_own_name(name, prefix) for _, name in names for prefix in prefixes)
+                found.waiting += len(names)
+                continue
+            path, state = place
+            prefix = self._prefix(stack, path)
+            images = self._images_in(path, state) if before.get((file, stack)) == place else 0
+            for row, name in names:
+                own, number = _own_name(name, prefix), name.rpartition("@")[0]
                 found.listed.add(own)
-                if state is None or (int(number) if number.isdigit() else 1) > self._images_in(path, state):
+                if (int(number) if number.isdigit() else 1) > images:
                     found.waiting += 1
-                    continue
-                found.ready[own] = Listed(own, file, row, path, state, listing.fingerprints[row])
-        self._stacks, self._seen = self._seen, {}
+                else:
+                    found.ready[own] = Listed(own, file, row, path, state, listing.fingerprints[row])
 
-    def _name(self, number: str, stack: str, path: Path) -> str:
-        """Return the name of a particle, which tells stacks of one name in several folders apart."""
+    def _prefix(self, stack: str, path: Path) -> str:
+        """Return what tells a stack from others of its name in other folders: its base, below the followed folder."""
         base = Path(str(path).removesuffix(stack))
-        if base != self.path and base.is_relative_to(self.path):
-            stack = str(base.relative_to(self.path) / stack)
-        return f"{number}@{stack}" if number else stack
-
-    def _stands_still(self, stack: Path) -> State | None:
-        """Return the state of a stack if it is that of the look before, or None."""
-        if stack not in self._seen:
-            with suppress(OSError):
-                self._seen[stack] = _state(stack)
-        state = self._seen.get(stack)
-        return state if state is not None and self._stacks.get(stack) == state else None
+        below = base != self.path and base.is_relative_to(self.path)
+        return f"{base.relative_to(self.path).as_posix()}/" if below else ""
 
     def _images_in(self, stack: Path, state: State) -> int:
         """Return the number of whole images of a stack; 0 while it is not whole."""
@@ -232,6 +247,12 @@ def rows_by_file(particles: Sequence[Listed]) -> dict[Path, list[Listed]]:
     for particle in particles:
         files.setdefault(particle.file, []).append(particle)
     return files
+
+
+def _own_name(name: str, prefix: str) -> str:
+    """Return the name of an image with a prefix before that of its stack."""
+    number, at, stack = name.rpartition("@")
+    return f"{number}{at}{prefix}{stack}" if prefix else name
 
 
 def _state(path: Path) -> State:

@@ -48,7 +48,8 @@ def follow(
         ready: called when the folder is ours.
 
     Raises:
-        InputError: the folder is another's, another process follows in it, or the settings have changed.
+        InputError: the folder is another's, another process follows in it, the settings have changed, or the final run
+            that was asked for cannot be made.
     """
     folder = LiveFolder(out)
     require_same(folder, path, settings)
@@ -60,9 +61,12 @@ def follow(
     with locked(folder.lock, wait=False):
         be_polite(pace.cores)
         ready()
-        Follower(
+        follower = Follower(
             folder, path, settings, pace, data_dir=data_dir, target=target, on_alert=on_alert, console=console
-        ).run()
+        )
+        follower.run()
+    if follower.failure:
+        raise InputError(follower.failure)
 
 
 def be_polite(cores: int) -> None:
