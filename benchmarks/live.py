@@ -67,6 +67,10 @@ class Collection:
     def star(self) -> Path:
         return self.root / "Select" / "job010" / "particles.star"
 
+    @property
+    def noise(self) -> Path:
+        return self.root / "noise.star"
+
     def arrive(self, number: int) -> None:
         """Write the stacks of a portion, then append its rows, as a job that is run again does."""
         o, rows = self.options, []
@@ -106,10 +110,12 @@ class Collection:
         table = blocks["particles"]
         names, index = np.unique(table.texts("rlnMicrographName"), return_inverse=True)
         rows = [] if self.star.exists() or number > 1 or part else _head(blocks)
+        micrograph_of = {}
         for micrograph in range(len(names)):
             square = f"GridSquare_{number}{squares[micrograph % len(squares)]:02d}"
             name = f"{square}/Data/FoilHole_{number}{part}{micrograph:03d}_Data"
             stack = Path("Extract") / "job009" / f"{name}.mrcs"
+            micrograph_of[names[micrograph]] = f"{name}.mrc"
             of_it = np.flatnonzero(index == micrograph)
             (self.root / stack).parent.mkdir(parents=True, exist_ok=True)
             write_stack(self.root / stack, images[of_it], o.pixel_size, np.float16)
@@ -117,10 +123,24 @@ class Collection:
                 values = {key: texts[row] for key, texts in table.columns.items()}
                 values |= {"rlnImageName": f"{image:06d}@{stack}", "rlnMicrographName": f"{name}.mrc"}
                 rows.append("\t".join(values.values()) + "\n")
+        self._add_patches(made, f"part{number}_{part}", micrograph_of)
         if not (self.root / "truth.mrc").exists():
             shutil.copy(made / "truth.mrc", self.root / "truth.mrc")
         shutil.rmtree(made)
         return rows
+
+    def _add_patches(self, made: Path, name: str, micrograph_of: dict[str, str]) -> None:
+        """Append the background patches, a stack for each portion."""
+        blocks = read_star(made / "noise.star")
+        table = next(iter(blocks.values()))
+        (self.root / "Noise").mkdir(exist_ok=True)
+        shutil.move(made / "noise.mrcs", self.root / "Noise" / f"{name}.mrcs")
+        new = not self.noise.exists()
+        with self.noise.open("a") as file:
+            if new:
+                file.write("\n# version 30001\n\ndata_particles\n\nloop_\n_rlnImageName #1\n_rlnMicrographName #2\n")
+            for image, micrograph in zip(table.texts("rlnImageName"), table.texts("rlnMicrographName"), strict=True):
+                file.write(f"{image.partition('@')[0]}@Noise/{name}.mrcs\t{micrograph_of[micrograph]}\n")
 
 
 def _head(blocks: dict[str, StarTable]) -> list[str]:
@@ -150,6 +170,7 @@ def follow(collection: Collection, folder: LiveFolder) -> None:
     """Let the portions arrive while the program follows, then have it make the end."""
     o = collection.options
     command = [sys.executable, "-m", "cryogan.cli", "live", str(collection.star), "--out", str(folder.path)]
+    command += ["--noise", str(collection.noise)]
     command += ["--symmetry", "D2", "--max-shift", str(o.max_shift), "--seed", str(o.seed), "--first", str(o.first)]
     command += ["--portion", str(min(200, o.portion)), "--interval", "2", "--portion-minutes", "0.5", *o.more]
     collection.star.parent.mkdir(parents=True)

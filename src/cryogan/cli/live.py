@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cryogan.cli.app import Answer, DataDir, Say, app, examples
+from cryogan.cli.app import Answer, DataDir, Noise, Say, app, examples
 from cryogan.cli.flags import Config, Flags, Preset, chosen_settings
 from cryogan.cli.help import RARE
 from cryogan.live.schedule import Pace
@@ -31,6 +31,7 @@ def live_command(
     host: Annotated[str, Parameter(group=RARE)] = "127.0.0.1",
     port: int = 8642,
     prefix: Annotated[str, Parameter(group=RARE)] = "",
+    noise: Noise = None,
     data_dir: DataDir = None,
     preset: Preset = None,
     config: Config = None,
@@ -52,6 +53,7 @@ def live_command(
     """
     from cryogan.live.folder import LiveFolder, read_json
     from cryogan.live.start import follow
+    from cryogan.live.tasks import Background
     from cryogan.watch import in_background
 
     chosen = chosen_settings(preset, config, settings)
@@ -61,7 +63,7 @@ def live_command(
         out,
         chosen,
         pace or Pace(),
-        data_dir=data_dir,
+        background=Background(noise, data_dir),
         target=target,
         on_alert=on_alert,
         finish=finish,

@@ -125,6 +125,10 @@ class LiveFolder:
         """A sample of a map's particles, which each portion is compared with."""
         return self.maps / f"{number:04d}_sample.star"
 
+    def map_noise(self, number: int) -> Path:
+        """Background patches of a map, beside their stack."""
+        return self.maps / f"{number:04d}_noise.star"
+
     def map_numbers(self) -> list[int]:
         """Numbers of the finished maps, ascending."""
         return _numbers(path.stem for path in self.maps.glob("*.json"))

@@ -19,7 +19,7 @@ from cryogan.live.records import Records
 from cryogan.live.schedule import Pace, can_go_on, is_due, start_of_next, superfluous
 from cryogan.live.source import Look, Source
 from cryogan.live.status import status_of
-from cryogan.live.tasks import FinishTask, JudgeTask, MapTask, Task
+from cryogan.live.tasks import NO_PATCHES, Background, FinishTask, JudgeTask, MapTask, Task
 from cryogan.live.worker import Worker
 
 KEPT = 3  # last maps that are not thinned out
@@ -34,7 +34,7 @@ class Follower:
         path: particle file, or folder of such files.
         settings: settings of the maps.
         pace: how the collection is followed.
-        data_dir: another folder with image stacks.
+        background: background patches, and another folder with image stacks.
         target: resolution that is wanted, A.
         on_alert: command that is given each alert.
         console: where alerts are printed.
@@ -51,7 +51,7 @@ class Follower:
         settings: Settings,
         pace: Pace,
         *,
-        data_dir: Path | None = None,
+        background: Background = NO_PATCHES,
         target: float | None = None,
         on_alert: str | None = None,
         console: Console | None = None,
@@ -62,9 +62,9 @@ class Follower:
         self._target = target
         self._console = console or Console(stderr=True)
         self._clock = clock or Clock(float(read_json(folder.status).get("now", 0.0)))
-        self._source = Source(path, folder.copies, data_dir)
+        self._source = Source(path, folder.copies, background.data_dir)
         self._ledger, self._records = Ledger(folder, settings), Records(folder)
-        self._alerts, self._worker = Alerts(folder, on_alert), Worker(folder, settings)
+        self._alerts, self._worker = Alerts(folder, on_alert), Worker(folder, settings, background)
         self._since_new: float | None = None  # when the oldest particle was seen that is not taken up
         self._last_new = self._clock.now()
         self.failure = ""
@@ -193,8 +193,9 @@ class Follower:
 
     def _thin(self, number: int) -> None:
         """Remove the files of a map that later ones have replaced; its record stays."""
-        shutil.rmtree(self.folder.map_run(number).path, ignore_errors=True)
-        for path in (self.folder.map_particles(number), self.folder.map_sample(number)):
+        folder, noise = self.folder, self.folder.map_noise(number)
+        shutil.rmtree(folder.map_run(number).path, ignore_errors=True)
+        for path in (folder.map_particles(number), folder.map_sample(number), noise, noise.with_suffix(".mrcs")):
             path.unlink(missing_ok=True)
 
     def _after_judgement(self, task: JudgeTask, failure: str) -> None:

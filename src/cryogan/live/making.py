@@ -11,9 +11,10 @@ from rich.console import Console
 from cryogan.config import Settings
 from cryogan.live.folder import LiveFolder, read_json, write_json
 from cryogan.live.ledger import CHECKSUM, FINGERPRINT, SOURCE_NAME, STACK
+from cryogan.live.patches import write_patches
 from cryogan.live.schedule import SUPPORTED
 from cryogan.live.star_rows import Blocks, join
-from cryogan.live.tasks import MapTask
+from cryogan.live.tasks import NO_PATCHES, Background, MapTask
 from cryogan.particles import read_star, write_star
 from cryogan.particles.images import evenly_spread
 from cryogan.particles.relion import SUBSET
@@ -32,13 +33,14 @@ POINTS = 5  # maps that the forecast is drawn through, at most
 OURS = (SOURCE_NAME, FINGERPRINT, CHECKSUM, STACK)
 
 
-def make_map(folder: LiveFolder, settings: Settings, task: MapTask) -> None:
+def make_map(folder: LiveFolder, settings: Settings, task: MapTask, background: Background = NO_PATCHES) -> None:
     """Make a map, or go on making it, judge it, and record what it is worth.
 
     Args:
         folder: our folder.
         settings: settings of the maps, for the portions' images.
         task: what is to be made.
+        background: background patches.
 
     Raises:
         InputError: it cannot be made of these particles.
@@ -47,7 +49,10 @@ def make_map(folder: LiveFolder, settings: Settings, task: MapTask) -> None:
     if not star.exists():
         write_star(star, _current(folder, task.last_portion))
     rows = read_star(star)["particles"]
-    result = _run(folder, run, settings, task)
+    noise = folder.map_noise(task.number)
+    if background.noise is not None and not noise.exists():
+        write_patches(folder, task.number, background.noise, background.data_dir, settings)
+    result = _run(folder, run, settings, task, noise if noise.exists() else None)
     verdict = finish(result, copies_settings(settings), _silent())
     assert verdict is not None
     sample = evenly_spread(len(rows), SAMPLE).tolist()
@@ -68,7 +73,7 @@ def make_map(folder: LiveFolder, settings: Settings, task: MapTask) -> None:
     _record(folder, task, len(rows), worth)
 
 
-def finish_collection(folder: LiveFolder, settings: Settings) -> None:
+def finish_collection(folder: LiveFolder, settings: Settings, background: Background = NO_PATCHES) -> None:
     """Make the usual run of all particles, from zero, under the names that the collection gave them.
 
     The images are read from the collection's stacks, as every other run on them would read them.
@@ -82,7 +87,10 @@ def finish_collection(folder: LiveFolder, settings: Settings) -> None:
     else:
         blocks, base = _as_listed(folder)
         write_star(folder.final_particles, blocks)
-        result = reconstruct(folder.final_particles, final.path, settings, data_dir=base, console=_silent())
+        base, noise = base or background.data_dir, background.noise
+        result = reconstruct(
+            folder.final_particles, final.path, settings, noise=noise, data_dir=base, console=_silent()
+        )
     verdict = finish(result, settings, _silent())
     if settings.refine and not folder.final.refined.map.exists():
         refine(final.path, console=_silent())
@@ -96,15 +104,15 @@ def copies_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={**changes, "threads": 1, "verdict": True})
 
 
-def _run(folder: LiveFolder, run: RunFolder, settings: Settings, task: MapTask) -> Result:
+def _run(folder: LiveFolder, run: RunFolder, settings: Settings, task: MapTask, noise: Path | None) -> Result:
     """Make the half maps, or go on where an earlier process was killed."""
     star, quiet = folder.map_particles(task.number), _silent()
     if task.last is None:
         if run.is_run:
             return resume(run.path, console=quiet)
-        return reconstruct(star, run.path, copies_settings(settings), console=quiet)
+        return reconstruct(star, run.path, copies_settings(settings), noise=noise, console=quiet)
     if not run.is_run:
-        prepare(run, read_inputs(star, None, None, copies_settings(settings)))
+        prepare(run, read_inputs(star, noise, None, copies_settings(settings)))
     if not all(run.checkpoint(half).exists() for half in HALVES):
         go_on_from(run, Plan.read(run.path), folder.map_run(task.last).half_maps)
     return resume(run.path, console=quiet)

@@ -16,6 +16,7 @@ from cryogan.live.alerts import require_command
 from cryogan.live.folder import LiveFolder
 from cryogan.live.follow import Follower
 from cryogan.live.schedule import Pace
+from cryogan.live.tasks import NO_PATCHES, Background
 
 NICENESS = 10
 
@@ -26,7 +27,7 @@ def follow(
     settings: Settings,
     pace: Pace,
     *,
-    data_dir: Path | None = None,
+    background: Background = NO_PATCHES,
     target: float | None = None,
     on_alert: str | None = None,
     finish: bool = False,
@@ -40,7 +41,7 @@ def follow(
         out: our folder; new, or that of the same collection.
         settings: settings of the maps.
         pace: how it is followed.
-        data_dir: another folder with image stacks.
+        background: background patches, and another folder with image stacks.
         target: resolution that is wanted, A.
         on_alert: command that is given each alert as its last argument.
         finish: take up what is there, and make the final run; another process that follows is asked to.
@@ -52,7 +53,7 @@ def follow(
             that was asked for cannot be made.
     """
     folder = LiveFolder(out)
-    require_same(folder, path, settings)
+    require_same(folder, path, settings, background.noise)
     require_command(on_alert)
     if finish:
         folder.finish_request.touch()
@@ -62,7 +63,7 @@ def follow(
         be_polite(pace.cores)
         ready()
         follower = Follower(
-            folder, path, settings, pace, data_dir=data_dir, target=target, on_alert=on_alert, console=console
+            folder, path, settings, pace, background=background, target=target, on_alert=on_alert, console=console
         )
         follower.run()
     if follower.failure:
@@ -78,13 +79,15 @@ def be_polite(cores: int) -> None:
         os.sched_setaffinity(0, {available[(first + i) % len(available)] for i in range(cores)})
 
 
-def require_same(folder: LiveFolder, path: Path, settings: Settings) -> None:
+def require_same(folder: LiveFolder, path: Path, settings: Settings, noise: Path | None = None) -> None:
     """Write the record of a new folder, or compare that of an old one.
 
     Raises:
         InputError: the folder holds something else, or follows another collection or with other settings.
     """
     record = {"path": str(path.absolute()), "settings": settings.model_dump(exclude_none=True)}
+    if noise is not None:
+        record["noise"] = str(noise.absolute())
     if not folder.is_live:
         require_new(folder.path)
         if not path.absolute().parent.is_dir():
@@ -96,6 +99,8 @@ def require_same(folder: LiveFolder, path: Path, settings: Settings) -> None:
     before: dict[str, Any] = tomllib.loads(folder.record.read_text())
     if before["path"] != record["path"]:
         raise InputError(f"{folder.path} follows {before['path']}, not {path}. Give another --out.")
+    if before.get("noise") != record.get("noise"):
+        raise InputError(f"{folder.path} was begun with another --noise. Give the same, or another --out.")
     changed = _differences(validate(before["settings"], f"{folder.record}: "), settings)
     if changed:
         raise InputError(

@@ -1,8 +1,25 @@
 """The tasks of `cryogan live` that compute: a map, the judgement of a portion, the run at the end."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryogan.live.schedule import Start
+
+
+@dataclass(frozen=True)
+class Background:
+    """Where background patches are.
+
+    Attributes:
+        noise: STAR or .cs file of patches, which may grow; None: there are none.
+        data_dir: another folder with image stacks.
+    """
+
+    noise: Path | None = None
+    data_dir: Path | None = None
+
+
+NO_PATCHES = Background()
 
 
 @dataclass(frozen=True)

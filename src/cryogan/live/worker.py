@@ -13,7 +13,7 @@ from pathlib import Path
 from cryogan.config import Settings
 from cryogan.errors import InputError, Interrupted
 from cryogan.live.folder import LiveFolder
-from cryogan.live.tasks import FinishTask, JudgeTask, MapTask, Task
+from cryogan.live.tasks import Background, FinishTask, JudgeTask, MapTask, Task
 
 PARENT_SECONDS = 1.0
 FAILED, INTERRUPTED = 2, 130  # exit codes
@@ -26,11 +26,13 @@ class Worker:
     Attributes:
         folder: our folder.
         settings: settings of the maps.
+        background: background patches.
         task: the task that runs, or has ended and was not taken back; None: there is none.
     """
 
     folder: LiveFolder
     settings: Settings
+    background: Background
     task: Task | None = None
     _process: SpawnProcess | None = None
 
@@ -39,7 +41,9 @@ class Worker:
         assert self.task is None
         context = multiprocessing.get_context("spawn")
         # It has processes of its own, the halves', which a daemon may not have.
-        process = context.Process(target=work, args=(self.folder.path, self.settings, task), daemon=False)
+        process = context.Process(
+            target=work, args=(self.folder.path, self.settings, self.background, task), daemon=False
+        )
         process.start()
         self.task, self._process = task, process
 
@@ -67,13 +71,13 @@ class Worker:
         self.task = self._process = None
 
 
-def work(path: Path, settings: Settings, task: Task) -> None:
+def work(path: Path, settings: Settings, background: Background, task: Task) -> None:
     """Do a task: the body of its process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = LiveFolder(path)
     try:
-        _do(folder, settings, task)
+        _do(folder, settings, background, task)
     except (Interrupted, KeyboardInterrupt):
         os._exit(INTERRUPTED)
     except InputError as error:
@@ -82,17 +86,17 @@ def work(path: Path, settings: Settings, task: Task) -> None:
         os._exit(FAILED)
 
 
-def _do(folder: LiveFolder, settings: Settings, task: Task) -> None:
+def _do(folder: LiveFolder, settings: Settings, background: Background, task: Task) -> None:
     """Do a task; PyTorch is loaded here, and not in the process that follows the collection."""
     from cryogan.live.judging import judge_portion
     from cryogan.live.making import finish_collection, make_map
 
     if isinstance(task, MapTask):
-        make_map(folder, settings, task)
+        make_map(folder, settings, task, background)
     elif isinstance(task, JudgeTask):
         judge_portion(folder, task.portion, task.map)
     elif isinstance(task, FinishTask):
-        finish_collection(folder, settings)
+        finish_collection(folder, settings, background)
 
 
 def _end_with_parent() -> None:
