@@ -11,7 +11,7 @@ from rich.console import Console
 from cryogan.config import Settings
 from cryogan.live.folder import LiveFolder, read_json, write_json
 from cryogan.live.ledger import CHECKSUM, FINGERPRINT, SOURCE_NAME, STACK
-from cryogan.live.patches import write_patches
+from cryogan.live.map_patches import write_patches
 from cryogan.live.schedule import SUPPORTED
 from cryogan.live.star_rows import Blocks, join
 from cryogan.live.tasks import NO_PATCHES, Background, MapTask
