@@ -164,6 +164,26 @@ def test_a_folder_that_goes_away_is_said_and_the_end_waits_for_it(tmp_path: Path
     assert read_json(one.folder.status)["particles"] == 60
 
 
+def test_a_file_that_stays_unreadable_is_said(tmp_path: Path) -> None:
+    portion(tmp_path / "collection", 1, 60)
+    star = tmp_path / "collection" / "part1" / "particles.star"
+    whole = star.read_text()
+    one = follower(tmp_path)
+    star.write_text(whole[:200])  # as far as it is written
+    for _ in range(2):
+        one.step()
+    assert codes(one) == []
+    star.write_text(whole.replace("_rlnDefocusU #", "_rlnDefocusV #"))
+    for _ in range(3):
+        one.step()
+    assert codes(one) == ["input-unreadable"]
+    assert f"{star}, line" in one.folder.alerts.read_text()
+    star.write_text(whole)
+    for _ in range(3):
+        one.step()
+    assert read_json(one.folder.status)["particles"] == 60
+
+
 def test_an_end_that_cannot_be_made_can_be_asked_for_again(tmp_path: Path) -> None:
     portion(tmp_path / "collection", 1, 20)  # fewer than two batches
     command = ("live", tmp_path / "collection", "--out", tmp_path / "live", *FLAGS, *PACE, "--batch-size", "16")

@@ -32,6 +32,8 @@ def test_they_are_at_most_so_many(particles: Path, tmp_path: Path, monkeypatch: 
     folder = LiveFolder(tmp_path)
     folder.make()
     monkeypatch.setattr(map_patches, "MOST", 50)
-    table = read_particles(map_patches.write_patches(folder, 1, particles / "noise.star", None, SETTINGS), need_ctf=False)
+    table = read_particles(
+        map_patches.write_patches(folder, 1, particles / "noise.star", None, SETTINGS), need_ctf=False
+    )
     assert len(table) == 50
     assert len(set(table.micrographs.tolist())) == 20  # of all micrographs

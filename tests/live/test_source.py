@@ -214,6 +214,7 @@ def test_a_folder_of_files(collection: Collection, tmp_path: Path) -> None:
     assert follower.settle().taken == 20
     collection.text(range(20, 60), collection.root / "stars" / "second.star")
     assert follower.settle().taken == 40
+    assert follower.source.look() is follower.source.look()  # nothing has changed: nothing is read again
     joined = join([follower.folder.portion_star(number) for number in follower.folder.portion_numbers()])
     assert len(joined["particles"]["rlnImageName"]) == 60
     assert joined["optics"]["rlnOpticsGroup"] == [1]

@@ -14,7 +14,7 @@ from cryogan.live import kinds
 from cryogan.live.alerts import Alerts
 from cryogan.live.clock import Clock
 from cryogan.live.folder import LiveFolder, read_json, write_json
-from cryogan.live.ledger import Ledger
+from cryogan.live.ledger import GONE_LOOKS, Ledger
 from cryogan.live.records import Records
 from cryogan.live.schedule import Pace, can_go_on, is_due, start_of_next, superfluous
 from cryogan.live.source import Look, Source
@@ -67,6 +67,7 @@ class Follower:
         self._alerts, self._worker = Alerts(folder, on_alert), Worker(folder, settings, background)
         self._since_new: float | None = None  # when the oldest particle was seen that is not taken up
         self._last_new = self._clock.now()
+        self._unreadable: dict[Path, int] = {}  # looks at which a particle file could not be read
         self.failure = ""
         self._away = self._full = False
         self._waiting = self._left = self._looks = 0
@@ -121,8 +122,10 @@ class Follower:
             kind = kinds.INPUT_AWAY if look.away else kinds.INPUT_BACK
             self._say(kind(path=str(self._path)), now)
         self._away = look.away
-        for file, reason in look.complaints.items():
-            self._say(kinds.INPUT_UNREADABLE(reason=reason), file)
+        self._unreadable = {file: self._unreadable.get(file, 0) + 1 for file in look.complaints}
+        for file, looks in self._unreadable.items():
+            if looks == GONE_LOOKS:  # until then it may be in the middle of being written
+                self._say(kinds.INPUT_UNREADABLE(reason=look.complaints[file]), now)
         change = self._ledger.follow_names(look)
         for kind, count in ((kinds.VANISHED, change.vanished), (kinds.RETURNED, change.returned)):
             if count:

@@ -106,6 +106,7 @@ class Source:
         self.path, self._copies, self._data_dir = path, copies, data_dir
         self._states: dict[Path, State] = {}  # of particle files, at the last look
         self._listings: dict[Path, Listing] = {}
+        self._others: set[Path] = set()  # STAR files of something else than particles
         self._stacks: Found = {}  # at the last look
         self._last: Look | None = None  # the last look, if it saw what the one before saw
         self._whole: dict[Path, tuple[State, int]] = {}  # images of stacks by the state that they were counted in
@@ -159,20 +160,27 @@ class Source:
             return
         before, self._states[file] = self._states.get(file), state
         found.settled &= before == state
-        if before == state and file in self._listings:
+        if before == state and (file in self._listings or file in self._others):
             return
         try:
             listing = self._copied(file)
         except InputError as error:
-            found.complaints[file] = str(error)
+            found.complaints[file] = str(error).replace(str(self._copy_of(file)), str(file))
             self._states.pop(file)  # read again at the next look
             return
-        if listing is not None:
+        if listing is None:
+            self._others.add(file)
+        else:
             self._listings[file] = listing
+
+    def _copy_of(self, file: Path) -> Path:
+        """Return the path of our copy of a particle file."""
+        name = file.name if file == self.path else str(file.relative_to(self.path)).replace(os.sep, "__")
+        return self._copies / f"{name}.star"
 
     def _copied(self, file: Path) -> Listing | None:
         """Copy a particle file and read the copy; None: it is a STAR file of something else than particles."""
-        copy = self._copies / f"{_flat_name(file, self.path)}.star"
+        copy = self._copy_of(file)
         if file.suffix.lower() == ".cs":
             write_particles(copy, read_particles(file, self._data_dir))
         else:
@@ -197,7 +205,9 @@ class Source:
         for file, listing in self._listings.items():
             folders = self.folders(file)
             for stack in listing.rows:
-                path = find_file(stack, folders) or find_file(Path(stack).name, folders[-1:])
+                path = find_file(stack, folders)
+                if path is None and self._data_dir is not None:
+                    path = find_file(Path(stack).name, [self._data_dir])
                 found[file, stack] = None
                 with suppress(OSError):
                     found[file, stack] = None if path is None else (path, _state(path))
@@ -258,8 +268,3 @@ def _own_name(name: str, prefix: str) -> str:
 def _state(path: Path) -> State:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _flat_name(file: Path, root: Path) -> str:
-    """Return a name for a copy, which no other file of the collection has."""
-    return file.name if file == root else str(file.relative_to(root)).replace(os.sep, "__")
