@@ -81,7 +81,7 @@ def test_a_verdict_that_turns_is_said_with_both_sentences(tmp_path: Path) -> Non
     assert codes == {1: [], 2: ["map-failed"], 3: ["verdict-turned"], 4: []}
     write_json(folder.map_record(5), record(5, "resolved", 6.9))
     codes = [finding.code for finding in of_map(Records(folder), 5, 7.0)]
-    assert codes == ["verdict-turned", "enough"]
+    assert codes == ["verdict-mended", "enough"]
 
 
 def test_an_alert_is_said_once_kept_and_sent(tmp_path: Path) -> None:

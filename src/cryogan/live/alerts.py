@@ -156,8 +156,10 @@ def of_map(records: Records, number: int, target: float | None) -> list[Finding]
         return [kinds.MAP_FAILED(number=number, reason=record["failed"])]
     before = [one for one in map(records.maps.get, sorted(records.maps)) if one and one["number"] < number]
     earlier: dict[str, Any] | None = next((one for one in reversed(before) if one["verdict"] is not None), None)
-    if earlier is not None and (earlier["verdict"] in SUPPORTED) != (record["verdict"] in SUPPORTED):
-        findings.append(kinds.VERDICT_TURNED(before=earlier["sentence"], now=record["sentence"]))
+    supported = record["verdict"] in SUPPORTED
+    if earlier is not None and (earlier["verdict"] in SUPPORTED) != supported:
+        kind = kinds.VERDICT_MENDED if supported else kinds.VERDICT_TURNED
+        findings.append(kind(before=earlier["sentence"], now=record["sentence"]))
     if target is not None and record["verdict_A"] is not None and record["verdict_A"] <= target:
         findings.append(kinds.ENOUGH(resolution=record["verdict_A"], target=target))
     return findings

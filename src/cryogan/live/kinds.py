@@ -12,6 +12,7 @@ UNUSABLE = Kind("images-unusable", "warning", "{count} images are blank, constan
 DISK_FULL = Kind("disk-full", "warning", "Nothing can be written to {path} ({reason}).", "Free disk space.")
 MAP_FAILED = Kind("map-failed", "warning", "Map {number} could not be made: {reason}")
 VERDICT_TURNED = Kind("verdict-turned", "warning", "The verdict has turned. Before: {before} Now: {now}")
+VERDICT_MENDED = Kind("verdict-mended", "note", "Held-out particles support the map now. Before: {before} Now: {now}")
 VIEWS_MISSING = Kind(
     "live-views-missing",
     "warning",

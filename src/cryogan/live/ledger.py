@@ -77,6 +77,10 @@ class Ledger:
     Args:
         folder: our folder.
         settings: settings of the maps, as the user gave them.
+
+    Attributes:
+        taken: the particles by name.
+        withdrawn: names of those that the collection no longer lists.
     """
 
     def __init__(self, folder: LiveFolder, settings: Settings) -> None:
