@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
     "share": 0.95,
     "share_of_sample": 0.97,
     "defocus_z": 1.0,
-    "defocus_nats": 0.05,
+    "defocus_gain": 0.01,
     "defocus_offset_A": 1000.0,
     "snr": 0.30,
     "snr_of_sample": 0.32,
@@ -32,7 +32,7 @@ GOOD: dict[str, Any] = {
         ({}, None),
         ({"share": 0.5}, "bad-portion"),
         ({"share": 0.75, "judged": 20}, None),  # of so few, chance
-        ({"defocus_z": 8.0, "defocus_nats": 2.0}, "defocus-wrong"),
+        ({"defocus_z": 8.0, "defocus_gain": 0.2}, "defocus-wrong"),
         ({"defocus_z": 8.0}, None),
         ({"snr": 0.1}, "snr-fell"),
         ({"snr": 0.0, "snr_of_sample": 0.04}, None),  # too little to compare

@@ -16,9 +16,9 @@ from cryogan.live.records import Record, Records, Tally
 from cryogan.live.schedule import SUPPORTED
 
 SURELY = 5.0  # standard deviations of chance, from which a difference is said
-FEWER, LEAST_OF_SQUARE = 0.25, 30  # by which the share of a portion or a square is less; particles of a square
+FEWER, LEAST_OF_SQUARE = 0.3, 30  # by which the share of a portion or a square is less; particles of a square
 MISSING, MENDED, LEAST_VIEWS = 0.05, 0.02, 300  # share of directions; particles that show views
-DEFOCUS_NATS = 0.5  # that another defocus gains for each particle, beyond what it gains for the map's own
+DEFOCUS_GAIN = 0.05  # of what showing the map gains, that another defocus does beyond what it does for the map's own
 SNR_SHARE, LEAST_SNR = 0.5, 0.05
 LARGEST_TILT = 40.0  # degrees that stages bear
 COMMAND_SECONDS = 60.0
@@ -101,13 +101,13 @@ def of_portion(record: Record) -> list[Finding]:
     """Return what is to be said of a portion that was judged."""
     count, findings = record["judged"], []
     chance = 0.5 / max(count, 1) ** 0.5
-    if record["share"] < record["share_of_sample"] - max(FEWER, SURELY * chance):
+    if record["defocus_z"] > SURELY and record["defocus_gain"] > DEFOCUS_GAIN:
+        gain, offset = record["defocus_gain"], record["defocus_offset_A"]
+        findings.append(kinds.DEFOCUS(count=record["particles"], gain=gain, offset=offset))
+    elif record["share"] < record["share_of_sample"] - max(FEWER, SURELY * chance):
         findings.append(
             kinds.BAD_PORTION(count=record["particles"], share=record["share"], usual=record["share_of_sample"])
         )
-    if record["defocus_z"] > SURELY and record["defocus_nats"] > DEFOCUS_NATS:
-        nats, offset = record["defocus_nats"], record["defocus_offset_A"]
-        findings.append(kinds.DEFOCUS(count=record["particles"], nats=nats, offset=offset))
     usual = record["snr_of_sample"]
     if usual > LEAST_SNR and record["snr"] < SNR_SHARE * usual:
         findings.append(kinds.SNR_FELL(count=record["particles"], share=record["snr"] / usual))

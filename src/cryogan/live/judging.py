@@ -33,7 +33,7 @@ from cryogan.run.plan import Plan
 
 AT_MOST = 500  # particles of a portion that are judged, spread evenly over it
 LEAST_CUTOFF = 4.0  # shell
-SHOWN = 0.5  # least weight of a particle whose view counts
+SHOWN, LEAST_SHOWN = 0.5, 20  # least weight of a particle whose view and defocus count, and number of these
 OFFSETS = (-8000.0, -4000.0, -2000.0, -1000.0, 1000.0, 2000.0, 4000.0, 8000.0)  # A, of the defocus, that are tried
 
 
@@ -44,7 +44,9 @@ class Judged:
     Attributes:
         is_portion: (N,), whether a particle is of the portion; the others are of the map's sample.
         weight: (N,), probability that it shows the map.
-        defocus_nats: (N,), log-likelihood that the best other defocus gains over the one that is stated, nats.
+        defocus_gain: (N,), log-likelihood that the best other defocus gains over the one that is stated, nats.
+        defocus_power: (N,), half the power of the map's projection over that of the noise, nats: what a particle gains
+            that shows the map.
         defocus_offset: (N,), that other defocus, A, from the one that is stated.
         rotations: (N, 3, 3), of the poses.
         micrographs: (N,).
@@ -54,7 +56,8 @@ class Judged:
 
     is_portion: NDArray[np.bool_]
     weight: NDArray[np.float64]
-    defocus_nats: NDArray[np.float64]
+    defocus_gain: NDArray[np.float64]
+    defocus_power: NDArray[np.float64]
     defocus_offset: NDArray[np.float64]
     rotations: Tensor
     micrographs: NDArray[np.str_]
@@ -98,24 +101,24 @@ def _beside_sample(folder: LiveFolder, number: int, map_number: int) -> Blocks:
 def _compare(test: HalfMapTest, sample: int) -> Judged:
     """Compare particles with the other half's map; the first `sample` rows of their file are the map's sample."""
     cutoff = max(test.width_A / test.resolution, LEAST_CUTOFF)
-    poses, scores, gains, offsets = [], [], [], []
+    poses, scores, others = [], [], []
     for side, half in enumerate(test.halves):
         density = test.weighted(side) * torch.from_numpy(test.mask).to(test.maps[side])
         best = search_poses(half, density, cutoff)
         poses.append(best)
         scores.append(score_particles(half, density, best, cutoff))
-        gain, offset = _other_defocus(half, density, best, cutoff)
-        gains.append(gain)
-        offsets.append(offset)
+        others.append(_other_defocus(half, density, best, cutoff))
     tables = [half.images.table for half in test.halves]
     micrographs = [table.micrographs for table in tables]
     is_portion = [table.source_row >= sample for table in tables]
     variance = [_variance(test.halves, kind) for kind in (is_portion, [~one for one in is_portion])]
+    gain, power, offset = torch.cat(others, 1).double().cpu().numpy()
     return Judged(
         np.concatenate(is_portion),
         find_outliers(scores, micrographs).weight,
-        torch.cat(gains).double().cpu().numpy(),
-        torch.cat(offsets).double().cpu().numpy(),
+        gain,
+        power,
+        offset,
         Poses.cat(poses).rotations,
         np.concatenate(micrographs),
         np.concatenate([(table.ctf["defocus_u"] + table.ctf["defocus_v"]) / 2 for table in tables]),
@@ -130,8 +133,8 @@ def _variance(halves: Sequence[HalfSet], rows: Sequence[NDArray[np.bool_]]) -> f
     return max(float(total) / max(sum(int(count) for count, _, _ in found), 1), 0.0)
 
 
-def _other_defocus(half: HalfSet, density: Tensor, poses: Poses, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Return what the best other defocus gains over the stated one at each particle's pose, nats (N,), and it, A."""
+def _other_defocus(half: HalfSet, density: Tensor, poses: Poses, cutoff: float) -> Tensor:
+    """Return gain, power and offset of `Judged` for the best other defocus at each particle's pose, (3, N)."""
     simulator, disc = half.simulator, half.disc(cutoff)
     templates = half.templates(half.projector.transform(density), disc)
     root, found = templates.precision.sqrt(), []
@@ -153,25 +156,24 @@ def _other_defocus(half: HalfSet, density: Tensor, poses: Poses, cutoff: float) 
         size = half.projector.box, simulator.pixel_size
         others = torch.stack([nats(disc.take(ctf(one, *size))) for one in tried])
         best = others.max(0)
-        found.append(torch.stack([best.values - nats(images.transfer), torch.tensor(OFFSETS)[best.indices]]))
-    gain, offset = torch.cat(found, 1)
-    return gain, offset
+        gain, power = best.values - nats(images.transfer), (images.transfer * projections).abs().square().sum(1) / 2
+        found.append(torch.stack([gain, power, torch.tensor(OFFSETS).to(gain)[best.indices]]))
+    return torch.cat(found, 1)
 
 
 def _worth(found: Judged, map_number: int) -> dict[str, Any]:
     """Return the numbers of a portion, beside those of the map's sample where they are to be compared."""
     portion, sample = found.is_portion, ~found.is_portion
     weight, micrographs = found.weight[portion], found.micrographs[portion]
-    usual = found.defocus_nats[sample]
     names, index = np.unique(micrographs, return_inverse=True)
     counts, sums = np.bincount(index), np.bincount(index, weight)
-    nats, offset = found.defocus_nats[portion], found.defocus_offset[portion]
-    error = float(np.hypot(nats.std() / len(nats) ** 0.5, usual.std() / len(usual) ** 0.5))
-    more = float(nats.mean() - usual.mean())
-    better = np.abs(offset[nats > 0])
+    shown = found.weight > SHOWN
+    gain, error = _relative_gain(found, portion & shown)
+    usual, usual_error = _relative_gain(found, sample & shown)
+    better = np.abs(found.defocus_offset[portion & shown & (found.defocus_gain > 0)])
     return {
         "map": map_number,
-        "judged": len(nats),
+        "judged": len(weight),
         "share": float(weight.mean()),
         "share_of_sample": float(found.weight[sample].mean()),
         "micrographs": {
@@ -180,9 +182,18 @@ def _worth(found: Judged, map_number: int) -> dict[str, Any]:
         },
         "defocus_A": float(np.median(found.defocus[portion])),
         "defocus_range_A": [float(value) for value in np.percentile(found.defocus[portion], (5, 95))],
-        "defocus_nats": more,
-        "defocus_z": more / max(error, 1e-9),
+        "defocus_gain": gain - usual,
+        "defocus_z": (gain - usual) / max(float(np.hypot(error, usual_error)), 1e-9),
         "defocus_offset_A": float(np.median(better)) if len(better) else 0.0,
         "snr": found.variance[0],
         "snr_of_sample": found.variance[1],
     }
+
+
+def _relative_gain(found: Judged, chosen: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return what other defoci gain for particles, over what they gain by showing the map, and its standard error."""
+    gain, power = found.defocus_gain[chosen].clip(min=0), found.defocus_power[chosen]
+    if len(gain) < LEAST_SHOWN:
+        return 0.0, 1.0
+    ratio = float(gain.sum() / power.sum())
+    return ratio, float(np.sqrt(((gain - ratio * power) ** 2).sum()) / power.sum())

@@ -38,7 +38,7 @@ DEFOCUS = Kind(
     "defocus-wrong",
     "warning",
     "The defocus of the last {count} particles seems wrong, by some {offset:.0f} A: another one explains them better, "
-    "by {nats:.1f} nats each.",
+    "by {gain:.0%} of what the map does.",
     "Look at the CTF estimates.",
 )
 SNR_FELL = Kind(
