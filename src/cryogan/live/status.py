@@ -1,13 +1,13 @@
 """What the page of a collection shows, from its records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryogan.live.forecast import Forecast
-from cryogan.live.records import Record, Records
+from cryogan.live.records import Record, Records, Tally
 from cryogan.live.schedule import SUPPORTED
 
-WORST, SHOWN_ALERTS, LEAST_OF_MICROGRAPH = 8, 50, 5
+WORST, SHOWN_ALERTS, LEAST_SHOWN = 12, 50, 5
 COURSE = ("number", "began", "particles", "verdict", "held_out_A", "half_maps_A", "start", "cpu_seconds")
 PORTION = ("arrived", "particles", "share", "defocus_A", "defocus_range_A", "snr")
 
@@ -48,10 +48,8 @@ def status_of(
         "enough": _enough(records, target, particles, now),
         "course": [{name: one.get(name) for name in COURSE} for _, one in sorted(records.maps.items())],
         "portions": [{name: one.get(name) for name in PORTION} for one in portions],
-        "squares": _tallies(records.squares.items()),
-        "micrographs": _tallies((n, t) for n, t in records.micrographs.items() if t.count >= LEAST_OF_MICROGRAPH)[
-            :WORST
-        ],
+        "squares": _tallies(records.squares)[:WORST],
+        "micrographs": _tallies(records.micrographs)[:WORST],
         "views": None
         if views is None
         else {name: views[name] for name in ("coverage", "all_views", "missing", "missing_about", "missing_within")},
@@ -89,7 +87,11 @@ def _enough(records: Records, target: float | None, particles: int, now: float) 
     return forecast.sentence(particles, records.per_hour(now), now)
 
 
-def _tallies(items: Any) -> list[dict[str, Any]]:
-    """Return names, counts and shares, the smallest share first."""
-    rows = [{"name": name, "count": tally.count, "share": round(tally.share, 3)} for name, tally in items]
-    return sorted(rows, key=lambda row: float(row["share"]))
+def _tallies(tallies: Mapping[str, Tally]) -> list[dict[str, Any]]:
+    """Return names, counts and shares of those that are not too few, the smallest share first."""
+    rows = [
+        {"name": name, "count": tally.count, "share": round(tally.share, 3)}
+        for name, tally in tallies.items()
+        if tally.count >= LEAST_SHOWN
+    ]
+    return sorted(rows, key=lambda row: float(str(row["share"])))

@@ -102,7 +102,8 @@ function drawCharts() {
     line("median", of((one) => one.defocus_A / 1e4)), line("5 %", of((one) => one.defocus_range_A[0] / 1e4), LINES[1]),
     line("95 %", of((one) => one.defocus_range_A[1] / 1e4), LINES[1]),
   ], { x: "hours" });
-  drawLines(at("snr"), [line("variance of the signal", of((one) => one.snr))], { x: "hours" });
+  const most = Math.max(0, ...portions.map((portion) => portion.snr ?? 0));
+  drawLines(at("snr"), [line("variance of the signal", of((one) => one.snr))], { x: "hours", range: [0, 1.2 * most || 1] });
   drawLines(at("count"), [line("taken up", counts)], { x: "hours" });
 }
 
