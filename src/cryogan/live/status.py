@@ -89,9 +89,9 @@ def _enough(records: Records, target: float | None, particles: int, now: float) 
 
 def _tallies(tallies: Mapping[str, Tally]) -> list[dict[str, Any]]:
     """Return names, counts and shares of those that are not too few, the smallest share first."""
-    rows = [
+    worst_first = sorted(tallies.items(), key=lambda item: item[1].share)
+    return [
         {"name": name, "count": tally.count, "share": round(tally.share, 3)}
-        for name, tally in tallies.items()
+        for name, tally in worst_first
         if tally.count >= LEAST_SHOWN
     ]
-    return sorted(rows, key=lambda row: float(str(row["share"])))
