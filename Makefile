@@ -96,6 +96,7 @@ benchmarks: $(INSTALLED) ## Measure everything in docs/results.md anew, on DATA,
 	$(BIN)/python benchmarks/operations.py docs/runs/operations.tmp --out docs/runs/operations.json
 	$(BIN)/python benchmarks/theorem1.py --out docs/runs/theorem1.json
 	$(BIN)/python benchmarks/poisson.py --out docs/runs/poisson.json
+	$(BIN)/python benchmarks/live.py --scratch live_collection --out docs/runs/live
 	find docs/runs -type f ! -name '*.json' -delete && find docs/runs -type d -empty -delete
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/cluster_model.py

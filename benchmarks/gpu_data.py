@@ -17,7 +17,7 @@ from cryogan.particles import write_stack, write_star, write_volume
 from cryogan.physics.ctf import CtfParameters, ctf
 from cryogan.physics.noise import ColouredNoise, background_mask, normalise
 from cryogan.physics.projector import project_in_real_space
-from cryogan.run.inputs import PARTICLE_FRACTION
+from cryogan.run.sizes import PARTICLE_FRACTION
 from cryogan.simulation.disturbances import Disturbances
 from cryogan.simulation.noise import noise_power
 from cryogan.simulation.particles import Particles, random_particles

@@ -9,7 +9,7 @@ DRAWING = DOCS / "images" / "architecture.svg"
 WIDTH, MARGIN, GAP = 960, 30, 10
 LAYER_HEIGHT, LAYER_STEP = 38, 50
 INK, GREY, LINE = "#1f2d3d", "#44546a", "#8497b0"
-COLOURS = ("#dbe7f5", "#e8e4f6", "#e3effa", "#d9f0e3", "#fdeccb", "#fbe0d6", "#ececf3", "#e4e4e4")
+COLOURS = ("#dbe7f5", "#e8e4f6", "#f3e6f2", "#e0f1f4", "#e3effa", "#d9f0e3", "#fdeccb", "#fbe0d6", "#ececf3", "#e4e4e4")
 HEAD = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="Helvetica, Arial, sans-serif" \
 font-size="15" role="img" aria-labelledby="title description">
@@ -64,7 +64,7 @@ def draw_layers(top: float) -> str:
 
 def draw_data(y: float) -> str:
     """Return the way of the data, from particles to report."""
-    data, learning, half = COLOURS[5], COLOURS[4], COLOURS[3]
+    data, learning, half = COLOURS[7], COLOURS[6], COLOURS[5]
     return "".join(
         [
             box(30, y, 150, 74, data, "particles", "real images, CTFs", "STAR, .cs, MRC"),

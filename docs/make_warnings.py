@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import cryogan.live.kinds
 import cryogan.particles.findings
 import cryogan.run.verdict_kinds
 import cryogan.run.warnings
@@ -12,6 +13,7 @@ MODULES = (
     cryogan.particles.findings,
     cryogan.run.warnings,
     cryogan.run.verdict_kinds,
+    cryogan.live.kinds,
 )
 PAGE = Path(__file__).with_name("troubleshooting.md")
 BEGIN, END = "<!-- made by docs/make_warnings.py -->\n", "<!-- end -->\n"

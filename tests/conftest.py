@@ -15,6 +15,7 @@ import torch
 from cryogan.cli import main
 from cryogan.models.phantom import phantom
 from cryogan.simulation import simulate
+from pages import browser, opened  # noqa: F401  fixtures
 
 torch.set_num_threads(1)
 

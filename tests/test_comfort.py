@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_verb_has_examples(examples: Callable[[str], list[list[str]]]) -> None:
     verbs = {name for name in app if not name.startswith("-")}
-    assert verbs == {*VERBS, "extract-noise", "extract-patches", "watch", "submit", "cryosparc"}
+    assert verbs == {*VERBS, "extract-noise", "extract-patches", "watch", "live", "submit", "cryosparc"}
     for verb in verbs:
         assert examples(verb)
         assert {example[0] for example in examples(verb)} == {verb}

@@ -27,7 +27,8 @@ from cryogan.physics.projector import FourierProjector
 from cryogan.physics.unpicked import Unpicked, UnpickedSimulator
 from cryogan.rotations import uniform_rotations
 from cryogan.run.build import build_trainer
-from cryogan.run.inputs import PARTICLE_FRACTION, read_inputs
+from cryogan.run.inputs import read_inputs
+from cryogan.run.sizes import PARTICLE_FRACTION
 from cryogan.simulation import simulate
 from cryogan.validation import align, fsc
 

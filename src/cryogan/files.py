@@ -1,12 +1,13 @@
 """Files and folders of results: written whole or not at all, never over old ones, by one process at a time."""
 
+import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from filelock import lock_descriptor
 
@@ -38,6 +39,15 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def finite(values: Any) -> Any:
+    """Return values with None in the place of what JSON cannot hold."""
+    if isinstance(values, Mapping):
+        return {name: finite(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def require_new(folder: Path, remedy: str = "Give another --out.") -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cryogan.errors import InputError
 from cryogan.particles import ParticleTable, read_particles, write_stack, write_star
-from cryogan.particles.halves import ENOUGH_UNITS, divide, patches_of_half, recorded_halves
+from cryogan.particles.halves import ENOUGH_UNITS, divide, halves_of_portion, patches_of_half, recorded_halves
 
 
 def table_of(
@@ -134,3 +134,16 @@ def test_patches_of_shared_micrographs_are_dealt_out(tmp_path: Path) -> None:
     assert first & second == {5, 6, 7}  # a single patch is lent to both; only one half has particles of the last two
     assert first | second == set(range(8))
     assert sorted((len(first), len(second))) == [5, 6]
+
+
+def test_portions_keep_the_halves_of_units_and_stay_even() -> None:
+    halves: dict[str, int] = {}
+    counts = [0, 0]
+    for start in range(0, 60, 3):  # three units at a time, one of them again
+        units = np.repeat([f"mic{unit:02d}" for unit in (max(start - 1, 0), start, start + 1)], (10, 100, 30))
+        before = dict(halves)
+        subset = halves_of_portion(units.astype(np.str_), halves, counts, seed=4)
+        assert {unit: halves[unit] for unit in before} == before
+        assert all(halves[unit] == half for unit, half in zip(units.tolist(), subset.tolist(), strict=True))
+        assert abs(counts[0] - counts[1]) <= 100  # the largest unit
+    assert sum(counts) == 20 * 140

@@ -5,6 +5,7 @@ from cryogan.cli import (  # noqa: F401  each registers its commands
     cryosparc,
     deposit,
     inputs,
+    live,
     maps,
     particles,
     poses,

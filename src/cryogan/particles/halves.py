@@ -69,6 +69,27 @@ def divide(table: ParticleTable, seed: int, *, overlap: bool = False, anew: bool
     return Halves(_halves_of_units(names, seed), "particle", copies, replaced=replaced)
 
 
+def halves_of_portion(
+    units: NDArray[np.str_], halves: dict[str, int], counts: list[int], seed: int
+) -> NDArray[np.int64]:
+    """Return the half (N,) of each particle of a portion of a set that grows, and record the halves of new units.
+
+    A unit keeps the half that it has. New ones go, in the order of their names' hashes, to the half that has fewer
+    particles: so few units, as there are at first, are divided evenly, too.
+
+    Args:
+        units: name of each particle's unit, (N,): its micrograph.
+        halves: half, 1 or 2, of each unit so far; new ones are added.
+        counts: numbers of particles of both halves so far; they are counted on.
+        seed: decides the order of new units.
+    """
+    new, index, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    for unit in sorted(range(len(new)), key=lambda unit: _hash(str(new[unit]), seed)):
+        half = halves.setdefault(str(new[unit]), 1 + int(counts[1] < counts[0]))
+        counts[half - 1] += int(sizes[unit])
+    return np.array([halves[str(unit)] for unit in new], dtype=np.int64)[index]
+
+
 def recorded_halves(table: ParticleTable) -> NDArray[np.int64]:
     """Return the half of each particle, 1 or 2, (N,), as the particle file of a run records it.
 

@@ -28,7 +28,7 @@ def write_particles(
     path: Path | str,
     table: ParticleTable,
     random_subset: NDArray[np.integer] | None = None,
-    columns: Mapping[str, NDArray[np.number]] | None = None,
+    columns: Mapping[str, NDArray[np.number] | NDArray[np.str_]] | None = None,
 ) -> None:
     """Write a RELION 3.1 particle STAR with all columns of the source.
 

@@ -206,9 +206,19 @@ def signal_deviation(images: ParticleImages) -> float:
     """
     if images.radius_A is None:
         return 1.0
+    return float(np.sqrt(max(signal_variance(images, images.spread(MEASURED)), LEAST_SIGNAL**2)))
+
+
+def signal_variance(images: ParticleImages, rows: NDArray[np.integer]) -> float:
+    """Return the variance of picked particles near their centre beyond the background's, which is 1.
+
+    Args:
+        images: particles.
+        rows: rows (n,) of those that are measured.
+    """
+    assert images.radius_A is not None
     centre = centred_radius(images.box) < 0.7 * images.radius_A / images.pixel_size
-    variance = float(images.batch(images.spread(MEASURED))[:, centre].var()) - 1.0
-    return float(np.sqrt(max(variance, LEAST_SIGNAL**2)))
+    return float(images.batch(rows)[:, centre].var()) - 1.0
 
 
 def start_from(trainer: Trainer, coarser: Trainer) -> None:

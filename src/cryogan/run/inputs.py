@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cryogan.config import Settings, parse_stages, require_plausible
+from cryogan.config import Settings, require_plausible
 from cryogan.critics import Critic, Task, load_critic
 from cryogan.errors import Finding, InputError
 from cryogan.parallel.cores import available_cores
@@ -27,10 +26,8 @@ from cryogan.run.division import findings_of, split
 from cryogan.run.folder import RunFolder
 from cryogan.run.input_findings import findings_of_input
 from cryogan.run.plan import ImageFiles, Plan, require_device
+from cryogan.run.sizes import Sizes
 
-PARTICLE_FRACTION = 0.875  # of the box: the corners and a thin ring beyond it are background
-_DEFAULT_BOX = 64
-_MASK_FRACTION = 0.95  # the paper: 171 of 180
 _LARGEST_IN_PATCH = 0.75  # of the patch: a particle's diameter
 
 
@@ -88,7 +85,7 @@ def read_inputs(
     table = read_particles(particles, data_dir, found=_folders_of_run(particles))
     if settings.kind == "patches":
         _require_unpicked(table, noise, settings)
-    sizes = _Sizes.of(table, settings)
+    sizes = Sizes.of(table, settings)
     require_plausible(settings, sizes.width, sizes.width / sizes.box)
     patches = None if noise is None else read_particles(noise, data_dir, need_ctf=False)
     if patches is not None:
@@ -160,28 +157,7 @@ def require_images(plan: Plan, processes: int) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """The sizes of a run, where the user gave none from the particles' box: box in pixels, the rest in A."""
-
-    box: int
-    width: float
-    particle_diameter: float
-    mask_diameter: float
-    background: float | None  # radius beyond which a picked particle's image is background
-
-    @classmethod
-    def of(cls, table: ParticleTable, settings: Settings) -> "_Sizes":
-        even = table.box - table.box % 2
-        box = parse_stages(settings.stages)[-1][0] if settings.stages else settings.box or min(_DEFAULT_BOX, even)
-        width = table.pixel_size * even
-        diameter = settings.particle_diameter or PARTICLE_FRACTION * width
-        picked = settings.kind == "particles"
-        mask_diameter = settings.mask_diameter or (_MASK_FRACTION * width if picked else diameter)
-        return cls(box, width, diameter, mask_diameter, diameter / 2 if picked else None)
-
-
-def _images(table: ParticleTable, sizes: _Sizes, settings: Settings, cropped: Path | None) -> ParticleImages:
+def _images(table: ParticleTable, sizes: Sizes, settings: Settings, cropped: Path | None) -> ParticleImages:
     """The usable particles at the working box; they are looked at here and held in memory by the halves."""
     return ParticleImages(
         table,
@@ -197,7 +173,7 @@ def _images(table: ParticleTable, sizes: _Sizes, settings: Settings, cropped: Pa
 def _crop(
     table: ParticleTable,
     patches: ParticleTable | None,
-    sizes: _Sizes,
+    sizes: Sizes,
     settings: Settings,
     cache: Path | None,
     progress: Callable[[float], None],

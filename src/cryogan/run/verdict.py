@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryogan.errors import Finding
-from cryogan.files import replacing
+from cryogan.files import finite, replacing
 from cryogan.run import verdict_kinds, warnings
 from cryogan.run.folder import RunFolder
 from cryogan.run.held_out import HeldOut
@@ -184,7 +184,7 @@ def write_verdict(path: Path, verdict: Verdict) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_finite(verdict.values), indent=1) + "\n")
+        temporary.write_text(json.dumps(finite(verdict.values), indent=1) + "\n")
 
 
 def read_verdict(folder: RunFolder) -> Verdict | None:
@@ -196,12 +196,3 @@ def read_verdict(folder: RunFolder) -> Verdict | None:
         return Verdict(Evidence.from_values(json.loads(path.read_text())["evidence"]))
     except (KeyError, TypeError):
         return None
-
-
-def _finite(values: Any) -> Any:
-    """Return values with None in the place of what JSON cannot hold."""
-    if isinstance(values, Mapping):
-        return {name: _finite(value) for name, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return [_finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -15,7 +15,7 @@ from cryogan.particles import MapHeader, write_map, write_stack, write_star
 from cryogan.physics.noise import ColouredNoise, Noise, PoissonNoise, WhiteNoise, background_mask, normalise
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
-from cryogan.run.inputs import PARTICLE_FRACTION
+from cryogan.run.sizes import PARTICLE_FRACTION
 from cryogan.simulation.disturbances import Disturbances
 from cryogan.simulation.images import clean_images, put_junk, ramp_images
 from cryogan.simulation.micrographs import place_in_micrographs

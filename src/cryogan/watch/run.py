@@ -42,6 +42,9 @@ class WatchedRun:
         InputError: the folder is not that of a run.
     """
 
+    page = "page.html"
+    end_of_page = "Ctrl-C ends the page, not the run"
+
     def __init__(self, run: Path) -> None:
         """Read the record of the run; `poll` reads the rest."""
         self._record = RunRecord.read(run)
@@ -66,7 +69,7 @@ class WatchedRun:
         # A kept map is the later one once its stage is over.
         latest = (folder.latest(1), folder.latest(2))
         kept = [pair for pair in pairs.values() if all(map(self.inside, pair))]
-        if all(map(self.inside, latest)) and (not kept or _written(latest) > _written(kept[-1])):
+        if all(map(self.inside, latest)) and (not kept or written(latest) > written(kept[-1])):
             pairs["latest"] = latest
         pairs |= {"final": folder.half_maps, "refined": folder.refined.half_maps}
         return {name: pair for name, pair in pairs.items() if all(map(self.inside, pair))}
@@ -151,7 +154,7 @@ class WatchedRun:
             "total_steps": record.total_steps,
             "max_minutes": settings.max_minutes,
             "maps": self._list_maps(),
-            "figures": {name: _written([path]) for name, path in self.figures().items()},
+            "figures": {name: written([path]) for name, path in self.figures().items()},
             "fsc": self._fsc(),
             "log": "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:]) if self.inside(log) else "",
         }
@@ -164,7 +167,7 @@ class WatchedRun:
             label = f"{name} half maps"
             if name.isdigit():
                 label = f"step {int(name)}" + (f", {minutes[name]:.1f} min" if name in minutes else "")
-            maps.append({"name": name, "label": label, "version": _written(pair)})
+            maps.append({"name": name, "label": label, "version": written(pair)})
         return maps
 
     def _progress(self, last: dict[str, Any]) -> dict[str, float]:
@@ -217,7 +220,7 @@ def _align(moving: NDArray[np.floating], reference: NDArray[np.floating], pixel_
     return align(moving, reference, pixel_size, seed=seed)
 
 
-def _written(paths: Sequence[Path]) -> int:
+def written(paths: Sequence[Path]) -> int:
     """Time of the last file written, in microseconds: JavaScript's numbers hold no nanoseconds."""
     return max(path.stat().st_mtime_ns for path in paths) // 1000
 

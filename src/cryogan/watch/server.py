@@ -1,13 +1,15 @@
 """The web server of `cryogan watch`: a few routes, one reader of the run's folder, and a guard before all."""
 
 import asyncio
+import atexit
 import json
 import os
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +24,8 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cryogan.errors import InputError
+from cryogan.live.folder import LiveFolder
+from cryogan.watch.live import WatchedLive
 from cryogan.watch.run import WatchedRun, read_bytes
 
 POLL_SECONDS = 0.25
@@ -29,15 +33,16 @@ COMPARE_SECONDS = 5.0
 TOKEN_VARIABLE = "CRYOGAN_WATCH_TOKEN"
 PAGE = Path(str(files("cryogan.watch")))
 VENDOR = PAGE / "vendor"
-STATIC = {name: PAGE / name for name in ("page.css", "page.js", "charts.js", "surface.js")}
+STATIC = {name: PAGE / name for name in ("page.css", "page.js", "live.js", "maps.js", "charts.js", "surface.js")}
 STATIC |= {name: VENDOR / name for name in ("uPlot.iife.min.js", "uPlot.min.css")}
+Watched = WatchedRun | WatchedLive
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'"
 
 
 class Feed:
     """Keeps the state of a run up to date and wakes the clients that wait for news."""
 
-    def __init__(self, run: WatchedRun) -> None:
+    def __init__(self, run: Watched) -> None:
         self.run = run
         self.version = 0
         self._changed = asyncio.Condition()
@@ -110,7 +115,7 @@ class Pages:
         prefix: path under which a proxy shows the page; empty: there is none.
     """
 
-    def __init__(self, run: WatchedRun, token: str, cookie: str, prefix: str) -> None:
+    def __init__(self, run: Watched, token: str, cookie: str, prefix: str) -> None:
         self.run, self.token, self.cookie, self.prefix = run, token, cookie, prefix
         self.feed = Feed(run)
 
@@ -125,7 +130,7 @@ class Pages:
     def page(self, request: Request) -> Response:
         """Return the page itself, with the cookie that keeps the token; other pages of a proxy do not get it."""
         response = FileResponse(
-            PAGE / "page.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+            PAGE / self.run.page, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
         )
         encrypted = request.headers.get("x-forwarded-proto") == "https"
         path = f"{self.prefix}/"
@@ -168,7 +173,7 @@ def _file(path: Path | None) -> Response:
     return FileResponse(path, headers={"Cache-Control": "no-cache"}) if path else Response(status_code=404)
 
 
-def application(run: WatchedRun, token: str, cookie: str, prefix: str = "") -> Starlette:
+def application(run: Watched, token: str, cookie: str, prefix: str = "") -> Starlette:
     """Make the web application that shows a run.
 
     Args:
@@ -191,32 +196,55 @@ def application(run: WatchedRun, token: str, cookie: str, prefix: str = "") -> S
     return Starlette(routes=[*mounted, *routes], middleware=[guard], lifespan=pages.lifespan)
 
 
-def serve(run: Path, host: str, port: int, prefix: str) -> None:
-    """Serve the page of a run until Ctrl-C, see `cryogan.watch.watch`.
+@contextmanager
+def listening(run: Path, host: str, port: int, prefix: str) -> Iterator[Callable[[], None]]:
+    """Listen on an address, and print that of the page.
+
+    Args:
+        run: folder of a run, or of `cryogan live`.
+        host: address to listen on.
+        port: 0 takes a free one.
+        prefix: path under which a proxy shows the page.
+
+    Yields:
+        What serves the page until Ctrl-C.
 
     Raises:
         InputError: the folder is not that of a run, the address cannot be listened on, or the prefix or the token is
             not usable.
     """
-    watched, token, prefix = WatchedRun(run), _token(), _prefix(prefix)
+    watched: Watched = WatchedLive(run) if LiveFolder(run).is_live else WatchedRun(run)
+    token, prefix = _token(), _prefix(prefix)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family)
+        server = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise InputError(f"Cannot listen on {host}, port {port} ({error.strerror}). Give another --port.") from error
-    port = listening.getsockname()[1]
+    port = server.getsockname()[1]
     app = application(watched, token, f"cryogan_{port}", prefix)
     place = socket.gethostname() if ip_address(address[0]).is_unspecified else host
     own = f"http://[{place}]:{port}" if ":" in place else f"http://{place}:{port}"
     proxied = f"; through a proxy, its address in the place of {own}" if prefix else ""
-    print(
-        f"Watch {run} at {own}{prefix}/?token={token} (Ctrl-C ends the page, not the run{proxied})",
-        flush=True,
-    )
+    end = watched.end_of_page
+    print(f"Watch {run} at {own}{prefix}/?token={token} ({end}{proxied})", flush=True)
     # Streams of events never end by themselves: one second, then they are cut.
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
-    with listening, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+    with server:
+        yield lambda: uvicorn.Server(config).run(sockets=[server])
+
+
+def serve(run: Path, host: str, port: int, prefix: str) -> None:
+    """Serve the page of a run until Ctrl-C, see `cryogan.watch.watch`."""
+    with listening(run, host, port, prefix) as serve_page, suppress(KeyboardInterrupt):
+        serve_page()
+
+
+def serve_in_background(run: Path, host: str, port: int, prefix: str) -> None:
+    """Serve the page in a thread that ends with the process; arguments and errors as for `listening`."""
+    stack = ExitStack()
+    serve_page = stack.enter_context(listening(run, host, port, prefix))
+    threading.Thread(target=serve_page, daemon=True).start()
+    atexit.register(stack.close)
 
 
 def _token() -> str:
