@@ -41,6 +41,7 @@ VERBS = [
     "align",
     "flip-hand",
     "symmetrise",
+    "symmetry",
     "fsc",
 ]
 
@@ -120,6 +121,7 @@ def test_examples_run_and_answer_in_json(answers: Callable[[str], list[dict[str,
     assert told["align"][0]["correlation"] > 0.8
     assert len(told["align"][0]["rotation"]) == 3
     assert told["symmetrise"][0]["correlation"] > 0.8
+    assert all("suggested" in answer for answer in told["symmetry"])
     assert told["fsc"][0]["resolution_A"]["unmasked"]["0.143"] > 0
     _explains_itself(place / "run")
 
@@ -140,7 +142,7 @@ def _explains_itself(run: Path) -> None:
         for file in name.split(", "):
             assert (run / file).exists() or file == "local_resolution.mrc", file  # the halves may hardly agree
     verbs = re.findall(r"^  cryogan (\S+) ", text, re.MULTILINE)
-    assert verbs == ["reconstruct", "watch", "figures", "deposit", "refine", "verdict", "reslog", "poses"]
+    assert verbs == ["reconstruct", "watch", "figures", "deposit", "refine", "verdict", "symmetry", "reslog", "poses"]
     assert set(verbs) <= set(app)
 
 

@@ -207,9 +207,9 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
     if tested:
         found = _of_both(lambda side: _compare(test, side, weighted[side], tested, with_twins=True))
         judged = shell_evidence(test.halves, test.maps, [evidence for evidence, _ in found], tested)
-        bands = [
-            with_share(band, [sums[cut] for _, sums in found], test.curves.unmasked) for cut, band in enumerate(judged)
-        ]
+        for cut, band in enumerate(judged):
+            sums = [of_half[cut] for _, of_half in found]
+            bands.append(with_share(band, sums, test.curves.unmasked, has_patches=test.plan.noise is not None))
     alone: list[HeldOutShells] = []
     to_nyquist = _first_shells(test, cutoffs(test.plan.box / 2))
     if to_nyquist and test.independent and test.correlation < SAME_FRAME:

@@ -17,7 +17,8 @@ from cryogan.refinement.pose_search import Poses
 from cryogan.run.held_out import HeldOutShells
 
 GROUPS = 10  # of particles, for the error of their correlation with the map
-NOISE_ERROR = 0.01  # of the power of the noise, which is that of other patches
+# Of the power of the noise: that of background patches, and that of the particles' surroundings where there are none.
+PATCH_NOISE_ERROR, SURROUNDINGS_NOISE_ERROR = 0.01, 0.1
 SURE = 4.0  # standard deviations of the twins' correlation, and of the signal's power, to say anything of a shell
 LEAST_FSC = 0.143  # of the half maps, that they are said to agree
 
@@ -91,17 +92,20 @@ def by_shell(disc: Disc, values: Tensor) -> Tensor:
     return values.new_zeros(len(values), disc.box // 2 + 1).index_add(1, disc.shell, values)
 
 
-def relative_correlation(real: Tensor, twins: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def relative_correlation(
+    real: Tensor, twins: Tensor, noise: Tensor, noise_error: float = PATCH_NOISE_ERROR
+) -> tuple[Tensor, Tensor]:
     """Return the correlation of a map with the particles' signal over that with its twins' signal, and its deviation.
 
     The twins are simulated from the map: theirs is 1 but for their poses, which are found as the particles' are. Shells
     are taken two at a time. The standard deviation is the jackknife's over groups of particles, and that of a noise
-    power which is known to NOISE_ERROR.
+    power which is known to `noise_error`.
 
     Args:
         real: Of both halves, from `correlation_sums`, (GROUPS, 3, D // 2 + 1).
         twins: Of images simulated from the maps.
         noise: Power of the particles' noise in the units of `real`, (D // 2 + 1,).
+        noise_error: Relative standard deviation of that power.
 
     Returns:
         (D // 2 + 1,) each; NaN where the particles hold no more than noise, or the twins' poses say nothing.
@@ -118,7 +122,7 @@ def relative_correlation(real: Tensor, twins: Tensor, noise: Tensor) -> tuple[Te
 
     real, twins, noise = (_with_next(values) for values in (real, twins, noise))
     (found, error), (expected, its_error) = jackknife(real), jackknife(twins)
-    relative = NOISE_ERROR * noise / real.sum(0)[2] / 2
+    relative = noise_error * noise / real.sum(0)[2] / 2
     ratio = found / expected
     deviation = (
         (error / expected).square() + (ratio * its_error / expected).square() + (ratio * relative).square()
@@ -132,7 +136,9 @@ def _with_next(values: Tensor) -> Tensor:
     return values + torch.nn.functional.pad(values[..., 1:], (0, 1))
 
 
-def with_share(shells: HeldOutShells, halves: Sequence[SignalSums], half_map_fsc: NDArray[np.float64]) -> HeldOutShells:
+def with_share(
+    shells: HeldOutShells, halves: Sequence[SignalSums], half_map_fsc: NDArray[np.float64], *, has_patches: bool
+) -> HeldOutShells:
     """Return the shells with the share that particles hold of what the half maps agree on.
 
     Half maps that agree to the FSC F by what is true alone have each the correlation sqrt(F) with the truth.
@@ -141,6 +147,7 @@ def with_share(shells: HeldOutShells, halves: Sequence[SignalSums], half_map_fsc
         shells: Shells of one cut-off.
         halves: Sums of both halves.
         half_map_fsc: Of the half maps, not masked, (D // 2 + 1,).
+        has_patches: Whether the noise is that of background patches, and not of the particles' surroundings.
     """
     real, twins, noise = (
         torch.stack([getattr(half, name) for half in halves]).double().sum(0) for name in ("real", "twins", "noise")
@@ -151,5 +158,6 @@ def with_share(shells: HeldOutShells, halves: Sequence[SignalSums], half_map_fsc
         numbers = enumerate((values / claimed)[:-1].tolist())
         return tuple(value if shell >= shells.first and math.isfinite(value) else None for shell, value in numbers)
 
-    share, deviation = relative_correlation(real, twins, noise)
+    noise_error = PATCH_NOISE_ERROR if has_patches else SURROUNDINGS_NOISE_ERROR
+    share, deviation = relative_correlation(real, twins, noise, noise_error)
     return replace(shells, share=listed(share), share_deviation=listed(deviation))
