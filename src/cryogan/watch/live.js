@@ -1,5 +1,6 @@
 import { drawLines } from "./charts.js";
 import { COLOURS, showMaps } from "./maps.js";
+import { follow } from "./news.js";
 
 const CELLS = 768, RARE = 0.25; // directions, as in physics/pose_distribution.py; hardly sampled is less
 const at = (id) => document.getElementById(id);
@@ -10,18 +11,6 @@ const STATES = {
 };
 
 let status = {};
-history.replaceState(null, "", location.pathname); // the address holds the token; the cookie has it now
-
-let stream = null;
-function connect() {
-  stream = new EventSource("events");
-  stream.onmessage = (event) => show(JSON.parse(event.data));
-  stream.onerror = () => { at("state").textContent = "no connection"; };
-}
-document.addEventListener("visibilitychange", () => {
-  stream?.close();
-  if (!document.hidden) connect();
-});
 
 function show(news) {
   status = news;
@@ -155,4 +144,4 @@ at("stop").onclick = async () => {
   if (!answer.ok) at("note").textContent = await answer.text();
 };
 
-connect();
+follow(show, () => { at("state").textContent = "no connection"; });

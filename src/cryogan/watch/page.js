@@ -1,5 +1,6 @@
 import { drawLines } from "./charts.js";
 import { COLOURS, HALVES, showMaps } from "./maps.js";
+import { follow } from "./news.js";
 
 const CHARTS = ["critic_gap", "map_change", "signal_scale", "noise_scale"];
 const at = (id) => document.getElementById(id);
@@ -11,22 +12,7 @@ const STATES = {
 
 let status = {}, records = [];
 
-// The address holds the token; the cookie has it now.
-history.replaceState(null, "", location.pathname);
-
 // ---- news ----
-
-let stream = null;
-function connect() {
-  stream = new EventSource("events");
-  stream.onmessage = (event) => show(JSON.parse(event.data));
-  stream.onerror = () => { at("state").textContent = "no connection"; };
-}
-// A browser gives few connections to a server: a tab that nobody sees holds none.
-document.addEventListener("visibilitychange", () => {
-  stream?.close();
-  if (!document.hidden) connect();
-});
 
 function show(news) {
   status = news;
@@ -113,4 +99,4 @@ function drawFsc() {
   drawLines(at("fsc"), lines, { x: "1/Å", range: [-0.1, 1.05], levels: [0.143, 0.5] });
 }
 
-connect();
+follow(show, () => { at("state").textContent = "no connection"; });

@@ -33,7 +33,9 @@ COMPARE_SECONDS = 5.0
 TOKEN_VARIABLE = "CRYOGAN_WATCH_TOKEN"
 PAGE = Path(str(files("cryogan.watch")))
 VENDOR = PAGE / "vendor"
-STATIC = {name: PAGE / name for name in ("page.css", "page.js", "live.js", "maps.js", "charts.js", "surface.js")}
+STATIC = {
+    name: PAGE / name for name in ("page.css", "page.js", "live.js", "maps.js", "news.js", "charts.js", "surface.js")
+}
 STATIC |= {name: VENDOR / name for name in ("uPlot.iife.min.js", "uPlot.min.css")}
 Watched = WatchedRun | WatchedLive
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'none'"
