@@ -123,3 +123,10 @@ class HalfMapTest:
     def weighted(self, side: int) -> Tensor:
         """Return the map that half `side` (0, 1) is tested with, (D, D, D), its shells weighted by the halves' FSC."""
         return self.halves[side].filtered(self.maps[side], self.curves.unmasked)
+
+    def for_twins(self, side: int) -> Tensor:
+        """Return the map from which twins of half `side` (0, 1) are simulated, (D, D, D).
+
+        Its shells are weighted by the root of the halves' FSC: so they have the power of what the half maps agree on.
+        """
+        return self.halves[side].filtered(self.maps[side], np.sqrt(self.curves.unmasked.clip(0.0)))

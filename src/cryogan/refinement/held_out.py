@@ -253,7 +253,7 @@ def _compare(
         evidence = [
             compare_beyond(half, test.maps[side], p, first) for p, (_, first) in zip(poses, tested, strict=True)
         ]
-        found.append((evidence, _signal_sums(half, density, poses, tested) if with_twins else []))
+        found.append((evidence, _signal_sums(half, density, test.for_twins(side), poses, tested) if with_twins else []))
     evidence, sums = ([_mean(of_cut) for of_cut in zip(*values, strict=True)] for values in zip(*found, strict=True))
     return evidence, sums
 
@@ -265,12 +265,12 @@ def _mean(found: Sequence[Averaged]) -> Averaged:
 
 
 def _signal_sums(
-    half: HalfSet, density: Tensor, poses: Sequence[Poses], tested: Sequence[tuple[int, int]]
+    half: HalfSet, density: Tensor, shown: Tensor, poses: Sequence[Poses], tested: Sequence[tuple[int, int]]
 ) -> list[SignalSums]:
-    twins, shown = half.twins(density, poses[-1].rotations, poses[-1].shifts, TWINS)
+    twins, rotations = half.twins(shown, poses[-1].rotations, poses[-1].shifts, TWINS)
     noise, found = len(half) * noise_by_shell(half.disc(half.projector.box / 2)), []
     for (cutoff, _), of_real in zip(tested, poses, strict=True):
         of_twins = search_poses(twins, density, float(cutoff))
-        sums = correlation_sums(half, density, of_real), correlation_sums(twins, density, of_twins, shown)
+        sums = correlation_sums(half, density, of_real), correlation_sums(twins, density, of_twins, (shown, rotations))
         found.append(SignalSums(*sums, noise))
     return found

@@ -74,7 +74,7 @@ def measure_likeness(test: HalfMapTest) -> Likeness:
         rows = half.rows[:: -(-len(half.rows) // AT_MOST)]
         density = test.weighted(side)
         bank = _bank(half, density, test.width_A / test.resolution)
-        pairs.append(_real_and_twins(half, density, bank, rows))
+        pairs.append(_real_and_twins(half, test.for_twins(side), bank, rows))
         names.append(half.images.table.micrographs[rows.cpu().numpy()])
     real, twins = zip(*pairs, strict=True)
     features = [[_features(stream) for stream in streams] for streams in (real, twins)]
@@ -111,11 +111,11 @@ def _bank(half: HalfSet, density: Tensor, finest: float) -> TemplateBank:
     return half.bank(templates)
 
 
-def _real_and_twins(half: HalfSet, density: Tensor, bank: TemplateBank, rows: Tensor) -> tuple[Stream, Stream]:
-    images = torch.from_numpy(half.images.batch(rows.cpu().numpy())).to(density.device)
+def _real_and_twins(half: HalfSet, shown: Tensor, bank: TemplateBank, rows: Tensor) -> tuple[Stream, Stream]:
+    images = torch.from_numpy(half.images.batch(rows.cpu().numpy())).to(shown.device)
     real = _match(half, bank, images, rows)
     phi = Imaging(*_between_templates(half, bank, real), rows)
-    twins = half.simulator(half.projector.transform(density), phi)
+    twins = half.simulator(half.projector.transform(shown), phi)
     return real, _match(half, bank, twins, rows)
 
 

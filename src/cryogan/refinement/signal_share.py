@@ -39,7 +39,9 @@ class SignalSums:
 
 
 @torch.no_grad()
-def correlation_sums(half: HalfSet, density: Tensor, poses: Poses, shown: Tensor | None = None) -> Tensor:
+def correlation_sums(
+    half: HalfSet, density: Tensor, poses: Poses, shown: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Return what the correlation of a map with the particles' signal is made of, (GROUPS, 3, D // 2 + 1).
 
     They are the sums over particles, in GROUPS groups, and over the coefficients of each shell, of Re <C S P x, y>,
@@ -50,14 +52,15 @@ def correlation_sums(half: HalfSet, density: Tensor, poses: Poses, shown: Tensor
         half: Particles.
         density: Map (D, D, D).
         poses: Poses of the particles.
-        shown: Rotations at which the images were simulated from the map, (N, 3, 3), so that their signal is known.
-            None: the signal's power is |y|^2 less the noise's.
+        shown: Map (D, D, D) and rotations (N, 3, 3) from which the images were simulated, so that their signal is
+            known. None: the signal's power is |y|^2 less the noise's.
     """
     disc = half.disc(half.projector.box / 2)
     templates = half.templates(half.projector.transform(density), disc)
     root = templates.precision.sqrt()
     sums = root.new_zeros(GROUPS, 3, half.projector.box // 2 + 1)
-    true = poses.rotations if shown is None else shown
+    map_shown, true = (density, poses.rotations) if shown is None else shown
+    templates_shown = half.templates(half.projector.transform(map_shown), disc)
     parts = zip(*(torch.split(values, IMAGES_AT_ONCE) for values in (poses.rotations, poses.shifts, true)), strict=True)
     first = 0
     for batch, (rotations, shifts, right) in zip(half.batches(), parts, strict=True):
@@ -74,7 +77,7 @@ def correlation_sums(half: HalfSet, density: Tensor, poses: Poses, shown: Tensor
         if shown is None:
             signal = by_shell(disc, observed.abs().square()) - noise_by_shell(disc)
         else:
-            clean = without_radial_average(radial * templates.projections(right))
+            clean = without_radial_average(radial * templates_shown.projections(right))
             signal = by_shell(disc, clean.abs().square())
         group = torch.arange(first, first + len(cross), device=cross.device) % GROUPS
         sums.index_add_(0, group, torch.stack([cross, energy, signal], 1))

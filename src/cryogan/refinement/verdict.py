@@ -40,6 +40,7 @@ def judge_run(run: Path, *, correlation_other_hand: float | None = None, console
     verdict = judge(test, correlation_other_hand)
     write_verdict(record_path(folder), verdict)
     plot_evidence(folder.verdict, test, verdict)
+    log.report(verdict.findings[1:])
     log.say(verdict.sentence)
     return verdict
 
