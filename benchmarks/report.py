@@ -360,8 +360,9 @@ def opening() -> list[str]:
         "Each has 5,000 particles, with CTFs and background of EMPIAR-10061. 7.64 A and 10.0 A are the Nyquist "
         "frequencies.",
         "\n".join(f"Machine: {machine}. Versions: {versions}." for machine, versions in made),
-        "RELION ran on one core while CryoGAN's two halves shared both cores, so minutes are longer than on an "
-        "idle machine. "
+        "The records are of the versions of 22 to 25 November 2026, whose search was shorter; the README has today's "
+        "numbers. RELION ran on one core while CryoGAN's two halves shared both cores, so minutes are longer than on "
+        "an idle machine. "
         f"A map is called wrong if its FSC with the truth falls to 0.5 before {RIGHT_A:.0f} A.",
         "## Against the targets",
         summary(),
