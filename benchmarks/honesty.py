@@ -347,7 +347,7 @@ def draw(rows: Sequence[dict[str, Any]], picture: Path) -> None:
                 x, y = ([1 / row[name] for row in chosen] for name in ("true_A", said))
                 label = f"{'right' if right else 'wrong'}, group {group}"
                 axes.scatter(x, y, marker=marker, color=colour if right else "#D55E00", label=label)
-        axes.plot([0, 0.15], [0, 0.15], color="0.5", linewidth=0.9)
+        axes.plot([0, 0.19], [0, 0.19], color="0.5", linewidth=0.9)
         axes.axvline(1 / RIGHT_A, color="0.8", linewidth=0.9)
         axes.set_xlabel("True resolution, FSC 0.5 with the truth (1/Å)")
     axes.set_title("Verdict: resolved to", loc="left")
