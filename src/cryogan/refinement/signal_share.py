@@ -59,8 +59,9 @@ def correlation_sums(
     templates = half.templates(half.projector.transform(density), disc)
     root = templates.precision.sqrt()
     sums = root.new_zeros(GROUPS, 3, half.projector.box // 2 + 1)
-    map_shown, true = (density, poses.rotations) if shown is None else shown
-    templates_shown = half.templates(half.projector.transform(map_shown), disc)
+    templates_shown, true = templates, poses.rotations
+    if shown is not None:
+        templates_shown, true = half.templates(half.projector.transform(shown[0]), disc), shown[1]
     parts = zip(*(torch.split(values, IMAGES_AT_ONCE) for values in (poses.rotations, poses.shifts, true)), strict=True)
     first = 0
     for batch, (rotations, shifts, right) in zip(half.batches(), parts, strict=True):
@@ -95,9 +96,7 @@ def by_shell(disc: Disc, values: Tensor) -> Tensor:
     return values.new_zeros(len(values), disc.box // 2 + 1).index_add(1, disc.shell, values)
 
 
-def relative_correlation(
-    real: Tensor, twins: Tensor, noise: Tensor, noise_error: float = PATCH_NOISE_ERROR
-) -> tuple[Tensor, Tensor]:
+def relative_correlation(real: Tensor, twins: Tensor, noise: Tensor, noise_error: float) -> tuple[Tensor, Tensor]:
     """Return the correlation of a map with the particles' signal over that with its twins' signal, and its deviation.
 
     The twins are simulated from the map: theirs is 1 but for their poses, which are found as the particles' are. Shells

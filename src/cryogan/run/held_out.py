@@ -5,7 +5,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,24 +151,20 @@ class HeldOut:
 
         The finest cut-off at which it is known decides: its poses are the best.
         """
-        band = self._share_band
-        return self._first_share(band) if band is not None and band.differs(band.first) else None
+        return self._first_share(HeldOutShells.differs)
 
     @property
     def more_signal(self) -> tuple[float, float] | None:
         """The same where the map is right all the same, and the particles hold other signal besides; or None."""
-        band = self._share_band
-        known = band is not None and band.lacks_signal(band.first) and not band.differs(band.first)
-        return self._first_share(band) if band is not None and known else None
+        return self._first_share(lambda band, shell: band.lacks_signal(shell) and not band.differs(shell))
 
-    @property
-    def _share_band(self) -> HeldOutShells | None:
-        """The finest cut-off at whose first shell the share is known."""
-        return next((band for band in reversed(self.bands) if band.share and band.share[band.first] is not None), None)
-
-    def _first_share(self, band: HeldOutShells) -> tuple[float, float]:
-        """Return the resolution, A, of the first shell of a cut-off, and its share."""
-        return self.width_A / band.first, band.share[band.first] or 0.0
+    def _first_share(self, counts: Callable[[HeldOutShells, int], bool]) -> tuple[float, float] | None:
+        """Return resolution and share at the finest cut-off at whose first shell it is known, if the shell counts."""
+        for band in reversed(self.bands):
+            share = band.share[band.first] if band.share else None
+            if share is not None:
+                return (self.width_A / band.first, share) if counts(band, band.first) else None
+        return None
 
     @property
     def first_A(self) -> float:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cryogan.errors import Finding, InputError
-from cryogan.files import replacing
+from cryogan.files import finite, replacing
 from cryogan.particles import read_volume
 from cryogan.run import warnings
 from cryogan.run.folder import RunFolder
@@ -74,9 +74,7 @@ class FoundSymmetry:
         if self.suggestion is None:
             return {"suggested": None, "near": [], "reason": self.reason, "finest_A": None, "groups": []}
         groups = [
-            {name: _finite(value) for name, value in (asdict(score) | {"score": score.score}).items()}
-            | {"status": score.status}
-            for score in self.suggestion.scores
+            finite(asdict(score) | {"score": score.score, "status": score.status}) for score in self.suggestion.scores
         ]
         near = [score.symmetry for score in self.suggestion.near]
         return {
@@ -158,7 +156,3 @@ def _numbers(score: SymmetryScore, found: SymmetrySuggestion) -> dict[str, objec
 
 def _chance(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "unknown"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
