@@ -15,7 +15,9 @@ import torch
 from cryogan.cli import main
 from cryogan.models.phantom import phantom
 from cryogan.simulation import simulate
-from pages import browser, opened  # noqa: F401  fixtures
+
+with contextlib.suppress(ImportError):  # of Playwright: a machine with a GPU may have no browser
+    from pages import browser, opened  # noqa: F401  fixtures
 
 torch.set_num_threads(1)
 
