@@ -1,5 +1,8 @@
 """The projection operator P, equations (14) and (15): by Fourier slices, and in real space as its oracle."""
 
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ from torch.nn.functional import grid_sample
 
 from cryogan.fourier import to_images
 from cryogan.grids import centred_axis, frequency_axis, frequency_radius
-from cryogan.physics.slice_kernels import add_slices, in_threads, read_slices
+from cryogan.physics import slice_kernels
 from cryogan.rotations import rotation_grid
 
 AT_ONCE = 512  # images whose coefficients are added to a spectrum at a time, where PyTorch does it
@@ -69,12 +72,12 @@ class FourierProjector:
 
     @staticmethod
     def is_compiled(spectrum: Tensor) -> bool:
-        """Whether slices of a spectrum are read by `slice_kernels`: on a CPU in single precision."""
-        return spectrum.device.type == "cpu" and spectrum.dtype == torch.float32
+        """Whether slices of a spectrum are read by compiled loops: in single precision, on a CPU or a CUDA device."""
+        return spectrum.dtype == torch.float32 and _loops(spectrum.device.type) is not None
 
     @staticmethod
     def voxels(spectrum: Tensor) -> Tensor:
-        """View a spectrum (2, P, P, P // 2 + 1) as `slice_kernels` reads it, (P, P, P // 2 + 1, 2)."""
+        """View a spectrum (2, P, P, P // 2 + 1) as compiled loops read it, (P, P, P // 2 + 1, 2)."""
         return spectrum.permute(1, 2, 3, 0)
 
     def slices(self, spectrum: Tensor, rotations: Tensor) -> Tensor:
@@ -149,10 +152,9 @@ class _Slices(torch.autograd.Function):
     def forward(ctx: Any, spectrum: Tensor, rotations: Tensor, frequencies: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(rotations, frequencies)
         ctx.size, ctx.scale = spectrum.shape, scale
-        samples = spectrum.new_empty(len(rotations), frequencies.shape[1], 2)
-        inputs = FourierProjector.voxels(spectrum), rotations * scale, frequencies, samples
-        arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
-        in_threads(lambda start, stop: read_slices(*arrays, start, stop), len(rotations))
+        voxels, loops = FourierProjector.voxels(spectrum).contiguous(), _loops(spectrum.device.type)
+        assert loops is not None
+        samples: Tensor = loops.read_slices(voxels, rotations * scale, frequencies)
         return samples
 
     @staticmethod
@@ -166,18 +168,21 @@ class _Slices(torch.autograd.Function):
 
 def _add(into: Tensor, rotations: Tensor, frequencies: Tensor, scale: float, values: Tensor) -> None:
     """Add slices (B, K, 2) to a spectrum in place."""
-    voxels = FourierProjector.voxels(into).contiguous()
-    inputs = voxels, rotations * scale, frequencies, values
-    arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
-    # Slices in all directions put R - |z| samples on the plane z: each thread has planes with an equal share of them.
-    threads = torch.get_num_threads()
-    share = np.linspace(0, 1, threads + 1)
-    height = np.where(share < 0.5, np.sqrt(2 * share) - 1, 1 - np.sqrt(2 * (1 - share)))
-    planes = len(voxels) // 2 + np.rint(scale * float(frequencies.abs().max()) * height).astype(int)
-    planes[0], planes[-1] = 0, len(voxels)
-    in_threads(lambda start, stop: add_slices(*arrays, planes[start], planes[stop]), threads)
+    voxels, loops = FourierProjector.voxels(into).contiguous(), _loops(into.device.type)
+    assert loops is not None
+    loops.add_slices(voxels, rotations * scale, frequencies, values)
     if voxels.data_ptr() != into.data_ptr():
         into.copy_(voxels.permute(3, 0, 1, 2))
+
+
+@cache
+def _loops(device: str) -> ModuleType | None:
+    """Return the compiled loops of a kind of device."""
+    if device == "cuda" and find_spec("triton") is not None:  # it comes with PyTorch for CUDA, on Linux
+        from cryogan.physics import slice_kernels_gpu
+
+        return slice_kernels_gpu
+    return slice_kernels if device == "cpu" else None
 
 
 def project_in_real_space(volume: Tensor, rotations: Tensor) -> Tensor:

@@ -2,18 +2,19 @@
 
 A spectrum is (P, P, P // 2 + 1, 2), float32, in z, y, x and real, imaginary part: frequency 0 is at index P // 2 of z
 and y, and at 0 of x. A sample at k reads, or adds to, the eight voxels around it. `FourierProjector` has the same
-operations in PyTorch.
+operations in PyTorch, and `slice_kernels_gpu` in Triton.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from cryogan.parallel.threads import in_threads
 
 Array = NDArray[np.float32]
 # Sums may be reordered to fill vector registers. The order is fixed when a loop is compiled: runs repeat.
@@ -26,21 +27,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(nogil=True, fastmath=_FAST, forceinline=True, cache=True)(function)
     except RuntimeError:  # no folder can be written
         return numba.njit(nogil=True, fastmath=_FAST, forceinline=True)(function)
-
-
-def in_threads(task: Callable[[int, int], object], count: int) -> None:
-    """Call `task(start, stop)` for equal parts of `range(count)`, in as many threads as PyTorch uses."""
-    threads = max(1, min(torch.get_num_threads(), count))
-    if threads == 1:
-        task(0, count)
-        return
-    ends = [count * i // threads for i in range(threads + 1)]
-    list(_pool(threads).map(task, ends[:-1], ends[1:]))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="slices")
 
 
 @compiled
@@ -71,18 +57,51 @@ def cell(size: int, turn: Array, u: float, v: float) -> tuple[Any, ...]:
     return sign, ix, ix + 1, iy, jy, iz, jz, x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
 
 
-@compiled
-def read_slices(spectrum: Array, turns: Array, frequencies: Array, out: Array, start: int, stop: int) -> None:
-    """Interpolate slices `start` to `stop` trilinearly.
+def read_slices(spectrum: Tensor, turns: Tensor, frequencies: Tensor) -> Tensor:
+    """Interpolate slices trilinearly.
 
     Args:
         spectrum: (P, P, P // 2 + 1, 2).
         turns: rotations (B, 3, 3), times P / D.
         frequencies: (2, K), cycles per box.
-        out: (B, K, 2), filled.
-        start: first slice.
-        stop: slice after the last.
+
+    Returns:
+        (B, K, 2).
     """
+    samples = spectrum.new_empty(len(turns), frequencies.shape[1], 2)
+    arrays = _arrays(spectrum, turns, frequencies, samples)
+    in_threads(lambda start, stop: _read(*arrays, start, stop), len(turns))
+    return samples
+
+
+def add_slices(spectrum: Tensor, turns: Tensor, frequencies: Tensor, values: Tensor) -> None:
+    """Add slices to a spectrum by the adjoint of `read_slices`.
+
+    Args:
+        spectrum: (P, P, P // 2 + 1, 2), changed.
+        turns: rotations (B, 3, 3), times P / D.
+        frequencies: (2, K), cycles per box.
+        values: (B, K, 2).
+    """
+    assert spectrum.is_contiguous()
+    arrays = _arrays(spectrum, turns, frequencies, values)
+    # Slices in all directions put R - |z| samples on the plane z: each thread has planes with an equal share of them.
+    threads = torch.get_num_threads()
+    share = np.linspace(0, 1, threads + 1)
+    height = np.where(share < 0.5, np.sqrt(2 * share) - 1, 1 - np.sqrt(2 * (1 - share)))
+    scale = float(turns[:1].square().sum() / 3) ** 0.5  # P / D
+    planes = len(spectrum) // 2 + np.rint(scale * float(frequencies.abs().max()) * height).astype(int)
+    planes[0], planes[-1] = 0, len(spectrum)
+    in_threads(lambda start, stop: _add(*arrays, planes[start], planes[stop]), threads)
+
+
+def _arrays(*tensors: Tensor) -> list[Array]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+@compiled
+def _read(spectrum: Array, turns: Array, frequencies: Array, out: Array, start: int, stop: int) -> None:
+    """Fill slices `start` to `stop` of `out` (B, K, 2)."""
     one = np.float32(1)
     for b in range(start, stop):
         for i in range(frequencies.shape[1]):
@@ -100,18 +119,10 @@ def read_slices(spectrum: Array, turns: Array, frequencies: Array, out: Array, s
 
 
 @compiled
-def add_slices(spectrum: Array, turns: Array, frequencies: Array, values: Array, first: int, last: int) -> None:
-    """Add slices to the planes `first` to `last` (without it) of a spectrum, by the adjoint of `read_slices`.
+def _add(spectrum: Array, turns: Array, frequencies: Array, values: Array, first: int, last: int) -> None:
+    """Add slices to the planes `first` to `last` (without it) of a spectrum.
 
     Threads have planes of their own: the sums are the same, whatever their number.
-
-    Args:
-        spectrum: (P, P, P // 2 + 1, 2), changed.
-        turns: rotations (B, 3, 3), times P / D.
-        frequencies: (2, K), cycles per box.
-        values: (B, K, 2).
-        first: first plane along z.
-        last: plane after the last.
     """
     one = np.float32(1)
     for b in range(len(turns)):

@@ -1,10 +1,11 @@
 """Equation (viii) of docs/method.md for a batch of images: J* J and J* r, and the likelihood of the poses.
 
-On a CPU a compiled loop takes the map and its slope from the same eight voxels and keeps no J; `in_torch` is the same
-by finite differences, for other devices.
+A compiled loop takes the map and its slope from the same eight voxels and keeps no J: on a CPU here, on a CUDA device
+in `normal_equations_gpu`. `in_torch` is the same by finite differences, for other devices.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cryogan.critics.matching.templates import Observed, Templates
-from cryogan.physics.slice_kernels import Array, cell, compiled, in_threads
+from cryogan.parallel.threads import in_threads
+from cryogan.physics.slice_kernels import Array, cell, compiled
 from cryogan.rotations import small_rotations
 
 DIFFERENCE_VOXELS = 0.5  # by which the outermost coefficient moves in a finite difference, of the padded spectrum
@@ -39,34 +41,20 @@ def normal_equations(templates: Templates, images: Observed, rotations: Tensor, 
     projector = templates.projector
     if not projector.is_compiled(templates.spectrum):
         return in_torch(templates, images, rotations, shifts)
-    sums = torch.zeros(len(images), len(_SUMS), dtype=torch.float32)
     radians = 2.0 * math.pi / templates.width_A
-    arrays = [
-        tensor.contiguous().numpy()
-        for tensor in (
-            projector.voxels(templates.spectrum),
-            rotations * (projector.padded / projector.box),
-            shifts * radians,
-            templates.disc.frequencies,
-            templates.precision.sqrt(),
-            torch.view_as_real(images.coefficients),
-            images.transfer,
-            sums,
-        )
-    ]
-    in_threads(lambda start, stop: _sum_products(*arrays, start, stop), len(images))
-    s = dict(zip(_SUMS, sums.unbind(1), strict=True))
-    scale = sums.new_tensor([1.0, 1.0, 1.0, radians, radians])
-    rows = [
-        [s["vvaa"], -s["uvaa"], s["vat"], s["uvab"], s["vvab"]],
-        [-s["uvaa"], s["uuaa"], -s["uat"], -s["uuab"], -s["uvab"]],
-        [s["vat"], -s["uat"], s["tt"], s["utb"], s["vtb"]],
-        [s["uvab"], -s["uuab"], s["utb"], s["uumm"], s["uvmm"]],
-        [s["vvab"], -s["uvab"], s["vtb"], s["uvmm"], s["vvmm"]],
-    ]
-    matrix = torch.stack([torch.stack(row, 1) for row in rows], 1) * scale * scale[:, None]
-    gradient = torch.stack([s["var"], -s["uar"], s["tr"], s["ubr"], s["vbr"]], 1) * scale
-    return NormalEquations(s["l"], matrix, gradient)
+    tensors = (
+        projector.voxels(templates.spectrum).contiguous(),
+        rotations * (projector.padded / projector.box),
+        shifts * radians,
+        templates.disc.frequencies,
+        templates.precision.sqrt(),
+        torch.view_as_real(images.coefficients.resolve_conj()),
+        images.transfer,
+    )
+    sums = _on_gpu(*tensors) if templates.spectrum.is_cuda else _on_cpu(*tensors)
+    place, factor = _layout(radians, sums.device)
+    filled = sums[:, place] * factor  # (B, 6, 5)
+    return NormalEquations(sums[:, 0], filled[:, :5], filled[:, 5])
 
 
 def log_likelihood_ratio(templates: Templates, images: Observed, rotations: Tensor, shifts: Tensor) -> Tensor:
@@ -83,6 +71,45 @@ _SUMS = (
     "l", "vvaa", "uvaa", "uuaa", "vat", "uat", "tt", "uvab", "vvab", "uuab", "utb", "vtb",
     "uumm", "uvmm", "vvmm", "var", "uar", "tr", "ubr", "vbr",
 )  # fmt: skip
+# Where they stand in J* J, row by row, and then in J* r, with their signs.
+_LAYOUT = (
+    ("vvaa", "-uvaa", "vat", "uvab", "vvab"),
+    ("-uvaa", "uuaa", "-uat", "-uuab", "-uvab"),
+    ("vat", "-uat", "tt", "utb", "vtb"),
+    ("uvab", "-uuab", "utb", "uumm", "uvmm"),
+    ("vvab", "-uvab", "vtb", "uvmm", "vvmm"),
+    ("var", "-uar", "tr", "ubr", "vbr"),
+)
+
+
+@lru_cache
+def _layout(radians: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where in the sums each number of `_LAYOUT` is, (6, 5) int64, and its factor, (6, 5).
+
+    Args:
+        radians: of a shift by one A, per cycle and box.
+        device: of the sums; they stay there, so that no step waits for a GPU.
+    """
+    place = torch.tensor([[_SUMS.index(name.lstrip("-")) for name in row] for row in _LAYOUT])
+    sign = torch.tensor([[-1.0 if name[0] == "-" else 1.0 for name in row] for row in _LAYOUT])
+    along = torch.tensor([1.0, 1.0, 1.0, radians, radians])
+    factor = sign * along * torch.cat([along, torch.ones(1)])[:, None]
+    return place.to(device), factor.to(device)
+
+
+def _on_gpu(*tensors: Tensor) -> Tensor:
+    # Triton comes with PyTorch for CUDA alone.
+    from cryogan.critics.matching.normal_equations_gpu import sum_products
+
+    return sum_products(*tensors)
+
+
+def _on_cpu(*tensors: Tensor) -> Tensor:
+    """Return the sums (B, 20); arguments as of `_sum_products`."""
+    arrays = [tensor.contiguous().numpy() for tensor in tensors]
+    sums = np.zeros((len(tensors[-1]), len(_SUMS)), np.float32)
+    in_threads(lambda start, stop: _sum_products(*arrays, sums, start, stop), len(sums))
+    return torch.from_numpy(sums)
 
 
 @compiled
