@@ -1,6 +1,8 @@
 """The noise n of equation (1): background patches, white or coloured Gaussian noise, or counted electrons."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +13,16 @@ from cryogan.fourier import radial_power, shells
 from cryogan.grids import centred_radius
 
 DARKEST = 1e-3  # least expected number of electrons in a pixel
+
+
+Lot = tuple[slice, int]
+_Drawn = TypeVar("_Drawn")
+
+
+def _each(lots: Sequence[Lot], rows: Tensor, draw: Callable[[slice, torch.Generator], _Drawn]) -> list[_Drawn]:
+    """Draw for the images of each lot, from its seed."""
+    generator = torch.Generator(rows.device)
+    return [draw(images, generator.manual_seed(seed)) for images, seed in lots]
 
 
 class Noise(ABC):
@@ -28,6 +40,17 @@ class Noise(ABC):
             (B, D, D), differentiable with respect to `clean`.
         """
         return clean + self.sample(rows, generator)
+
+    def add_in_lots(self, clean: Tensor, rows: Tensor, lots: Sequence[Lot]) -> Tensor:
+        """Add noise to clean images, drawn lot by lot; arguments and result as of `add`.
+
+        Args:
+            clean: (B, D, D).
+            rows: (B,) int64.
+            lots: images of each lot, and the seed of its noise; together all images in their order.
+        """
+        noisy = _each(lots, rows, lambda images, generator: self.add(clean[images], rows[images], generator))
+        return torch.cat(noisy)
 
     @abstractmethod
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -69,9 +92,22 @@ class PatchNoise(Noise):
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a random patch of each particle's micrograph."""
-        uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
+        return self._chosen(rows, *self._draw(len(rows), generator))
+
+    def add_in_lots(self, clean: Tensor, rows: Tensor, lots: Sequence[Lot]) -> Tensor:
+        """Draw lot by lot which patches are added, and take and turn them all at once: a GPU is given less to start."""
+        drawn = _each(lots, rows, lambda images, generator: self._draw(images.stop - images.start, generator))
+        uniform, turns = map(torch.cat, zip(*drawn, strict=True))
+        return clean + self._chosen(rows, uniform, turns)
+
+    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw which patch of its micrograph each image has, (count,) from 0 to 1, and its turn."""
+        uniform = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+        return uniform, random_turns(count, generator) if self._turn else torch.zeros_like(uniform)
+
+    def _chosen(self, rows: Tensor, uniform: Tensor, turns: Tensor) -> Tensor:
         patches = self._patches[self._first[rows] + (uniform * self._count[rows]).long()]
-        return turn_and_mirror(patches, random_turns(len(rows), generator)) if self._turn else patches
+        return turn_and_mirror(patches, turns) if self._turn else patches
 
 
 class WhiteNoise(Noise):
@@ -100,7 +136,17 @@ class ColouredNoise(Noise):
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Draw white noise and filter it."""
-        white = torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
+        return self._filter(self._white(len(rows), generator))
+
+    def add_in_lots(self, clean: Tensor, rows: Tensor, lots: Sequence[Lot]) -> Tensor:
+        """Draw white noise lot by lot, and filter all of it at once."""
+        white = _each(lots, rows, lambda images, generator: self._white(images.stop - images.start, generator))
+        return clean + self._filter(torch.cat(white))
+
+    def _white(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, self._box, self._box, generator=generator, device=generator.device)
+
+    def _filter(self, white: Tensor) -> Tensor:
         noise: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * self._amplitude, s=(self._box, self._box))
         return noise
 

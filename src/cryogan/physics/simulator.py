@@ -159,8 +159,7 @@ class Simulator(nn.Module):
         clean = self.log_signal.exp() * self.clean(spectrum, phi) / scale
         if phi.seeds is None:
             return scale * self.noise.add(clean, phi.particles, self.generator)
-        seeds, generator = phi.seeds.tolist(), torch.Generator(self.generator.device)
+        seeds = phi.seeds.tolist()
         starts = [i for i, seed in enumerate(seeds) if i == 0 or seed != seeds[i - 1] + 1]
-        lot_rows = [slice(start, stop) for start, stop in pairwise([*starts, len(seeds)])]
-        noisy = [self.noise.add(clean[i], phi.particles[i], generator.manual_seed(seeds[i.start])) for i in lot_rows]
-        return scale * torch.cat(noisy)
+        lots = [(slice(start, stop), seeds[start]) for start, stop in pairwise([*starts, len(seeds)])]
+        return scale * self.noise.add_in_lots(clean, phi.particles, lots)

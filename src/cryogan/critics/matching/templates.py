@@ -145,9 +145,9 @@ class TemplateBank:
     def log_likelihood_ratios(self, images: Observed) -> tuple[Tensor, Tensor]:
         """Return l, (B, L, M) in nats, and the matched filter S* C y of the images at every shift, (B, L, 2 K)."""
         energy = (images.transfer.square() * self._templates.precision) @ self._power.T / 2
-        matched = torch.stack(
-            [torch.view_as_real(self._templates.matched(images, shift[None])).flatten(1) for shift in self.shifts], 1
-        )
+        weighted = images.coefficients * (images.transfer * self._templates.precision)
+        shifted = weighted[:, None] * self._templates.shift_phase(self.shifts).conj()
+        matched = torch.view_as_real(shifted).flatten(2)
         with rounded_products(self.rounded):
             products = matched.flatten(0, 1) @ self._projections.T
         return products.view(*matched.shape[:2], -1).sub_(energy[:, None]), matched
