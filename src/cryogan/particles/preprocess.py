@@ -14,7 +14,7 @@ from cryogan.particles.mrc import read_images
 from cryogan.particles.resample import Resampler, fourier_crop
 from cryogan.particles.table import ParticleTable
 
-_SCAN_BATCH = 256
+_SCAN_BATCH = 64
 _ROUNDING = 1e-5  # of the background's range: what is left of a plane by the rounding of float32
 
 
