@@ -102,7 +102,7 @@ def test_surface_keeps_the_hand():
         on_the_right[axis], on_the_right[right] = near, 6
         on_the_left[axis], on_the_left[right] = -near, -6
         picture = shaded_surface(blob(*on_the_right) + blob(*on_the_left), axis)
-        left, right_half = picture[:, : 3 * BOX // 2], picture[:, 3 * BOX // 2 :]
+        left, right_half = np.split(picture, 2, axis=1)
         # The nearer ball is the brighter one.
         assert right_half[right_half < 1].mean() > 1.2 * left[left < 1].mean(), axis
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import fft
 
 from cryogan.errors import Finding, InputError
+from cryogan.parallel.cores import available_cores
 from cryogan.particles import read_volume
 from cryogan.run.classes import ClassMap, compare_classes
 from cryogan.run.figures import fsc_by_step, plot_fsc_history, plot_history
@@ -76,6 +78,11 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     Raises:
         InputError: a half map is empty.
     """
+    with fft.set_workers(available_cores()):
+        return _postprocess(folder, plan)
+
+
+def _postprocess(folder: RunFolder, plan: Plan) -> Result:
     half1, half2 = (_final_map(folder, half, plan) for half in HALVES)
     require_maps(folder, {1: half1, 2: half2})
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)

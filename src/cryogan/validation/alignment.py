@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage, optimize
+from scipy import fft, ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
@@ -78,8 +78,8 @@ class Alignment:
         array = cubic(volume, "moving map")
         box = array.shape[0]
         pixel_size = positive(pixel_size, "pixel size")
-        transform = np.fft.rfftn(array) * (half_frequency(box) <= box / 2)
-        array = np.fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
+        transform = fft.rfftn(array) * (half_frequency(box) <= box / 2)
+        array = fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
         fine = resample(array, pixel_size, 2 * box, pixel_size / 2)
         back = self._mirror @ self.rotation.T
         matrix = 2 * back[::-1, ::-1]  # SciPy counts z, y, x
@@ -178,7 +178,7 @@ class Comparison:
         # The half transform holds the plane kx = 0 whole and all else once.
         self.weight = torch.where(self.frequency[:, 0] == 0, 1.0, 2.0).double()
         self.moving = _spectrum(_cropped(moving, box))
-        transform = np.fft.rfftn(np.fft.ifftshift(_cropped(reference, box)))
+        transform = fft.rfftn(fft.ifftshift(_cropped(reference, box)))
         target = torch.from_numpy(transform).flatten()[self.index]
         self.target = target / self._norm(target)
 
@@ -333,5 +333,5 @@ def _spectrum(volume: Array) -> torch.Tensor:
     box = volume.shape[0]
     sinc = np.sinc(centred_axis(box) / (2 * box)) ** 2
     corrected = volume / (sinc[:, None, None] * sinc[:, None] * sinc)
-    transform = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(fit_box(corrected, 2 * box))))
+    transform = fft.fftshift(fft.fftn(fft.ifftshift(fit_box(corrected, 2 * box))))
     return torch.from_numpy(np.stack([transform.real, transform.imag])[None])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 from scipy.ndimage import uniform_filter1d
 
 from cryogan.errors import InputError
@@ -77,7 +78,7 @@ def conical_fsc(
     if second.shape != first.shape or len(curves.masked) != box // 2 + 1:
         raise InputError("The maps and their FSC differ in box. Compute the FSC of these maps.")
     window, cosine = check_mask(mask, box), np.cos(np.radians(positive(half_angle, "half angle")))
-    one, other = (np.fft.rfftn(density * window).ravel() for density in (first, second))
+    one, other = (fft.rfftn(density * window).ravel() for density in (first, second))
     products = np.stack([(one * other.conj()).real, np.abs(one) ** 2, np.abs(other) ** 2])
     radius, directions = half_frequency(box).ravel(), half_sphere(DIRECTIONS)
     units = (_frequencies(box) / np.maximum(radius, 1)[:, None]).astype(np.float32)
@@ -87,7 +88,12 @@ def conical_fsc(
     for number in range(1, box // 2 + 1):
         index = by_shell[number]
         inside = np.abs(units[index] @ directions.T.astype(np.float32)) >= cosine
-        cross, power1, power2 = products[:, index] @ inside.astype(np.float64)
+        # In units of the shell's own power, single precision does.
+        part = products[:, index]
+        _, power1, power2 = part.sum(axis=1)
+        scale = np.array([np.sqrt(power1) * np.sqrt(power2), power1, power2])[:, None]
+        scaled = np.divide(part, scale, out=np.zeros_like(part), where=scale > 0)
+        cross, power1, power2 = (scaled.astype(np.float32) @ inside.astype(np.float32)).astype(np.float64)
         power = np.sqrt(power1) * np.sqrt(power2)
         whole = np.full(DIRECTIONS, curves.masked[number])
         masked[:, number] = np.divide(cross, power, out=whole, where=power > 0)

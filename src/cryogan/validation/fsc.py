@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from cryogan.errors import InputError
 from cryogan.validation.checks import Array, cubic, half_frequency, positive
@@ -59,7 +60,7 @@ def fsc(volume1: npt.ArrayLike, volume2: npt.ArrayLike) -> Array:
         InputError: the maps are not cubic, not finite or differ in shape.
     """
     first, second = _pair(volume1, volume2)
-    return _correlate(np.fft.rfftn(first), np.fft.rfftn(second))
+    return _correlate(fft.rfftn(first), fft.rfftn(second))
 
 
 def fsc_curves(
@@ -89,7 +90,7 @@ def fsc_curves(
     first, second = _pair(half1, half2)
     pixel_size = positive(pixel_size, "pixel size")
     box = first.shape[0]
-    unmasked = _correlate(np.fft.rfftn(first), np.fft.rfftn(second))
+    unmasked = _correlate(fft.rfftn(first), fft.rfftn(second))
     masked = random = corrected = unmasked
     randomised_from = 2 * pixel_size
     if mask is not None:
@@ -147,12 +148,12 @@ def without_mask_correlation(masked: Array, random: Array, shell: float) -> Arra
 def randomise_phases(volume: npt.ArrayLike, shell: int, generator: np.random.Generator) -> Array:
     """Replace the phases of a map (D, D, D) by uniformly random ones where |k| >= `shell`; amplitudes stay."""
     array = cubic(volume)
-    transform = np.fft.rfftn(array)
+    transform = fft.rfftn(array)
     # The phases of a real white map are uniform and have the symmetry that keeps the result real.
-    noise = np.fft.rfftn(generator.standard_normal(array.shape))
+    noise = fft.rfftn(generator.standard_normal(array.shape))
     beyond = half_frequency(array.shape[0]) >= shell
     transform[beyond] = np.abs(transform[beyond]) * noise[beyond] / np.abs(noise[beyond])
-    return np.fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
+    return fft.irfftn(transform, s=array.shape, axes=(0, 1, 2))
 
 
 def resolution_at(curve: npt.ArrayLike, pixel_size: float, threshold: float, box: int | None = None) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_radius, falling_cosine
@@ -37,7 +37,7 @@ def low_pass(volume: npt.ArrayLike, pixel_size: float, resolution_A: float) -> A
     box = array.shape[0]
     cutoff = box * positive(pixel_size, "pixel size") / positive(resolution_A, "low-pass resolution")
     window = falling_cosine(half_frequency(box), cutoff * (1 - FILTER_WIDTH / 2), cutoff * FILTER_WIDTH)
-    return np.fft.irfftn(np.fft.rfftn(array) * window, s=array.shape, axes=(0, 1, 2))
+    return fft.irfftn(fft.rfftn(array) * window, s=array.shape, axes=(0, 1, 2))
 
 
 def spherical_mask(box: int, pixel_size: float, radius_A: float, edge_A: float) -> npt.NDArray[np.float32]:

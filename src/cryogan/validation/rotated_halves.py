@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
@@ -175,15 +175,15 @@ def _centre_of_mass(volume: Array, pixel_size: float) -> Array:
 
 def _without_ball(volume: Array, centre: Array) -> Array:
     """Centre a map, and subtract its background and its radial average: a ball or a hollow shell has any symmetry."""
-    centred = np.fft.ifftn(ndimage.fourier_shift(np.fft.fftn(volume), -centre)).real
+    centred = fft.ifftn(ndimage.fourier_shift(fft.fftn(volume), -centre)).real
     molecule = inscribed(centred)
     return inscribed(molecule - radial_average(molecule))
 
 
 def _with_spectrum(volume: Array, amplitude: Array) -> Array:
     """Give the shells of a map the root mean square amplitudes (D // 2 + 1,), 0 beyond."""
-    spectrum, shell = np.fft.rfftn(volume), np.rint(half_frequency(len(volume))).astype(int)
+    spectrum, shell = fft.rfftn(volume), np.rint(half_frequency(len(volume))).astype(int)
     power = np.bincount(shell.ravel(), (np.abs(spectrum) ** 2).ravel()) / np.bincount(shell.ravel())
     gain = np.zeros_like(power)
     gain[: len(amplitude)] = amplitude / np.sqrt(power[: len(amplitude)]).clip(min=np.finfo(float).tiny)
-    return inscribed(np.fft.irfftn(spectrum * gain[shell], s=volume.shape, axes=(0, 1, 2)))
+    return inscribed(fft.irfftn(spectrum * gain[shell], s=volume.shape, axes=(0, 1, 2)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 from scipy.stats import skew
 
 from cryogan.grids import centred_radius, frequency_radius
@@ -86,5 +87,5 @@ def shape_of(
 
 def _without_ball(density: Array) -> Array:
     """Return a map without its shells 0 and 1: the sphere that it was made in, filled or empty."""
-    spectrum = np.fft.rfftn(density) * (frequency_radius(len(density), axes=3) >= COARSE_WAVES)
-    return np.fft.irfftn(spectrum, s=density.shape, axes=(0, 1, 2))
+    spectrum = fft.rfftn(density) * (frequency_radius(len(density), axes=3) >= COARSE_WAVES)
+    return fft.irfftn(spectrum, s=density.shape, axes=(0, 1, 2))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from cryogan.grids import centred_axis, fit_spectrum, frequency_axis
 from cryogan.report.figures.style import (
@@ -18,6 +19,8 @@ from cryogan.report.figures.style import (
     save,
     show_image,
 )
+
+SURFACE_BOX = 192  # voxels, to which small maps are refined for a picture of their surface
 
 
 def plot_volume_over_time(path: str | Path, volumes: Sequence[tuple[str, Array]]) -> None:
@@ -67,14 +70,14 @@ def _surface_level(volume: Array) -> float:
 def shaded_surface(volume: Array, axis: int) -> Array:
     """Draw a map's surface, seen along an axis, in grey from 0 to 1: the first voxel of each ray above a level.
 
-    The map is smoothed to three pixels' resolution and sampled three times finer; brightness is the cosine
+    The map is smoothed to three pixels' resolution, and sampled finer if its box is small; brightness is the cosine
     between the surface normal and a lamp beside the viewer (Lambert), dimmed with depth. The background is white.
 
     The viewer looks down the axis such that the picture's right and up are the first and second of x, y, z that
     are left: from the side that keeps the map's hand, which is +z, -y or +x.
     """
     along_ray = np.moveaxis(volume, axis, 0)
-    fine = _smooth_and_refine(along_ray if axis == 1 else along_ray[::-1], 3)
+    fine = _smooth_and_refine(along_ray if axis == 1 else along_ray[::-1], max(1, SURFACE_BOX // len(volume)))
     level = _surface_level(fine)
     inside = fine > level
     hit = inside.any(axis=0)
@@ -104,6 +107,6 @@ def _smooth_and_refine(volume: Array, factor: int) -> NDArray[np.float64]:
     """Gaussian low-pass to three pixels, then Fourier interpolation by a whole factor."""
     box = len(volume)
     gain = np.exp(-0.5 * (frequency_axis(box, 1.0) / 0.22) ** 2)
-    spectrum = np.fft.rfftn(volume.astype(np.float64)) * gain[:, None, None] * gain[:, None] * gain[: box // 2 + 1]
+    spectrum = fft.rfftn(volume.astype(np.float64)) * gain[:, None, None] * gain[:, None] * gain[: box // 2 + 1]
     padded = fit_spectrum(spectrum, factor * box, axes=3)
-    return np.fft.irfftn(padded, s=(factor * box,) * 3, axes=(0, 1, 2)) * factor**3
+    return fft.irfftn(padded, s=(factor * box,) * 3, axes=(0, 1, 2)) * factor**3
