@@ -26,7 +26,7 @@ from cryogan.physics.backprojection import BackProjector
 from cryogan.physics.simulator import Imaging
 from cryogan.physics.volume import Volume
 from cryogan.rotations import spread_rotations
-from cryogan.run.build import build_mask, build_simulator
+from cryogan.run.build import build_mask, build_simulator, read_half
 from cryogan.run.plan import Plan
 
 
@@ -41,7 +41,8 @@ class HalfSet:
         part: The particles kept for choosing between runs, or the others, of which a run is judged; None: all.
 
     Attributes:
-        rows: Rows (N,) of the half's particles that take part.
+        images: The particles that take part, N of them.
+        rows: Rows (N,) of these images.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class HalfSet:
     ) -> None:
         s = plan.settings
         seed = int(np.random.SeedSequence([s.seed, half]).generate_state(1)[0])  # nothing random is shared
-        self.images, self.simulator = build_simulator(plan, plan.box, particles, half, seed)
-        table = self.images.table
+        table = read_half(plan, particles, half).table
         rows = np.arange(len(table)) if part is None else rows_of_part(table, part, plan.particle_count)
-        self.rows = torch.from_numpy(rows if at_most is None else rows[evenly_spread(len(rows), at_most)])
+        rows = rows if at_most is None else rows[evenly_spread(len(rows), at_most)]
+        self.images, self.simulator = build_simulator(plan, plan.box, particles, half, seed, rows)
+        self.rows = torch.arange(len(rows))
         self.generator, self.projector = self.simulator.generator, self.simulator.projector
         self.bank_shell, self.width_A = bank_shell(s), plan.box * plan.pixel_size
         self.template_count = round(s.orientations * bank_share(s))

@@ -19,7 +19,7 @@ from cryogan.refinement.selection import Selection, write_selection
 from cryogan.run.figures import plot_half_map_fsc
 from cryogan.run.folder import MapFolder, RunFolder
 from cryogan.run.maps import write_maps
-from cryogan.run.resolution import VIEWS, MapResolution, measure_resolution, scf_of_poses
+from cryogan.run.resolution import VIEWS, MapResolution, measure_resolution, plot_resolution, scf_of_poses
 from cryogan.validation import FscCurves, resolution_at
 
 PASSES = 5  # of a refinement, at most
@@ -123,6 +123,7 @@ def refine(run: Path, out: Path | None = None, *, console: Console | None = None
     selection = write_selection(folder, pair, poses)
     plot_half_map_fsc(folder, plan, pair.curves)
     detail = measure_resolution(folder, plan, (half1, half2), pair.mask, pair.curves)
+    plot_resolution(folder, plan, detail, (half1 + half2) / 2, pair.curves)
     facts = [f"{name}: {fact}." for name, fact in detail.facts.items()]
     findings = (*detail.findings, selection.finding)
     for sentence in (*facts, *(finding.sentence for finding in findings)):

@@ -68,7 +68,9 @@ def _read_half(plan: Plan, particles: Path, _written: int, half: int) -> HalfTab
     return HalfTable(replace(table.select(np.flatnonzero(halves == half)), star=None), shared)
 
 
-def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int) -> tuple[ParticleImages, Simulator]:
+def build_simulator(
+    plan: Plan, box: int, particles: Path, half: int, seed: int, rows: NDArray[np.int64] | None = None
+) -> tuple[ParticleImages, Simulator]:
     """Build the images of one half at a box, and the simulator of images like them.
 
     Args:
@@ -77,11 +79,12 @@ def build_simulator(plan: Plan, box: int, particles: Path, half: int, seed: int)
         particles: as for `read_half`; all images are usable.
         half: 1 or 2.
         seed: seed of the simulator.
+        rows: rows (n,) of the half's table that are read; None: all.
     """
     s, device = plan.settings, plan.device
     found = read_half(plan, particles, half)
     images = ParticleImages(
-        found.table,
+        found.table if rows is None else found.table.select(rows),
         box,
         plan.background_radius,
         s.invert,
@@ -188,6 +191,8 @@ def _noise(
         return build_noise(s.noise_model, NoiseInputs(s, images, plan.particle_radius, plan.device)), None
     table = read_particles(plan.noise, plan.data_dir, need_ctf=False)
     table = table.select(patches_of_half(table, shared_micrographs, half, s.seed))
+    lent = np.flatnonzero(np.isin(table.micrographs, images.table.micrographs))
+    table = table.select(lent) if len(lent) else table  # or else none of them, which is refused with its reason
     patches = ParticleImages(
         table,
         images.box,

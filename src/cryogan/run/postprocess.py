@@ -1,6 +1,7 @@
 """After the training: align and compare the half maps, judge them, and write every file that a user takes along."""
 
 from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cryogan.run.judgement import Convergence, judge_convergence, judge_maps, ju
 from cryogan.run.maps import write_maps
 from cryogan.run.plan import Plan
 from cryogan.run.report import write_report
-from cryogan.run.resolution import MapResolution, measure_resolution
+from cryogan.run.resolution import MapResolution, measure_resolution, plot_resolution
 from cryogan.run.views import read_views
 from cryogan.validation import Alignment, FscCurves, align, fsc_curves, resample, resolution_at, soft_mask
 
@@ -78,21 +79,22 @@ def postprocess(folder: RunFolder, plan: Plan) -> Result:
     Raises:
         InputError: a half map is empty.
     """
-    with fft.set_workers(available_cores()):
-        return _postprocess(folder, plan)
+    # One thread draws, as Matplotlib wants it, while this one computes.
+    with fft.set_workers(available_cores()), ThreadPoolExecutor(1, "figures") as drawing:
+        return _postprocess(folder, plan, drawing)
 
 
-def _postprocess(folder: RunFolder, plan: Plan) -> Result:
+def _postprocess(folder: RunFolder, plan: Plan, drawing: Executor) -> Result:
     half1, half2 = (_final_map(folder, half, plan) for half in HALVES)
     require_maps(folder, {1: half1, 2: half2})
+    drawn = [drawing.submit(plot_history, folder, plan)]
     alignment = align(half2, half1, plan.pixel_size, seed=plan.settings.seed)
     aligned = alignment.apply(half2, plan.pixel_size)
     mask = soft_mask((half1 + aligned) / 2, plan.pixel_size)
     curves = fsc_curves(half1, aligned, plan.pixel_size, mask, seed=plan.settings.seed)
     write_maps(folder, plan.pixel_size, (half1, aligned), mask, curves)
-    plot_history(folder, plan)
     grown = fsc_by_step(folder, plan, alignment)
-    plot_fsc_history(folder, plan, curves, grown)
+    drawn.append(drawing.submit(plot_fsc_history, folder, plan, curves, grown))
     convergence = judge_convergence(plan, [folder.records(half) for half in HALVES], grown)
     corrected, unmasked = (
         resolution_at(curve, plan.pixel_size, 0.143, plan.box) for curve in (curves.corrected, curves.unmasked)
@@ -102,7 +104,10 @@ def _postprocess(folder: RunFolder, plan: Plan) -> Result:
         views = read_views(folder)
         findings += [*judge_views(views.coverage), *judge_prior(views.prior_fit)]
     detail = measure_resolution(folder, plan, (half1, aligned), mask, curves)
+    drawn.append(drawing.submit(plot_resolution, folder, plan, detail, (half1 + aligned) / 2, curves))
     findings += [*detail.findings, convergence.finding]
+    for figures in drawn:
+        figures.result()
     classes = compare_classes(folder, plan)
     found = tuple(findings)
     result = Result(

@@ -119,7 +119,7 @@ def pictures(folder: MapFolder) -> Mapping[str, Path]:
 def measure_resolution(
     folder: MapFolder, plan: Plan, halves: tuple[np.ndarray, np.ndarray], mask: np.ndarray, curves: FscCurves
 ) -> MapResolution:
-    """Measure two half maps by place and direction, and write local_resolution.mrc and the figures.
+    """Measure two half maps by place and direction, and write local_resolution.mrc.
 
     Where the half maps agree to too few shells, there is no number, and an older file is removed.
 
@@ -132,27 +132,32 @@ def measure_resolution(
     """
     for path in (local_resolution_path(folder), *pictures(folder).values()):
         path.unlink(missing_ok=True)
-    folder.figures.mkdir(exist_ok=True)
     resolution = resolution_at(curves.corrected, plan.pixel_size, 0.143, plan.box)
     local = local_resolution(*halves, plan.pixel_size, mask, resolution)
     if local is not None:
         write_volume(local_resolution_path(folder), local.volume, plan.pixel_size)
-        mean = (halves[0] + halves[1]) / 2
-        plot_local_resolution(folder.figure("local_resolution"), mean, local.volume, local.inside)
     directions = None
     if resolution <= plan.box * plan.pixel_size / COARSE_SHELLS:
         directions = conical_fsc(*halves, mask, curves)
-        plot_directions(
-            folder.figure("directions"),
-            directions.directions,
-            directions.resolution,
-            curves.frequency,
-            directions.curves,
-            plan.pixel_size,
-        )
     poses = [found.particles for found in _with_poses(folder) if found.particles.exists()]
     scf = scf_of_poses(poses[0], plan, resolution) if poses else None
     return MapResolution(local, directions, scf)
+
+
+def plot_resolution(folder: MapFolder, plan: Plan, found: MapResolution, mean: np.ndarray, curves: FscCurves) -> None:
+    """Draw what `measure_resolution` has found of half maps with this mean, (D, D, D), and these curves."""
+    folder.figures.mkdir(exist_ok=True)
+    if found.local is not None:
+        plot_local_resolution(folder.figure("local_resolution"), mean, found.local.volume, found.local.inside)
+    if found.directions is not None:
+        plot_directions(
+            folder.figure("directions"),
+            found.directions.directions,
+            found.directions.resolution,
+            curves.frequency,
+            found.directions.curves,
+            plan.pixel_size,
+        )
 
 
 def _with_poses(folder: MapFolder) -> tuple[MapFolder, ...]:

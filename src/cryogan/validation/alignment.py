@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_axis, centred_radius, falling_cosine
+from cryogan.parallel.threads import in_threads
 from cryogan.rotations import super_fibonacci
 from cryogan.validation.checks import Array, cubic, half_frequency, positive
 from cryogan.validation.resampling import fit_box, resample
@@ -136,7 +137,7 @@ def align(
     coarse = Comparison(maps[0], maps[1], min(box, COARSE_BOX), limit)
     fine = Comparison(maps[0], maps[1], min(box, FINE_BOX), limit)
     rotations = spiral(COARSE_ROTATIONS, seed)
-    best = {hand: _search(coarse, fine, rotations, hand) for hand in set(hands)}
+    best = _search(coarse, fine, rotations, sorted(set(hands)))
     hand = max(best, key=lambda side: best[side].correlation)
     found = best[hand]
     return Alignment(
@@ -279,21 +280,31 @@ class Comparison:
         return (coefficients.real**2 + coefficients.imag**2).matmul(self.weight.to(coefficients.real.dtype)).sqrt()
 
 
-def _search(coarse: Comparison, fine: Comparison, rotations: Array, hand: int) -> Pose:
-    """Find the best pose of one hand: all rotations at the coarse box, the best few refined at both."""
-    ranked = sorted(coarse.try_rotations(rotations, hand), key=lambda pose: -pose.correlation)
+def _search(coarse: Comparison, fine: Comparison, rotations: Array, hands: Sequence[int]) -> dict[int, Pose]:
+    """Find the best pose of each hand: all rotations at the coarse box, the best few refined at both."""
+    starts = [(hand, pose) for hand in hands for pose in _candidates(coarse.try_rotations(rotations, hand))]
+    refined: list[Pose | None] = [None] * len(starts)
+
+    def refine(first: int, last: int) -> None:
+        for i, (hand, pose) in enumerate(starts[first:last], first):
+            near = coarse.refine(pose, hand)
+            start = Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation)
+            refined[i] = fine.refine(start, hand)
+
+    in_threads(refine, len(starts))
+    found = [(hand, pose) for (hand, _), pose in zip(starts, refined, strict=True) if pose is not None]
+    return {hand: max((p for side, p in found if side == hand), key=lambda pose: pose.correlation) for hand in hands}
+
+
+def _candidates(poses: Sequence[Pose]) -> list[Pose]:
+    """Return the few best poses that are apart from each other."""
     chosen: list[Pose] = []
-    for pose in ranked:
+    for pose in sorted(poses, key=lambda pose: -pose.correlation):
         if len(chosen) < CANDIDATES and all(
             angle_between(pose.rotation, other.rotation) > CANDIDATE_SPACING for other in chosen
         ):
             chosen.append(pose)
-    scale = fine.box / coarse.box
-    refined = []
-    for pose in chosen:
-        near = coarse.refine(pose, hand)
-        refined.append(fine.refine(Pose(near.rotation, near.shift * scale, near.correlation), hand))
-    return max(refined, key=lambda pose: pose.correlation)
+    return chosen
 
 
 def angle_between(first: Array, second: Array) -> float:
