@@ -11,7 +11,8 @@ from cryogan.parallel.cores import available_cores
 def in_threads(task: Callable[[int, int], object], count: int) -> None:
     """Call `task(start, stop)` for equal parts of `range(count)`, in as many threads as PyTorch uses.
 
-    Where it is not loaded, which takes seconds, they are as many as there are cores. A task must not call this for more than one part itself.
+    Where it is not loaded, which takes seconds, they are as many as there are cores. A task must not call this for more
+    than one part itself.
     """
     torch = sys.modules.get("torch")
     threads = max(1, min(available_cores() if torch is None else torch.get_num_threads(), count))
