@@ -73,7 +73,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(180, 1.274, 41_000, 1539, (64, 128, 192), 3_000_000, 4608, (128, 180, 64), (), ("--max-minutes", "2")),
+    "full": Size(180, 1.274, 41_000, 1539, (128, 64, 192), 3_000_000, 4608, (128, 180, 64), (), ("--max-minutes", "2")),
     "quick": Size(
         32, 6.0, 200, 20, (24,), 30_000, 200, (24,), (*FEW.split(), "--threads", "1"),
         ("--critic-width", "2", "--steps", "2", "--critic-warmup", "1", "--threads", "1"),
@@ -86,8 +86,7 @@ class Part:
     """A part of the benchmark.
 
     Attributes:
-        seconds: that it is expected to take where there is a GPU: of runs, those of the first ones there
-            (docs/runs/gpu_first.json), and some for the comparison with the truth.
+        seconds: that it is expected to take where there is a GPU; of runs with the comparison with the truth.
         run: what is done; returns what is recorded.
     """
 
@@ -99,15 +98,15 @@ def parts(size: Size, device: torch.device, scratch: Path) -> dict[str, Part]:
     """The parts by name, in the order of their worth."""
     data = scratch / "particles"
     planned = {"particles": Part(60, lambda: make_data(data, size, device)), "tests": Part(40, run_tests)}
-    for box in size.operations:
-        planned[f"operations at {box} px"] = Part(25, lambda box=box: time_operations(box, size, device))
-    boxes = {64: 130, 128: 200, 180: 255}
+    boxes = {64: 75, 128: 100, 180: 130}
     for box in size.working:
         options = ["--box", str(box), *size.options]
         planned[f"default at {box} px"] = Part(
             boxes.get(box, 0),
             lambda box=box, options=options: reconstruct(data, scratch / f"box{box}", device, options),
         )
+    for box in size.operations:
+        planned[f"operations at {box} px"] = Part(25, lambda box=box: time_operations(box, size, device))
     paper = ["--preset", "paper", "--box", str(size.box), *size.paper]
     planned["paper preset"] = Part(215, lambda: reconstruct(data, scratch / "paper", device, paper))
     return planned

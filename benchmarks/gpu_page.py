@@ -67,7 +67,7 @@ def how_to() -> list[str]:
         "Everything runs on a CPU, too, at a reduced size (a test does that, marked as slow):",
         "    python benchmarks/gpu.py --scratch gpu_quick --out gpu_quick.json --device cpu --quick",
         "## With a quarter of an hour on a GPU",
-        "One script, the most telling parts first (particles, tests, operations, 128 px, 180 px, 64 px, `paper`). "
+        "One script, the most telling parts first (particles, tests, 128 px, 180 px, 64 px, operations, `paper`). "
         "What is done stays in the record, whatever happens afterwards:",
         "    python -c 'import torch; print(torch.cuda.get_device_name())' || exit 1\n"
         f"    {COMMAND} --minutes 6.7\n"

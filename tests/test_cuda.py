@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryogan.cli import main
 from cryogan.config import resolve
 from cryogan.models.phantom import phantom
 from cryogan.run.build import build_trainer, start_from
@@ -36,3 +37,14 @@ def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
     volume = fine.result().cpu().numpy()
     assert np.isfinite(volume).all()
     assert volume.any()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_run_with_its_verdict_and_refinement_on_cuda(tmp_path: Path) -> None:
+    simulate(phantom(32, 6.0, 0), 6.0, tmp_path / "set", count=200)
+    star, noise = (str(tmp_path / "set" / name) for name in ("particles.star", "noise.star"))
+    few = "--orientations 200 --search-steps 20 --search-batch 20 --threads 1".split()
+    main(["reconstruct", star, "--noise", noise, "--device", "cuda", "--refine", *few, "--out", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "verdict" / "verdict.json").exists()
+    assert (tmp_path / "run" / "refined" / "map.mrc").exists()

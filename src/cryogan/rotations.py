@@ -1,5 +1,7 @@
 """Orientations: rotations from the frame of a projection to that of the volume, (x, y, z) as columns."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ def uniform_rotations(count: int, generator: torch.Generator, dtype: torch.dtype
     return torch.stack(rows, dim=1).view(count, 3, 3)
 
 
+@lru_cache(maxsize=4)
 def super_fibonacci(count: int) -> NDArray[np.float64]:
     """Rotations (count, 3, 3) spread evenly over SO(3) along a super-Fibonacci spiral (Alexa, CVPR 2022).
 

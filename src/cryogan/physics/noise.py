@@ -118,7 +118,7 @@ class WhiteNoise(Noise):
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Draw white noise."""
-        return torch.randn(len(rows), self._box, self._box, generator=generator, device=rows.device)
+        return torch.randn(len(rows), self._box, self._box, generator=generator, device=generator.device)
 
 
 class ColouredNoise(Noise):
@@ -179,7 +179,7 @@ class PoissonNoise(Noise):
 
     def sample(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Count electrons in empty images."""
-        return self.add(torch.zeros(len(rows), self._box, self._box, device=rows.device), rows, generator)
+        return self.add(torch.zeros(len(rows), self._box, self._box, device=generator.device), rows, generator)
 
 
 def background_power(images: Tensor, background: Tensor) -> Tensor:

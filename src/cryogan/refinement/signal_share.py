@@ -152,7 +152,8 @@ def with_share(
         has_patches: Whether the noise is that of background patches, and not of the particles' surroundings.
     """
     real, twins, noise = (
-        torch.stack([getattr(half, name) for half in halves]).double().sum(0) for name in ("real", "twins", "noise")
+        torch.stack([getattr(half, name).cpu() for half in halves]).double().sum(0)
+        for name in ("real", "twins", "noise")
     )
     claimed = torch.from_numpy(half_map_fsc).clamp(min=LEAST_FSC).sqrt()
 
