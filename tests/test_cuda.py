@@ -44,7 +44,7 @@ def test_two_stages_on_cuda(critic: str, tmp_path: Path) -> None:
 def test_a_run_with_its_verdict_and_refinement_on_cuda(tmp_path: Path) -> None:
     simulate(phantom(32, 6.0, 0), 6.0, tmp_path / "set", count=200)
     star, noise = (str(tmp_path / "set" / name) for name in ("particles.star", "noise.star"))
-    few = "--orientations 200 --search-steps 20 --search-batch 20 --threads 1".split()
+    few = ["--orientations", "200", "--search-steps", "20", "--search-batch", "20", "--threads", "1"]
     main(["reconstruct", star, "--noise", noise, "--device", "cuda", "--refine", *few, "--out", str(tmp_path / "run")])
     assert (tmp_path / "run" / "verdict" / "verdict.json").exists()
     assert (tmp_path / "run" / "refined" / "map.mrc").exists()
