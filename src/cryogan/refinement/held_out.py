@@ -205,7 +205,7 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
     tested = _first_shells(test, cutoffs(test.width_A / test.finest_A))
     bands: list[HeldOutShells] = []
     if tested:
-        found = _of_both(lambda side: _compare(test, side, weighted[side], tested, with_twins=True))
+        found = _of_both(test, lambda side: _compare(test, side, weighted[side], tested, with_twins=True))
         judged = shell_evidence(test.halves, test.maps, [evidence for evidence, _ in found], tested)
         for cut, band in enumerate(judged):
             sums = [of_half[cut] for _, of_half in found]
@@ -213,13 +213,15 @@ def measure_held_out(test: HalfMapTest) -> HeldOut:
     alone: list[HeldOutShells] = []
     to_nyquist = _first_shells(test, cutoffs(test.plan.box / 2))
     if to_nyquist and test.independent and test.correlation < SAME_FRAME:
-        found = _of_both(lambda side: _compare(test, side, test.maps[side], to_nyquist, with_twins=False))
+        found = _of_both(test, lambda side: _compare(test, side, test.maps[side], to_nyquist, with_twins=False))
         alone = shell_evidence(test.halves, test.maps, [evidence for evidence, _ in found], to_nyquist)
     return HeldOut(test.width_A, sum(map(len, test.halves)), test.resolution, tuple(bands), tuple(alone))
 
 
-def _of_both(measure: Callable[[int], Measured]) -> list[Measured]:
-    """Measure something of both halves, at the same time."""
+def _of_both(test: HalfMapTest, measure: Callable[[int], Measured]) -> list[Measured]:
+    """Measure something of both halves: on a CPU at the same time."""
+    if test.plan.device.type != "cpu":
+        return [measure(side) for side in range(len(HALVES))]
     with ThreadPoolExecutor(len(HALVES)) as pool:
         return list(pool.map(measure, range(len(HALVES))))
 
