@@ -89,6 +89,7 @@ def measured(record: Record) -> list[str]:
         table(["part", "how it ended", "seconds"], [outcome(name, part) for name, part in parts.items()]),
         *runs(parts),
         *operations(parts),
+        *(record.get("remarks", [])),
     ]
 
 

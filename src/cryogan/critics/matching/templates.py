@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryogan.critics.matching import likely_poses
 from cryogan.fourier import Disc, radial_power
 from cryogan.physics.projector import FourierProjector
 from cryogan.physics.simulator import Simulator
@@ -165,8 +166,14 @@ class TemplateBank:
         """
         if self._prior == 1:
             return logits.new_ones(len(logits), 1)
-        odds = self._prior / (1 - self._prior) / logits.shape[1]
-        return torch.sigmoid(torch.logsumexp(logits, dim=1, keepdim=True) + math.log(odds))
+        return torch.sigmoid(torch.logsumexp(logits, dim=1, keepdim=True) + self._log_odds)
+
+    @property
+    def _log_odds(self) -> float:
+        """Logarithm of the odds that an image shows a particle at one template's pose, over that it shows none."""
+        if self._prior == 1:
+            return math.inf
+        return math.log(self._prior / (1 - self._prior) / (len(self.rotations) * len(self.shifts)))
 
     def attend(self, images: Observed, inverse_temperature: float, size: int) -> tuple[Tensor, Tensor]:
         """Weight the images with the attention (ii) over all templates.
@@ -183,6 +190,12 @@ class TemplateBank:
         total, attended = torch.zeros_like(self._projections), []
         for part in images.split(size):
             ratios, matched = self.log_likelihood_ratios(part)
+            limits = None if ratios.is_cuda else likely_poses.find_few(ratios, inverse_temperature)
+            if limits is not None:
+                of_part, scores = likely_poses.attend(ratios, matched, limits, inverse_temperature, self._log_odds)
+                total += of_part
+                attended.append(scores)
+                continue
             attention = ratios.flatten(1)
             for image in rows_in_cache(attention):
                 logits = inverse_temperature * attention[image]
