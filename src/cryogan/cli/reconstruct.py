@@ -91,15 +91,15 @@ def reconstruct_command(
             result = reconstruct(
                 particles, out, chosen, noise=noise, data_dir=data_dir, cache=cache, console=console, job=job
             )
-    return _finished(result, chosen, strict, console)
+    return _finished(result, chosen, strict, console, alone=job is None)
 
 
-def _finished(result: "Result", chosen: "Settings", strict: bool, console: Console | None) -> Answer:
+def _finished(result: "Result", chosen: "Settings", strict: bool, console: Console | None, *, alone: bool) -> Answer:
     """Judge a run, and refine it, if that is wished."""
     from cryogan.refinement.finish import finish
     from cryogan.refinement.refine import refine
 
-    verdict = finish(result, chosen, console)
+    result, verdict = finish(result, chosen, console, alone=alone)
     values = _of_run(result)
     text = [f"What came out, and what to do next: {values['report']}", *_with_symmetry(result)]
     if chosen.refine:

@@ -311,6 +311,12 @@ class RunSettings(Group):
     verdict: bool = Field(
         True, description="At the end of a run, judge how far its map can be believed, as `cryogan verdict` does."
     )
+    retries: int = Field(
+        1,
+        ge=0,
+        description="How often a half map is made again, from zero and with other random numbers, if the verdict finds "
+        "that it alone is wrong.",
+    )
     seed: int = Field(0, ge=0, description="Seed of every random number.")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, ...")
     threads: int | None = Field(

@@ -93,7 +93,7 @@ def run_job(folder: JobFolder, request: Request, console: Console) -> Done:
             data_dir=request.data_dir,
             console=console,
         )
-    verdict = finish(result, request.settings, console)
+    result, verdict = finish(result, request.settings, console)
     plan, source = Plan.read(folder.run.path), folder.source(refined=request.settings.refine)
     if request.settings.refine:
         shutil.rmtree(source.path, ignore_errors=True)  # of an earlier call, which was stopped or had other maps

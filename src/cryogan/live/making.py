@@ -53,7 +53,7 @@ def make_map(folder: LiveFolder, settings: Settings, task: MapTask, background: 
     if background.noise is not None and not noise.exists():
         write_patches(folder, task.number, background.noise, background.data_dir, settings)
     result = _run(folder, run, settings, task, noise if noise.exists() else None)
-    verdict = finish(result, copies_settings(settings), _silent())
+    result, verdict = finish(result, copies_settings(settings), _silent())
     assert verdict is not None
     sample = evenly_spread(len(rows), SAMPLE).tolist()
     blocks = read_star(star)
@@ -91,7 +91,7 @@ def finish_collection(folder: LiveFolder, settings: Settings, background: Backgr
         result = reconstruct(
             folder.final_particles, final.path, settings, noise=noise, data_dir=base, console=_silent()
         )
-    verdict = finish(result, settings, _silent())
+    result, verdict = finish(result, settings, _silent())
     if settings.refine and not folder.final.refined.map.exists():
         refine(final.path, console=_silent())
     sentence = "" if verdict is None else verdict.finding.sentence

@@ -132,7 +132,9 @@ def build_trainer(plan: Plan, index: int, particles: Path, half: int, ranks: Ran
         ranks: the processes that train this half together.
     """
     s, stage = plan.settings, plan.stages[index]
-    simulator_seed, critic_seed, order_seed = map(int, np.random.SeedSequence([s.seed, half, index]).generate_state(3))
+    again = [plan.tries[half - 1]] if plan.tries[half - 1] > 1 else []
+    seeds = np.random.SeedSequence([s.seed, half, index, *again]).generate_state(3)
+    simulator_seed, critic_seed, order_seed = map(int, seeds)
     images, simulator = build_simulator(plan, stage.box, particles, half, simulator_seed)
     inputs = TrainerInputs(
         plan.task,

@@ -214,6 +214,11 @@ class RunFolder(MapFolder):
                     last[record["step"]] = record
         return [last[step] for step in sorted(last)]
 
+    def forget(self, half: int) -> None:
+        """Delete the maps and the checkpoint of half 1 or 2 of a finished run, so that it begins from zero."""
+        for path in (self.checkpoint(half), *self.snapshots.glob(f"half{half}_*")):
+            path.unlink()
+
     def request_stop(self) -> None:
         """Ask the run to write its checkpoints and to end."""
         self.stop_request.touch()

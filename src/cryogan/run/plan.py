@@ -81,6 +81,7 @@ class Plan:
         image_folders: where the stacks were found that `particles.star` names.
         image_files: what other programs have to know of them; unknown in runs of older versions.
         mask: map that bounds the volume in place of the sphere; a run's folder has a copy.
+        tries: how often half 1 and half 2 were begun, each time with other random numbers.
     """
 
     settings: Settings
@@ -100,6 +101,7 @@ class Plan:
     image_folders: tuple[Path, ...] = ()
     image_files: ImageFiles = ImageFiles()
     mask: Path | None = None
+    tries: tuple[int, int] = (1, 1)
 
     @property
     def is_picked(self) -> bool:
@@ -198,6 +200,11 @@ class Plan:
             self.settings.device, f'Go on where there is one, or set device = "cpu" in {RunFolder(folder).record}.'
         )
 
+    def with_another_try(self, half: int) -> "Plan":
+        """Return this plan with other random numbers for half 1 or 2."""
+        tries = [count + (number == half) for number, count in enumerate(self.tries, 1)]
+        return replace(self, tries=(tries[0], tries[1]))
+
     def write(self, folder: Path, checksums: Mapping[str, str] | None = None) -> None:
         """Record the plan in a folder as `run.toml`: settings, inputs, resolved numbers, versions and machine.
 
@@ -239,6 +246,7 @@ class Plan:
             if "mask" in numbers:  # the folder may have been moved
                 numbers["mask"] = RunFolder(folder).given_mask
             numbers["image_folders"] = tuple(map(Path, numbers.get("image_folders", ())))
+            numbers["tries"] = tuple(numbers.get("tries", (1, 1)))
             numbers["image_files"] = ImageFiles(**numbers.get("image_files", {}))
             numbers["stages"] = tuple(Stage(**stage) for stage in numbers["stages"])
             # Runs of versions that subtracted no plane go on without.

@@ -85,6 +85,25 @@ def resume(folder: Path, *, console: Console | None = None, job: Job | None = No
     return _run(RunFolder(folder), plan, RunLog(RunFolder(folder), console or Console(stderr=True)), job)
 
 
+def make_again(folder: Path, half: int, console: Console | None = None) -> Result:
+    """Make a half of a finished run again, from zero and with other random numbers, and compare the halves anew.
+
+    Args:
+        folder: folder of the run.
+        half: 1 or 2; its maps are lost.
+        console: for progress and findings; default: standard error.
+
+    Raises:
+        InputError: the folder is not that of a finished run.
+        Interrupted: Ctrl-C; go on with `resume`.
+    """
+    run, plan = RunFolder(folder), Plan.read(folder).with_another_try(half)
+    run.require_finished()
+    plan.write(folder)
+    run.forget(half)
+    return _run(run, plan, RunLog(run, console or Console(stderr=True)), None)
+
+
 def figures(folder: Path) -> Result:
     """Compare the half maps of a finished run again, and draw its figures anew.
 

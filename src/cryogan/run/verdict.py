@@ -77,6 +77,13 @@ class Verdict:
         return max(supported, agreed)
 
     @property
+    def wrong_half(self) -> int | None:
+        """The half map, 1 or 2, that alone is not supported; None: there is no such."""
+        if self.finding.code != verdict_kinds.ONE_HALF.code or self.evidence.held_out.only_half is None:
+            return None
+        return 2 - self.evidence.held_out.only_half[0]
+
+    @property
     def finding(self) -> Finding:
         """The verdict in one sentence, with its code: the first word on a run."""
         e = self.evidence
