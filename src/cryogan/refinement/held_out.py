@@ -38,7 +38,9 @@ from cryogan.run.verdict import SAME_FRAME
 COARSEST = 5  # shell of the coarsest cut-off
 FINEST_SHARE = 2 / 3  # of the half maps' resolution, at the finest cut-off
 CUTOFFS = 3
-SEARCHES = 4  # of the poses, each with other templates, views of other particles, and twins; they are averaged
+# Searches of the poses, each with other templates, views of other particles, and twins, which are averaged; and the
+# shell from which on one is enough.
+SEARCHES, SURE_SHELL = 4, 32
 OTHERS = 2  # other particles' views that are subtracted
 DRAWS = 64  # maps with random phases
 TWINS = 300  # of each half's particles
@@ -83,6 +85,11 @@ def cutoffs(finest: float) -> list[int]:
     """Return the cut-offs, shells, for half maps that agree up to the shell `finest`."""
     last = math.floor(FINEST_SHARE * finest)
     return [] if last < COARSEST else sorted({round(cut) for cut in np.linspace(COARSEST, last, CUTOFFS)})
+
+
+def searches(cutoff: int) -> int:
+    """Return how often the poses are searched at a cut-off, shells: coarse frequencies leave them uncertain."""
+    return min(SEARCHES, max(1, round(SURE_SHELL / cutoff)))
 
 
 @torch.no_grad()
@@ -237,7 +244,7 @@ def _compare(
 ) -> tuple[list[Evidence], list[SignalSums]]:
     """Compare the particles of a half, and twins simulated from the map, with it at poses from below each cut-off.
 
-    The poses are searched several times, and what is found is averaged: coarse frequencies leave them uncertain.
+    The poses are searched several times, see `searches`, and what is found is averaged.
 
     Args:
         test: Half maps and the particles of each half.
@@ -249,30 +256,29 @@ def _compare(
     Returns:
         The evidence of each cut-off; and what the correlation with the particles' signal is made of, if `with_twins`.
     """
-    half, found = test.halves[side], []
-    for _ in range(SEARCHES):
-        poses = [search_poses(half, density, float(cutoff)) for cutoff, _ in tested]
-        evidence = [
-            compare_beyond(half, test.maps[side], p, first) for p, (_, first) in zip(poses, tested, strict=True)
-        ]
-        found.append((evidence, _signal_sums(half, density, test.for_twins(side), poses, tested) if with_twins else []))
-    evidence, sums = ([_mean(of_cut) for of_cut in zip(*values, strict=True)] for values in zip(*found, strict=True))
-    return evidence, sums
+    half, count = test.halves[side], [searches(cutoff) for cutoff, _ in tested]
+    evidence: list[list[Evidence]] = [[] for _ in tested]
+    sums: list[list[SignalSums]] = [[] for _ in tested]
+    poses: dict[int, Poses] = {}
+    noise = len(half) * noise_by_shell(half.disc(half.projector.box / 2))
+    for number in range(max(count)):
+        again = [cut for cut in range(len(tested)) if number < count[cut]]
+        for cut in again:
+            cutoff, first = tested[cut]
+            poses[cut] = search_poses(half, density, float(cutoff))
+            evidence[cut].append(compare_beyond(half, test.maps[side], poses[cut], first))
+        if with_twins:
+            finest, shown = poses[len(tested) - 1], test.for_twins(side)
+            twins, rotations = half.twins(shown, finest.rotations, finest.shifts, TWINS)
+            for cut in again:
+                of_twins = search_poses(twins, density, float(tested[cut][0]))
+                real = correlation_sums(half, density, poses[cut])
+                simulated = correlation_sums(twins, density, of_twins, (shown, rotations))
+                sums[cut].append(SignalSums(real, simulated, noise))
+    return [_mean(of_cut) for of_cut in evidence], [_mean(of_cut) for of_cut in sums if of_cut]
 
 
 def _mean(found: Sequence[Averaged]) -> Averaged:
     """Return the mean of the values of several searches."""
     names = [field.name for field in fields(found[0])]
     return type(found[0])(*(torch.stack([getattr(values, name) for values in found]).mean(0) for name in names))
-
-
-def _signal_sums(
-    half: HalfSet, density: Tensor, shown: Tensor, poses: Sequence[Poses], tested: Sequence[tuple[int, int]]
-) -> list[SignalSums]:
-    twins, rotations = half.twins(shown, poses[-1].rotations, poses[-1].shifts, TWINS)
-    noise, found = len(half) * noise_by_shell(half.disc(half.projector.box / 2)), []
-    for (cutoff, _), of_real in zip(tested, poses, strict=True):
-        of_twins = search_poses(twins, density, float(cutoff))
-        sums = correlation_sums(half, density, of_real), correlation_sums(twins, density, of_twins, (shown, rotations))
-        found.append(SignalSums(*sums, noise))
-    return found
