@@ -48,6 +48,14 @@ INVERTED = Kind(
     "resolution can be given.",
     "Look for a wrong sign of the defocus; or give --invert (or leave it out).",
 )
+WRONG_SYMMETRY = Kind(
+    "wrong-symmetry",
+    "error",
+    "Wrong or undecided: {half} and {held_out}, but the search, which is made without symmetry, found a map without "
+    "{symmetry}: its half maps correlate {score:.0%} as well under that symmetry's rotations as without. No resolution "
+    "can be given.",
+    "Run again with --symmetry C1, and then: cryogan symmetry",
+)
 UNDECIDED = Kind(
     "undecided",
     "error",
