@@ -93,8 +93,8 @@ def searched_symmetry(folder: RunFolder, plan: Plan) -> SymmetryScore | None:
     pixel_size = plan.box * plan.pixel_size / SEARCHED_BOX
     first, second = (resample(*read_volume(path), SEARCHED_BOX, pixel_size) for path in paths)
     try:
-        second = align(second, first, pixel_size, seed=plan.settings.seed).apply(second, pixel_size)
-        return symmetry_score(first, second, pixel_size, plan.settings.symmetry)
+        aligned = align(second, first, pixel_size, seed=plan.settings.seed).apply(second, pixel_size)
+        return symmetry_score(first, aligned, pixel_size, plan.settings.symmetry)
     except InputError:  # they agree on too few shells, or too weakly
         return None
 

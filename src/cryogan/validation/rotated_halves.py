@@ -91,7 +91,8 @@ class SymmetryScore:
     def from_values(cls, values: Mapping[str, Any]) -> "SymmetryScore":
         """Return the score that was recorded as JSON, which has None for minus infinity."""
         recorded = {field.name: values[field.name] for field in fields(cls)}
-        return cls(**{name: -math.inf if value is None else value for name, value in recorded.items()})
+        finite: dict[str, Any] = {name: -math.inf if value is None else value for name, value in recorded.items()}
+        return cls(**finite)
 
 
 class HalvesUnderRotation:
