@@ -233,7 +233,7 @@ def test_a_symmetry_that_the_search_surely_did_not_find_is_told() -> None:
     wrong = with_score(verdict(last=12), 0.3)
     assert wrong.finding.code == "wrong-symmetry"
     assert wrong.resolution is None
-    assert "found a map without D3: its half maps correlate 30% as well" in wrong.sentence
+    assert "found a map that does not have D3: its score is 0.30 +- 0.02" in wrong.sentence
     assert "score 0.30 +- 0.02" in wrong.sentences["Symmetry"]
     for value, error in ((0.98, 0.02), (0.8, 0.02), (0.3, 0.3)):
         assert with_score(verdict(last=12), value, error).is_resolved

@@ -65,9 +65,9 @@ class Evidence:
         return cls(**({**values} | parts))
 
     @property
-    def lacks_symmetry(self) -> bool:
-        """Whether the search surely found a map without the imposed symmetry."""
-        return self.searched is not None and self.searched.is_lacking
+    def wrong_symmetry(self) -> SymmetryScore | None:
+        """The score of the imposed symmetry, where the search surely found a map without it; or None."""
+        return self.searched if self.searched is not None and self.searched.is_lacking else None
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Verdict:
     def resolution(self) -> float | None:
         """Resolution to which the map can be believed, A: never finer than held-out data support; None: to none."""
         e, supported = self.evidence, self.evidence.held_out.resolution
-        wrong = e.contrast < 0 or e.shape.skewness < 0 or e.lacks_symmetry or e.held_out.contradiction is not None
-        if supported is None or wrong:
+        inverted = e.contrast < 0 or e.shape.skewness < 0
+        if supported is None or inverted or e.wrong_symmetry is not None or e.held_out.contradiction is not None:
             return None
         agreed = min(e.finest, e.half_map_resolution or math.inf)
         return max(supported, agreed)
@@ -97,8 +97,8 @@ class Verdict:
         values = {"half": self._half_maps, "held_out": self._supported}
         if e.contrast < 0:
             return verdict_kinds.DARK(**values)
-        if e.searched is not None and e.lacks_symmetry:
-            return verdict_kinds.WRONG_SYMMETRY(symmetry=e.searched.symmetry, score=e.searched.score, **values)
+        if (found := e.wrong_symmetry) is not None:
+            return verdict_kinds.WRONG_SYMMETRY(symmetry=found.symmetry, score=found.score, error=found.error, **values)
         if e.held_out.contradiction is not None:
             at, share = e.held_out.contradiction
             return verdict_kinds.MISMATCH(at=at, share=share, **values)
@@ -180,7 +180,7 @@ class Verdict:
             return {}
         return {
             "Symmetry": f"{found.symmetry} has the score {found.score:.2f} +- {found.error:.2f} on the maps of the "
-            "search, which is made without symmetry (1: they have it as far as they agree)"
+            "initial search, which is made without symmetry; 1: they have it"
         }
 
     @property

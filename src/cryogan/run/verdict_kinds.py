@@ -51,9 +51,8 @@ INVERTED = Kind(
 WRONG_SYMMETRY = Kind(
     "wrong-symmetry",
     "error",
-    "Wrong or undecided: {half} and {held_out}, but the search, which is made without symmetry, found a map without "
-    "{symmetry}: its half maps correlate {score:.0%} as well under that symmetry's rotations as without. No resolution "
-    "can be given.",
+    "Wrong or undecided: {half} and {held_out}, but the initial search, which is made without symmetry, found a map "
+    "that does not have {symmetry}: its score is {score:.2f} +- {error:.2f}, not 1. No resolution can be given.",
     "Run again with --symmetry C1, and then: cryogan symmetry",
 )
 UNDECIDED = Kind(
