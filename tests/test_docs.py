@@ -111,6 +111,7 @@ def test_the_page_of_outputs_has_every_file_of_a_run() -> None:
     files = [place for place in places if isinstance(place, Path)]
     assert len(files) > 15
     files += [make(1) for make in (folder.half_map, folder.checkpoint, folder.final, folder.latest, folder.class_table)]
+    files.append(folder.searched(1))
     for file in files:
         assert file.name.startswith(".") or file.name in page, file.name
 

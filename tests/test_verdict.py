@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from builders import finished, verdict
 from cryogan.cli import main
@@ -18,12 +19,14 @@ from cryogan.particles import write_particles, write_volume
 from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.likeness import auc, measure_likeness
+from cryogan.refinement.verdict import searched_symmetry
 from cryogan.run import warnings
 from cryogan.run.folder import RunFolder
 from cryogan.run.inputs import read_inputs
 from cryogan.run.likeness import auc_deviation
+from cryogan.run.plan import Plan
 from cryogan.run.verdict import Verdict, read_verdict, record_path, write_verdict
-from cryogan.validation import molecule_diameter, radial_average, shape_of
+from cryogan.validation import Alignment, SymmetryScore, molecule_diameter, radial_average, shape_of
 
 BOX, PIXEL = 32, 4.0
 
@@ -221,6 +224,56 @@ def test_half_maps_that_agree_on_more_than_particles_hold_are_told() -> None:
     assert with_share(verdict(last=12), 0.9, 0.05).is_resolved
 
 
+def with_score(found: Verdict, value: float, error: float = 0.02) -> Verdict:
+    """Half maps with D3 imposed, which has this score on the maps of the search."""
+    return changed(found, searched=SymmetryScore("D3", 0.9 * value, 0.9, error, value, value))
+
+
+def test_a_symmetry_that_the_search_surely_did_not_find_is_told() -> None:
+    wrong = with_score(verdict(last=12), 0.3)
+    assert wrong.finding.code == "wrong-symmetry"
+    assert wrong.resolution is None
+    assert "found a map that does not have D3: its score is 0.30 +- 0.02" in wrong.sentence
+    assert "score 0.30 +- 0.02" in wrong.sentences["Symmetry"]
+    for value, error in ((0.98, 0.02), (0.8, 0.02), (0.3, 0.3)):
+        assert with_score(verdict(last=12), value, error).is_resolved
+    assert "Symmetry" not in verdict(last=12).sentences
+
+
+def search_maps(run: Path, *volumes: np.ndarray) -> SymmetryScore | None:
+    """Put maps of 32 px in the place of those of the search, and score the run's symmetry on them."""
+    folder = RunFolder(run)
+    for half, volume in enumerate(volumes, 1):
+        write_volume(folder.searched(half), volume.astype(np.float32), PIXEL)
+    return searched_symmetry(folder, Plan.read(run))
+
+
+@pytest.mark.parametrize(("symmetry", "lacking"), [("D2", False), ("D3", True)])
+def test_the_imposed_symmetry_is_scored_on_the_maps_of_the_search(
+    symmetry: str, lacking: bool, particles: Path, tmp_path: Path
+) -> None:
+    """The phantom has D2; each half's map is in a frame of its own."""
+    run = finished(tmp_path / "run", particles, truth(), symmetry=symmetry)
+    assert search_maps(run) is None
+    generator = np.random.default_rng(0)
+    turned = Alignment(Rotation.random(random_state=5).as_matrix(), np.array([3.0, -4.0, 2.0]), True, 1.0, np.nan)
+    first, second = (
+        volume + 0.02 * truth().max() * generator.standard_normal((BOX,) * 3)
+        for volume in (truth(), turned.apply(truth(), PIXEL))
+    )
+    score = search_maps(run, first, second)
+    assert score is not None
+    assert score.is_lacking is lacking
+    assert score.score == pytest.approx(1, abs=0.05) if symmetry == "D2" else score.score < 0.5
+    assert search_maps(run, first, generator.standard_normal((BOX,) * 3)) is None
+    assert search_maps(run, first, np.zeros((BOX,) * 3)) is None
+
+
+def test_the_symmetry_of_several_classes_is_not_scored(particles: Path, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", particles, truth(), symmetry="D3", classes=2)
+    assert search_maps(run, truth(), truth()) is None
+
+
 def test_particles_that_hold_more_than_a_clear_map_are_told_beside_the_verdict() -> None:
     found = with_share(verdict(last=12), 0.5, 0.05)
     (band,) = found.evidence.held_out.bands
@@ -233,7 +286,17 @@ def test_particles_that_hold_more_than_a_clear_map_are_told_beside_the_verdict()
 def test_the_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert read_verdict(folder) is None
-    write_verdict(record_path(folder), verdict(last=9))
+    for written in (verdict(last=9), with_score(verdict(last=9), 0.3)):
+        write_verdict(record_path(folder), written)
+        assert read_verdict(folder) == written
+
+
+def test_a_record_from_before_the_symmetry_was_scored_is_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    values = json.loads(json.dumps(verdict(last=9).values))
+    del values["evidence"]["searched"]
+    folder.verdict.mkdir()
+    record_path(folder).write_text(json.dumps(values))
     assert read_verdict(folder) == verdict(last=9)
 
 

@@ -80,6 +80,23 @@ def test_a_half_is_resumed_within_and_between_stages(critic: str, particles: Pat
     np.testing.assert_array_equal(read_volume(parts / final)[0], read_volume(whole / final)[0])
 
 
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(("symmetry", "kept"), [("D2", True), ("C1", False)])
+def test_the_map_of_the_search_is_kept_before_a_symmetry_is_imposed(
+    symmetry: str, kept: bool, critic: str, particles: Path, tmp_path: Path
+) -> None:
+    chosen = tiny(critic, symmetry=symmetry, starts=1)
+    folder = RunFolder(prepared(tmp_path / "run", particles, chosen))
+    messages: queue.Queue[Message] = queue.Queue()
+    train_half(folder.path, 2, messages)  # type: ignore[arg-type]
+    assert last(messages).outcome is Outcome.FINISHED, last(messages).text
+    assert folder.searched(2).exists() is (kept and critic == "matching")  # the other learns with the symmetry
+    if folder.searched(2).exists():
+        search = build_trainer(Plan.read(folder.path), 0, folder.particles, 2)
+        search.load_state_dict(torch.load(folder.checkpoint(2))["best"])
+        np.testing.assert_array_equal(read_volume(folder.searched(2))[0], search.result().numpy())
+
+
 class Spoiling(queue.Queue[Message]):
     """Does something to the particles' stack at the given step."""
 

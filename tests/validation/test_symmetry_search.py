@@ -1,5 +1,7 @@
 """The point groups of half maps made without symmetry are found, and no others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -65,6 +67,16 @@ def test_a_wrong_group_is_scored_with_it_without_it_and_by_chance() -> None:
     assert score.score == pytest.approx(score.with_it / score.without_it)
     assert score.score < 0.5
     assert not score.holds
+
+
+def test_maps_surely_lack_a_wrong_group_and_noise_makes_it_less_sure() -> None:
+    volume = symmetric("D2", ROTATION, SHIFT)
+    right, wrong = (symmetry_score(*halves(volume), PIXEL, name) for name in ("D2", "D3"))
+    assert wrong.is_lacking
+    assert not right.is_lacking
+    assert not replace(right, with_it=0.8 * right.without_it).is_lacking
+    assert replace(wrong, error=0.02).is_lacking
+    assert not replace(wrong, error=(0.71 - wrong.score) / 2).is_lacking
 
 
 def test_a_symmetry_that_is_lost_at_high_frequency_is_near() -> None:

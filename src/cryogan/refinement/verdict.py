@@ -6,16 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from cryogan.critics.matching.schedule import SEARCH_SHELLS
+from cryogan.errors import InputError
+from cryogan.particles import read_volume
 from cryogan.particles.contrast import contrast_sign
 from cryogan.refinement.half_map_test import HalfMapTest
 from cryogan.refinement.held_out import measure_held_out
 from cryogan.refinement.likeness import measure_likeness
 from cryogan.report.figures import plot_held_out, plot_likeness
-from cryogan.run.folder import RunFolder
+from cryogan.run.folder import HALVES, RunFolder
 from cryogan.run.held_out import THRESHOLD
 from cryogan.run.log import RunLog
+from cryogan.run.plan import Plan
 from cryogan.run.verdict import Evidence, Verdict, read_verdict, record_path, write_verdict
-from cryogan.validation import shape_of
+from cryogan.validation import SymmetryScore, align, resample, shape_of, symmetry_score
+
+SEARCHED_BOX = 2 * (int(SEARCH_SHELLS[1]) + 1)  # pixels; has the shells of the search
 
 
 def judge_run(run: Path, *, correlation_other_hand: float | None = None, console: Console | None = None) -> Verdict:
@@ -37,7 +43,7 @@ def judge_run(run: Path, *, correlation_other_hand: float | None = None, console
     log.say("Held-out particles are compared with the half maps.")
     if correlation_other_hand is None and (earlier := read_verdict(folder)):
         correlation_other_hand = earlier.evidence.correlation_other_hand
-    verdict = judge(test, correlation_other_hand)
+    verdict = judge(test, correlation_other_hand, searched_symmetry(folder, test.plan))
     write_verdict(record_path(folder), verdict)
     plot_evidence(folder.verdict, test, verdict)
     log.report(verdict.findings[1:])
@@ -45,12 +51,15 @@ def judge_run(run: Path, *, correlation_other_hand: float | None = None, console
     return verdict
 
 
-def judge(test: HalfMapTest, correlation_other_hand: float | None = None) -> Verdict:
+def judge(
+    test: HalfMapTest, correlation_other_hand: float | None = None, searched: SymmetryScore | None = None
+) -> Verdict:
     """Measure all evidence.
 
     Args:
         test: Half maps, and the particles of each half.
         correlation_other_hand: As for `judge_run`.
+        searched: Score of the imposed symmetry on maps that were made without it; None: not known.
     """
     plan, (first, second) = test.plan, test.half_maps
     evidence = Evidence(
@@ -63,8 +72,31 @@ def judge(test: HalfMapTest, correlation_other_hand: float | None = None) -> Ver
         shape=shape_of((first + second) / 2, plan.pixel_size, test.resolution, test.mask, plan.mask_radius),
         held_out=measure_held_out(test),
         likeness=measure_likeness(test),
+        searched=searched,
     )
     return Verdict(evidence)
+
+
+def searched_symmetry(folder: RunFolder, plan: Plan) -> SymmetryScore | None:
+    """Score the symmetry of a run on the maps that the search of each half made without it.
+
+    Args:
+        folder: Of the run.
+        plan: Of the run.
+
+    Returns:
+        The score; None: the run has no such maps, a mask or several classes shaped them, or they agree too little.
+    """
+    paths = [folder.searched(half) for half in HALVES]
+    if plan.mask is not None or plan.settings.classes > 1 or not all(path.exists() for path in paths):
+        return None
+    pixel_size = plan.box * plan.pixel_size / SEARCHED_BOX
+    first, second = (resample(*read_volume(path), SEARCHED_BOX, pixel_size) for path in paths)
+    try:
+        aligned = align(second, first, pixel_size, seed=plan.settings.seed).apply(second, pixel_size)
+        return symmetry_score(first, aligned, pixel_size, plan.settings.symmetry)
+    except InputError:  # they agree on too few shells, or too weakly
+        return None
 
 
 def plot_evidence(folder: Path, test: HalfMapTest, verdict: Verdict) -> None:

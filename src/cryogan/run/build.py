@@ -228,6 +228,11 @@ def signal_variance(images: ParticleImages, rows: NDArray[np.integer]) -> float:
     return float(images.batch(rows)[:, centre].var()) - 1.0
 
 
+def gains_symmetry(trainer: Trainer, coarser: Trainer) -> bool:
+    """Whether the stage that begins imposes a symmetry that the stage before did not."""
+    return len(coarser.volume.point_group) < len(trainer.volume.point_group)
+
+
 def start_from(trainer: Trainer, coarser: Trainer) -> None:
     """Carry map and scales over from the stage before.
 
@@ -240,7 +245,7 @@ def start_from(trainer: Trainer, coarser: Trainer) -> None:
     """
     old, new = coarser.simulator, trainer.simulator
     coarse: np.ndarray = coarser.volume.density.detach().cpu().numpy()
-    if len(coarser.volume.point_group) < len(trainer.volume.point_group):
+    if gains_symmetry(trainer, coarser):
         in_frame = trainer.settings.mask is not None  # nearly: the search was bounded by the mask
         axes = find_axes(coarse, old.pixel_size, trainer.settings.symmetry, nearest=in_frame)
         coarse = axes.apply(coarse, old.pixel_size)

@@ -114,6 +114,10 @@ class RunFolder(MapFolder):
         """The trained map of half 1 or 2 in its own frame, before the halves are aligned and compared."""
         return self.snapshots / f"half{half}_final.mrc"
 
+    def searched(self, half: int) -> Path:
+        """The map of half 1 or 2 in its own frame that the initial search made without the symmetry of the run."""
+        return self.snapshots / f"half{half}_search.mrc"
+
     def trained_map(self, half: int) -> Path:
         """Find the trained map of half 1 or 2: `final`, or in runs of version 0.1 the snapshot after the last step."""
         path = self.final(half)

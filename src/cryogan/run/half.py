@@ -14,7 +14,7 @@ from cryogan.errors import InputError
 from cryogan.files import locked, unwritable
 from cryogan.parallel.ranks import ALONE, Ranks
 from cryogan.particles import ParticleTable, read_particles
-from cryogan.run.build import build_trainer, read_half, start_from
+from cryogan.run.build import build_trainer, gains_symmetry, read_half, start_from
 from cryogan.run.checkpoint import load_checkpoint, save_checkpoint
 from cryogan.run.folder import Outcome, RunFolder
 from cryogan.run.messages import Tell
@@ -94,6 +94,9 @@ class Half:
                 trainer.load_state_dict(saved["training"])
                 saved = None
             elif self._best.trainer is not None and not self._plan.is_trial(index):
+                if gains_symmetry(trainer, self._best.trainer):
+                    for observer in self._observers:
+                        observer.see_search(self._best.trainer)
                 start_from(trainer, self._best.trainer)
                 # Other machines may find other axes.
                 self._ranks.copy_first(trainer.volume.state_dict().values())

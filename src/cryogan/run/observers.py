@@ -56,6 +56,13 @@ class Observer:
     def see_step(self, step: Step) -> None:
         """Look at a volume update."""
 
+    def see_search(self, trainer: Trainer) -> None:
+        """Look at the map of a search without symmetry, before the symmetry's axes are found in it.
+
+        Args:
+            trainer: trainer of the search.
+        """
+
     def see_end(self, trainer: Trainer, number: int, outcome: Outcome) -> None:
         """Look at the end.
 
@@ -133,7 +140,7 @@ class LatestMap(Observer):
 
 
 class Snapshots(Observer):
-    """Keeps the map at some steps, and the last one."""
+    """Keeps the map at some steps, that of a search without symmetry, and the last one."""
 
     def __init__(self, folder: RunFolder, half: int) -> None:
         self._folder, self._half = folder, half
@@ -142,6 +149,10 @@ class Snapshots(Observer):
         """Keep the map of a chosen step."""
         if step.is_snapshot:
             write_map(self._folder.snapshot(self._half, step.number), step.trainer)
+
+    def see_search(self, trainer: Trainer) -> None:
+        """Keep the map in which the symmetry, which is imposed next, can still be seen or missed."""
+        write_map(self._folder.searched(self._half), trainer)
 
     def see_end(self, trainer: Trainer, number: int, outcome: Outcome) -> None:
         """Write the map that the halves are compared by."""

@@ -6,7 +6,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cryogan.errors import Finding, InputError
@@ -90,12 +90,8 @@ class FoundSymmetry:
         """Return what was recorded as JSON."""
         if values["finest_A"] is None:
             return cls(None, values["reason"])
-        scores = []
-        for group in values["groups"]:
-            known = {field.name: group[field.name] for field in fields(SymmetryScore)}
-            finite: dict[str, Any] = {name: -math.inf if value is None else value for name, value in known.items()}
-            scores.append(SymmetryScore(**finite))
-        return cls(SymmetrySuggestion(tuple(scores), values["finest_A"]))
+        scores = tuple(map(SymmetryScore.from_values, values["groups"]))
+        return cls(SymmetrySuggestion(scores, values["finest_A"]))
 
 
 def find_symmetry_of_run(folder: RunFolder) -> FoundSymmetry:

@@ -16,7 +16,7 @@ from cryogan.run import verdict_kinds, warnings
 from cryogan.run.folder import RunFolder
 from cryogan.run.held_out import HeldOut
 from cryogan.run.likeness import Likeness
-from cryogan.validation.shape import Shape
+from cryogan.validation import Shape, SymmetryScore
 
 SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
 ROUND = 0.9  # share of the map that its radial average explains, from which on it is called featureless
@@ -37,6 +37,8 @@ class Evidence:
         shape: How round the map is, how empty its border, and which way up it is.
         held_out: What held-out particles and frequencies support.
         likeness: What tells real from simulated images, and what is known of the poses.
+        searched: Score of the imposed symmetry on the maps that each half's search made without it; None: there are no
+            such maps, or they agree too little.
     """
 
     half_map_resolution: float | None
@@ -48,12 +50,24 @@ class Evidence:
     shape: Shape
     held_out: HeldOut
     likeness: Likeness
+    searched: SymmetryScore | None = None
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Evidence":
         """Return the evidence that was recorded as JSON."""
-        parts = {"shape": Shape(**values["shape"]), "held_out": HeldOut.from_values(values["held_out"])}
-        return cls(**({**values} | parts | {"likeness": Likeness.from_values(values["likeness"])}))
+        searched = values.get("searched")
+        parts = {
+            "shape": Shape(**values["shape"]),
+            "held_out": HeldOut.from_values(values["held_out"]),
+            "likeness": Likeness.from_values(values["likeness"]),
+            "searched": searched and SymmetryScore.from_values(searched),
+        }
+        return cls(**({**values} | parts))
+
+    @property
+    def wrong_symmetry(self) -> SymmetryScore | None:
+        """The score of the imposed symmetry, where the search surely found a map without it; or None."""
+        return self.searched if self.searched is not None and self.searched.is_lacking else None
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,11 @@ class Verdict:
     @property
     def resolution(self) -> float | None:
         """Resolution to which the map can be believed, A: never finer than held-out data support; None: to none."""
-        supported = self.evidence.held_out.resolution
-        inverted = self.evidence.contrast < 0 or self.evidence.shape.skewness < 0
-        if supported is None or inverted or self.evidence.held_out.contradiction is not None:
+        e, supported = self.evidence, self.evidence.held_out.resolution
+        inverted = e.contrast < 0 or e.shape.skewness < 0
+        if supported is None or inverted or e.wrong_symmetry is not None or e.held_out.contradiction is not None:
             return None
-        agreed = min(self.evidence.finest, self.evidence.half_map_resolution or math.inf)
+        agreed = min(e.finest, e.half_map_resolution or math.inf)
         return max(supported, agreed)
 
     @property
@@ -90,6 +104,8 @@ class Verdict:
         values = {"half": self._half_maps, "held_out": self._supported}
         if e.contrast < 0:
             return verdict_kinds.DARK(**values)
+        if (found := e.wrong_symmetry) is not None:
+            return verdict_kinds.WRONG_SYMMETRY(symmetry=found.symmetry, score=found.score, error=found.error, **values)
         if e.held_out.contradiction is not None:
             at, share = e.held_out.contradiction
             return verdict_kinds.MISMATCH(at=at, share=share, **values)
@@ -149,6 +165,7 @@ class Verdict:
             + " in the particles",
             "Shape": f"its radial average explains {e.shape.radial_share:.0%} of the map; at the border of the sphere "
             f"it has {e.shape.border:.0%} of the molecule's density; its skewness is {e.shape.skewness:.1f}",
+            **self._symmetry,
         }
 
     @property
@@ -160,6 +177,17 @@ class Verdict:
             "sentence": self.finding.sentence,
             "held_out_A": self.evidence.held_out.resolution,
             "evidence": asdict(self.evidence),
+        }
+
+    @property
+    def _symmetry(self) -> dict[str, str]:
+        """How well the maps of the search have the imposed symmetry, where that is known."""
+        found = self.evidence.searched
+        if found is None:
+            return {}
+        return {
+            "Symmetry": f"{found.symmetry} has the score {found.score:.2f} +- {found.error:.2f} on the maps of the "
+            "initial search, which is made without symmetry; 1: they have it"
         }
 
     @property

@@ -48,6 +48,13 @@ INVERTED = Kind(
     "resolution can be given.",
     "Look for a wrong sign of the defocus; or give --invert (or leave it out).",
 )
+WRONG_SYMMETRY = Kind(
+    "wrong-symmetry",
+    "error",
+    "Wrong or undecided: {half} and {held_out}, but the initial search, which is made without symmetry, found a map "
+    "that does not have {symmetry}: its score is {score:.2f} +- {error:.2f}, not 1. No resolution can be given.",
+    "Run again with --symmetry C1, and then: cryogan symmetry",
+)
 UNDECIDED = Kind(
     "undecided",
     "error",

@@ -8,8 +8,9 @@ maps' FSC, not by its power.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ BELOW, ERRORS = 0.05, 2.0  # by which the score of a symmetry may be below 1, or
 WEAK = 0.1  # standard error of the score 1 from which on half maps tell too little
 NEARLY, NEARLY_COARSE = 0.8, 0.9  # least score, or score in the coarser half of the shells, of what is nearly one
 CLEAR = 0.2  # by which each is above chance
+LACKING = 0.7  # score below which half maps do not have a symmetry, not even nearly
 FILLED = np.pi / 6  # part of the box that an inscribed sphere fills, hence of the coefficients that are independent
 
 
@@ -76,9 +78,21 @@ class SymmetryScore:
         return not self.holds and (most or self.coarse >= max(NEARLY_COARSE, self.chance_coarse + CLEAR))
 
     @property
+    def is_lacking(self) -> bool:
+        """Whether they surely do not have it, not even nearly."""
+        return self.score + ERRORS * self.error < LACKING
+
+    @property
     def status(self) -> Literal["supported", "near", "not supported"]:
         """Which of the two it is, in a word."""
         return "supported" if self.holds else "near" if self.nearly_holds else "not supported"
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "SymmetryScore":
+        """Return the score that was recorded as JSON, which has None for minus infinity."""
+        recorded = {field.name: values[field.name] for field in fields(cls)}
+        finite: dict[str, Any] = {name: -math.inf if value is None else value for name, value in recorded.items()}
+        return cls(**finite)
 
 
 class HalvesUnderRotation:
