@@ -12,7 +12,7 @@ from builders import finished
 from cryogan.grids import centred_radius, falling_cosine, frequency_radius
 from cryogan.models.phantom import phantom
 from cryogan.particles import open_stack, read_star, write_stack
-from cryogan.refinement.half_map_test import HalfMapTest
+from cryogan.refinement.half_map_test import HalfMapTest, finest_shell
 from cryogan.refinement.half_set import HalfSet
 from cryogan.refinement.held_out import compare_beyond, cutoffs, guard_band, measure_held_out, shell_evidence
 from cryogan.refinement.pose_search import Poses, search_poses
@@ -184,6 +184,20 @@ def test_a_half_map_is_supported_alone_only_where_the_other_is_surely_not() -> N
     assert HeldOut(128.0, 400, 9.0, (one, both)).only_half is None
     assert HeldOut(128.0, 400, 9.0, (replace(one, half_z=(right, wrong)), one)).only_half is None
     assert HeldOut(128.0, 400, 9.0, (replace(one, half_z=(weak, right)),)).only_half is None
+
+
+@pytest.mark.parametrize(
+    ("curve", "last"),
+    [
+        ([1, 0.9, 0.8, 0.3, 0.1, 0.0], 3),
+        ([1, 0.9, 0.1, 0.6, 0.2, 0.1], 4),  # a dip, as of a hollow molecule
+        ([1, 0.9, 0.1, 0.4, 0.2, 0.1], 1),  # noise may come back so far
+        ([1, 0.9, 0.8, 0.7, 0.6, 0.4], 5),
+        ([1, 0.1, 0.0, 0.2, 0.0, 0.0], 1),
+    ],
+)
+def test_half_maps_agree_up_to_where_only_dips_are_passed(curve: list[float], last: int) -> None:
+    assert finest_shell(np.array(curve)) == last
 
 
 def test_the_resolution_is_the_finest_of_the_cutoffs_up_to_the_first_gap() -> None:

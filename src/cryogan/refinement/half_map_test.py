@@ -18,6 +18,20 @@ from cryogan.run.plan import Plan
 from cryogan.validation import FscCurves, fsc_curves, molecule_diameter, resolution_at, soft_mask
 
 AT_MOST = 1000  # particles of each half that take part
+AGREED, CLEARLY = 0.143, 0.5  # FSC of half maps
+
+
+def finest_shell(curve: NDArray[np.float64]) -> int:
+    """Return the last shell, 1 or more, to which an FSC is over 0.143, but for dips from which it comes back to 0.5.
+
+    In a dip the molecule has no signal; what comes back to less may be noise.
+
+    Args:
+        curve: FSC (D // 2 + 1,).
+    """
+    back = int(np.flatnonzero(curve >= CLEARLY).max(initial=1))
+    below = np.flatnonzero(curve[back + 1 :] < AGREED)
+    return back + int(below[0]) if len(below) else len(curve) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +126,8 @@ class HalfMapTest:
 
     @property
     def finest_A(self) -> float:
-        """Finest resolution, A, at which the corrected FSC is over 0.143: that of hollow molecules dips before."""
-        return self.width_A / float(np.flatnonzero(np.nan_to_num(self.curves.corrected) >= 0.143).max(initial=1))
+        """Resolution, A, to which the corrected FSC is over 0.143 but for dips, which that of hollow molecules has."""
+        return self.width_A / finest_shell(np.nan_to_num(self.curves.corrected))
 
     @cached_property
     def molecule_diameter(self) -> float:

@@ -29,7 +29,7 @@ class Evidence:
 
     Attributes:
         half_map_resolution: Corrected FSC 0.143 of the half maps, A; None: there is one map, of other particles.
-        finest: Finest resolution, A, at which this FSC is over 0.143; that of hollow molecules dips before.
+        finest: Resolution, A, to which this FSC is over 0.143, but for dips, which that of hollow molecules has.
         correlation: Correlation of the half maps; 1 for one map.
         correlation_other_hand: Correlation of half map 1 with the mirror image of half map 2, aligned; None: not known.
         diameter: Diameter of a ball of the molecule's volume, A.
