@@ -235,7 +235,7 @@ def test_a_symmetry_that_the_search_surely_did_not_find_is_told() -> None:
     assert wrong.resolution is None
     assert "found a map that does not have D3: its score is 0.30 +- 0.02" in wrong.sentence
     assert "score 0.30 +- 0.02" in wrong.sentences["Symmetry"]
-    for value, error in ((0.98, 0.02), (0.8, 0.02), (0.3, 0.3)):
+    for value, error in ((0.98, 0.02), (0.8, 0.02), (0.3, 0.11)):
         assert with_score(verdict(last=12), value, error).is_resolved
     assert "Symmetry" not in verdict(last=12).sentences
 

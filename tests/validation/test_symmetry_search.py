@@ -76,7 +76,7 @@ def test_maps_surely_lack_a_wrong_group_and_noise_makes_it_less_sure() -> None:
     assert not right.is_lacking
     assert not replace(right, with_it=0.8 * right.without_it).is_lacking
     assert replace(wrong, error=0.02).is_lacking
-    assert not replace(wrong, error=(0.71 - wrong.score) / 2).is_lacking
+    assert not replace(wrong, error=(0.71 - wrong.score) / 4).is_lacking
 
 
 def test_a_symmetry_that_is_lost_at_high_frequency_is_near() -> None:

@@ -32,7 +32,9 @@ BELOW, ERRORS = 0.05, 2.0  # by which the score of a symmetry may be below 1, or
 WEAK = 0.1  # standard error of the score 1 from which on half maps tell too little
 NEARLY, NEARLY_COARSE = 0.8, 0.9  # least score, or score in the coarser half of the shells, of what is nearly one
 CLEAR = 0.2  # by which each is above chance
-LACKING = 0.7  # score below which half maps do not have a symmetry, not even nearly
+# Score below which, by so many of its standard errors, half maps surely lack a symmetry. Weak maps may miss a right one
+# by more than two errors, which count coefficients alone.
+LACKING, SURELY = 0.7, 4.0
 FILLED = np.pi / 6  # part of the box that an inscribed sphere fills, hence of the coefficients that are independent
 
 
@@ -80,7 +82,7 @@ class SymmetryScore:
     @property
     def is_lacking(self) -> bool:
         """Whether they surely do not have it, not even nearly."""
-        return self.score + ERRORS * self.error < LACKING
+        return self.score + SURELY * self.error < LACKING
 
     @property
     def status(self) -> Literal["supported", "near", "not supported"]:
