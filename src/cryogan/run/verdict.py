@@ -104,13 +104,13 @@ class Verdict:
         values = {"half": self._half_maps, "held_out": self._supported}
         if e.contrast < 0:
             return verdict_kinds.DARK(**values)
+        if e.held_out.resolution is not None and e.shape.skewness < 0:
+            return verdict_kinds.INVERTED(**values)
         if (found := e.wrong_symmetry) is not None:
             return verdict_kinds.WRONG_SYMMETRY(symmetry=found.symmetry, score=found.score, error=found.error, **values)
         if e.held_out.contradiction is not None:
             at, share = e.held_out.contradiction
             return verdict_kinds.MISMATCH(at=at, share=share, **values)
-        if e.held_out.resolution is not None and e.shape.skewness < 0:
-            return verdict_kinds.INVERTED(**values)
         if e.held_out.only_half is not None and e.half_map_resolution is not None:
             half, alone = e.held_out.only_half
             return verdict_kinds.ONE_HALF(good=half + 1, bad=2 - half, alone=alone, half=self._half_maps)
