@@ -44,3 +44,5 @@ def test_poses_are_few_up_to_a_share() -> None:
     ratios[:, :, few] = 0.0
     assert likely_poses.find_few(ratios, 1.0) is None
     assert likely_poses.find_few(ratios, 0.1) is None  # where the attention is flat, all poses have some
+    ratios[0, 0, 0] = math.nan
+    assert likely_poses.find_few(ratios[:1], 1.0) is None

@@ -21,12 +21,12 @@ def find_few(ratios: Tensor, inverse_temperature: float) -> Tensor | None:
     """Find the poses that have any attention, by the log-likelihood ratios (B, L, M) of images on a CPU.
 
     Returns:
-        For each image the ratio above which they are, (B,); None: they are not few.
+        For each image the ratio above which they are, (B,); None: they are not few, or not finite.
     """
     limits = ratios.amax((1, 2)) - NEGLIGIBLE / max(inverse_temperature, 1e-30)
     counted = ratios[::COUNTED]
     count = torch.count_nonzero(counted > limits[::COUNTED, None, None])
-    return limits if count <= FEW * counted.numel() else None
+    return limits if count <= FEW * counted.numel() and bool(limits.isfinite().all()) else None
 
 
 def attend(
