@@ -13,7 +13,7 @@ import torch
 
 from builders import prepared
 from cryogan.config import Settings, resolve
-from cryogan.critics.matching.templates import Observed, TemplateBank, Templates
+from cryogan.critics.matching.templates import TemplateBank, Templates
 from cryogan.critics.micro_batch import MicroBatch
 from cryogan.critics.wasserstein.discriminator import Discriminator
 from cryogan.errors import InputError
@@ -224,12 +224,12 @@ def test_other_errors_are_no_lack_of_memory(run: Path, monkeypatch: pytest.Monke
 
 
 def test_a_map_that_is_not_finite_ends_the_run_with_the_remedy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Templates.matched
+    real = Templates.shift_phase
 
-    def poisoned(self: Templates, images: Observed, shifts: torch.Tensor) -> torch.Tensor:
-        return real(self, images, shifts) * float("nan")
+    def poisoned(self: Templates, shifts: torch.Tensor) -> torch.Tensor:
+        return real(self, shifts) * float("nan")
 
-    monkeypatch.setattr(Templates, "matched", poisoned)
+    monkeypatch.setattr(Templates, "shift_phase", poisoned)
     (last,) = told(run)
     assert last.outcome is Outcome.FAILED
     assert "Half 2: the map is not finite after step 1. Lower the rates" in last.text

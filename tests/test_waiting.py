@@ -37,6 +37,8 @@ METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__",
 # These ask tensors that are always on the CPU: the rows of a batch, a rotation and the seeds of the CPU's generator.
 ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("rotations.py", "spread_rotations")}
 ON_THE_CPU |= {("simulator.py", "forward")}
+# These are for a CPU's tensors alone.
+ON_THE_CPU |= {("likely_poses.py", "find_few"), ("likely_poses.py", "attend")}
 PACKAGE = str(Path(cryogan.__file__).parent)
 
 

@@ -12,7 +12,7 @@ from cryogan.particles import read_volume, write_star
 from cryogan.run.folder import MapFolder, RunFolder
 from cryogan.run.inputs import read_inputs
 from cryogan.run.plan import Plan
-from cryogan.run.resolution import MapResolution, local_resolution_path, measure_resolution, pictures
+from cryogan.run.resolution import MapResolution, local_resolution_path, measure_resolution, pictures, plot_resolution
 from cryogan.validation import fsc_curves, low_pass, soft_mask
 
 BOX, PIXEL = 32, 4.0
@@ -36,7 +36,10 @@ def half_maps(strength: float) -> tuple[np.ndarray, np.ndarray]:
 
 def measured(folder: MapFolder, plan: Plan, halves: tuple[np.ndarray, np.ndarray]) -> MapResolution:
     mask = soft_mask((halves[0] + halves[1]) / 2, PIXEL)
-    return measure_resolution(folder, plan, halves, mask, fsc_curves(*halves, PIXEL, mask))
+    curves = fsc_curves(*halves, PIXEL, mask)
+    found = measure_resolution(folder, plan, halves, mask, curves)
+    plot_resolution(folder, plan, found, (halves[0] + halves[1]) / 2, curves)
+    return found
 
 
 def test_good_half_maps_have_a_map_figures_and_numbers(plan: Plan, tmp_path: Path) -> None:
