@@ -16,8 +16,8 @@ from cryogan.run import verdict_kinds, warnings
 from cryogan.run.folder import RunFolder
 from cryogan.run.held_out import HeldOut
 from cryogan.run.likeness import Likeness
+from cryogan.validation.point_group_score import SymmetryScore
 from cryogan.validation.shape import Shape
-from cryogan.validation.symmetry_score import SymmetryScore
 
 SAME_FRAME = 0.8  # correlation of the aligned halves below which they are called different
 ROUND = 0.9  # share of the map that its radial average explains, from which on it is called featureless

@@ -4,10 +4,10 @@ from .directional_fsc import ConicalFsc, conical_fsc, half_sphere, sampling_comp
 from .fsc import FscCurves, fsc, fsc_curves, randomise_phases, resolution_at
 from .local_resolution import LocalResolution, local_resolution
 from .masks import check_mask, low_pass, soft_mask, spherical_mask
+from .point_group_score import SymmetryScore
 from .resampling import flip_hand, resample
 from .shape import Shape, molecule_diameter, radial_average, shape_of
 from .structures import Agreement, Cutoff, compare_maps, same_structures
-from .symmetry_score import SymmetryScore
 from .symmetry_search import SymmetrySuggestion, suggest_symmetry, symmetry_score
 
 __all__ = [

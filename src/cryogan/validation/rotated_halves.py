@@ -18,9 +18,9 @@ from cryogan.validation.alignment import COARSE_BOX, FINE_BOX, Comparison, Pose,
 from cryogan.validation.checks import Array, cubic, half_frequency, positive
 from cryogan.validation.fsc import fsc
 from cryogan.validation.masks import low_pass
+from cryogan.validation.point_group_score import SymmetryScore
 from cryogan.validation.shape import DENSEST, OUTLINE_A, OUTLINE_SHARE, radial_average
 from cryogan.validation.structures import LEAST_SHELLS
-from cryogan.validation.symmetry_score import SymmetryScore
 
 FIRST_SHELL = 3  # below is the molecule's outline
 AGREED = 0.143  # FSC of the half maps, to which shells are compared

@@ -21,8 +21,8 @@ from cryogan.validation.alignment import Comparison, Pose
 from cryogan.validation.axes import common_centre, refine_frame
 from cryogan.validation.checks import Array
 from cryogan.validation.directional_fsc import half_sphere
+from cryogan.validation.point_group_score import SymmetryScore
 from cryogan.validation.rotated_halves import HalvesUnderRotation, rotations_in_map
-from cryogan.validation.symmetry_score import SymmetryScore
 
 GROUPS = (*(f"C{n}" for n in range(2, 9)), *(f"D{n}" for n in range(2, 8)), "T", "O", "I")
 AXES = 400  # of a hemisphere: 7 degrees apart
