@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import cryogan
 from cryogan.config import resolve
 from cryogan.critics import Trainer
+from cryogan.critics.matching import likely_poses
 from cryogan.physics.projector import FourierProjector
 from cryogan.run.build import build_trainer
 from cryogan.run.inputs import read_inputs
@@ -37,8 +38,6 @@ METHODS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__",
 # These ask tensors that are always on the CPU: the rows of a batch, a rotation and the seeds of the CPU's generator.
 ON_THE_CPU = {("read_ahead.py", "_read"), ("read_ahead.py", "__call__"), ("rotations.py", "spread_rotations")}
 ON_THE_CPU |= {("simulator.py", "forward")}
-# These are for a CPU's tensors alone.
-ON_THE_CPU |= {("likely_poses.py", "find_few"), ("likely_poses.py", "attend")}
 PACKAGE = str(Path(cryogan.__file__).parent)
 
 
@@ -87,6 +86,7 @@ class Counted(TorchDispatchMode):
 def test_a_step_asks_nothing_of_the_device(name: str, particles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a GPU: the compiled loops are for tensors that are on the CPU.
     monkeypatch.setattr(FourierProjector, "is_compiled", staticmethod(lambda spectrum: False))
+    monkeypatch.setattr(likely_poses, "find_few", lambda *_: None)
     training = asked_for(particles / "particles.star", particles / "noise.star", name)
     *_, first = training.run(until=1)
     counted = Counted(monkeypatch)
