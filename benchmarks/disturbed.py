@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from accuracy import measure
-from cryogan.models.atomic_model import AtomicModel
 from cryogan.simulation import simulate
 from cryogan.simulation.disturbances import Disturbances
-from cryogan.simulation.symmetry_axes import on_symmetry_axes
+from honesty import Molecule, density
 
 RECORDS = Path(__file__).resolve().parents[1] / "docs" / "runs" / "disturbed"
 JUNK = {"junk_empty": 0.05, "junk_contaminant": 0.05, "junk_broken": 0.025, "junk_aggregate": 0.025}
@@ -72,10 +71,8 @@ CASES = {
 
 def make(case: Case, models: Path, out: Path, seed: int) -> None:
     """Write the particles of a case."""
-    model = AtomicModel.read(models / f"{case.file}.cif.gz", case.chains).on_principal_axes()
-    if case.symmetry != "C1":
-        model = on_symmetry_axes(model, case.symmetry, case.box, case.pixel_size)
-    volume = model.density(case.resolution, case.box, case.pixel_size)
+    molecule = Molecule(case.file, case.symmetry, case.pixel_size, "set", case.chains)
+    volume = density(models, molecule, case.pixel_size, case.resolution, case.box)
     disturbances = Disturbances(**case.disturbances)
     simulate(volume, case.pixel_size, out, count=case.count, snr=case.snr, seed=seed, disturbances=disturbances)
 

@@ -160,13 +160,15 @@ RUNS: dict[str, Run] = {
 }
 
 
-def density(models: Path, molecule: Molecule, pixel_size: float, resolution_A: float) -> NDArray[np.float32]:
+def density(
+    models: Path, molecule: Molecule, pixel_size: float, resolution_A: float, box: int = BOX
+) -> NDArray[np.float32]:
     """The molecule's map, in RELION's setting of its point group."""
     path = models / f"{molecule.file}.cif.gz"
     model = AtomicModel.read(path, molecule.chains, molecule.without_chains).on_principal_axes()
     if molecule.symmetry != "C1":
-        model = on_symmetry_axes(model, molecule.symmetry, BOX, pixel_size)
-    return model.density(resolution_A, BOX, pixel_size)
+        model = on_symmetry_axes(model, molecule.symmetry, box, pixel_size)
+    return model.density(resolution_A, box, pixel_size)
 
 
 def make(name: str, run: Run, models: Path, out: Path) -> None:
