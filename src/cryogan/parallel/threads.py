@@ -1,11 +1,26 @@
 """Loops in threads: for compiled code and NumPy, which let other threads run meanwhile."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TypeVar
 
 from cryogan.parallel.cores import available_cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return `function` of each item, in order; each thread of `in_threads` has a run of items."""
+    found: dict[int, list[Result]] = {}
+
+    def task(start: int, stop: int) -> None:
+        found[start] = [function(item) for item in items[start:stop]]
+
+    in_threads(task, len(items))
+    return [result for start in sorted(found) for result in found[start]]
 
 
 def in_threads(task: Callable[[int, int], object], count: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryogan.errors import InputError
-from cryogan.parallel.threads import in_threads
+from cryogan.parallel.threads import map_in_threads
 from cryogan.particles.downsample_cache import in_stack
 from cryogan.particles.preprocess import ImageReader
 from cryogan.particles.table import ParticleTable
@@ -100,15 +100,13 @@ class ParticleImages:
         if cache is None and usable is not None:
             good = usable
         else:
-            parts = list(self._reader.in_file_order(np.arange(count)))
 
-            def read(start: int, stop: int) -> None:
-                for part in parts[start:stop]:
-                    images, good[part] = self._reader.read(part)
-                    if cache is not None:
-                        cache[part] = images
+            def read(part: NDArray[np.int64]) -> None:
+                images, good[part] = self._reader.read(part)
+                if cache is not None:
+                    cache[part] = images
 
-            in_threads(read, len(parts))
+            map_in_threads(read, list(self._reader.in_file_order(np.arange(count))))
         if not good.any():
             raise InputError(
                 f"{self.table.source}: all {count} images are NaN, blank in part or constant"

@@ -260,7 +260,7 @@ def _compare(
     evidence: list[list[Evidence]] = [[] for _ in tested]
     sums: list[list[SignalSums]] = [[] for _ in tested]
     poses: dict[int, Poses] = {}
-    noise = len(half) * noise_by_shell(half.disc(half.projector.box / 2))
+    noise, shown = len(half) * noise_by_shell(half.disc(half.projector.box / 2)), test.for_twins(side)
     for number in range(max(count)):
         again = [cut for cut in range(len(tested)) if number < count[cut]]
         for cut in again:
@@ -268,7 +268,7 @@ def _compare(
             poses[cut] = search_poses(half, density, float(cutoff))
             evidence[cut].append(compare_beyond(half, test.maps[side], poses[cut], first))
         if with_twins:
-            finest, shown = poses[len(tested) - 1], test.for_twins(side)
+            finest = poses[len(tested) - 1]
             twins, rotations = half.twins(shown, finest.rotations, finest.shifts, TWINS)
             for cut in again:
                 of_twins = search_poses(twins, density, float(tested[cut][0]))

@@ -7,7 +7,7 @@ import torch
 
 from cryogan.critics import Trainer
 from cryogan.fourier import radial_power, to_images
-from cryogan.parallel.threads import in_threads
+from cryogan.parallel.threads import map_in_threads
 from cryogan.particles import read_volume
 from cryogan.physics.projector import FourierProjector
 from cryogan.report.figures import (
@@ -122,15 +122,13 @@ def fsc_by_step(folder: RunFolder, plan: Plan, alignment: Alignment) -> dict[int
     # A search ends in a frame of its own; the axes are found afterwards.
     in_frame = sum(stage.steps for stage in plan.stages if not plan.critic.keeps_frame(stage))
     steps = sorted(step for step in first.keys() & second.keys() & recorded if step > in_frame)
-    grown: dict[int, np.ndarray] = {}
 
-    def compare(start: int, stop: int) -> None:
-        for step in steps[start:stop]:
-            grown[step] = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
-            grown[step][first[step].nyquist :] = np.nan  # a coarse stage has nothing there
+    def compare(step: int) -> np.ndarray:
+        curve = fsc(first[step].volume, alignment.apply(second[step].volume, plan.pixel_size))
+        curve[first[step].nyquist :] = np.nan  # a coarse stage has nothing there
+        return curve
 
-    in_threads(compare, len(steps))
-    return {step: grown[step] for step in steps}
+    return dict(zip(steps, map_in_threads(compare, steps), strict=True))
 
 
 def plot_fsc_history(folder: RunFolder, plan: Plan, curves: FscCurves, grown: dict[int, np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from cryogan.errors import InputError
 from cryogan.grids import centred_axis, centred_radius, falling_cosine
-from cryogan.parallel.threads import in_threads
+from cryogan.parallel.threads import map_in_threads
 from cryogan.rotations import super_fibonacci
 from cryogan.validation.checks import Array, cubic, half_frequency, positive
 from cryogan.validation.resampling import fit_box, resample
@@ -282,17 +282,14 @@ class Comparison:
 
 def _search(coarse: Comparison, fine: Comparison, rotations: Array, hands: Sequence[int]) -> dict[int, Pose]:
     """Find the best pose of each hand: all rotations at the coarse box, the best few refined at both."""
+
+    def refine(start: tuple[int, Pose]) -> tuple[int, Pose]:
+        hand, pose = start
+        near = coarse.refine(pose, hand)
+        return hand, fine.refine(Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation), hand)
+
     starts = [(hand, pose) for hand in hands for pose in _candidates(coarse.try_rotations(rotations, hand))]
-    refined: list[Pose | None] = [None] * len(starts)
-
-    def refine(first: int, last: int) -> None:
-        for i, (hand, pose) in enumerate(starts[first:last], first):
-            near = coarse.refine(pose, hand)
-            start = Pose(near.rotation, near.shift * fine.box / coarse.box, near.correlation)
-            refined[i] = fine.refine(start, hand)
-
-    in_threads(refine, len(starts))
-    found = [(hand, pose) for (hand, _), pose in zip(starts, refined, strict=True) if pose is not None]
+    found = map_in_threads(refine, starts)
     return {hand: max((p for side, p in found if side == hand), key=lambda pose: pose.correlation) for hand in hands}
 
 
